@@ -1,0 +1,1 @@
+"""The contract between the API and the model workers: jobs, answers, queue, image storage."""

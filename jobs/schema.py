@@ -1,0 +1,77 @@
+"""The messages that cross the queue: a job, and the prediction or failure that answers it."""
+
+import json
+from dataclasses import asdict, dataclass
+from uuid import uuid4
+
+from jobs.errors import ServiceError, error_types
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """One image to classify.
+
+    `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its
+    submission the answer is of no use any more.
+    """
+
+    id: str
+    image_name: str
+    timeout_s: float
+
+    @classmethod
+    def create(cls, image_name: str, timeout_s: float) -> "ImageJob":
+        """Return a job with a new, unique id."""
+        return cls(uuid4().hex, image_name, timeout_s)
+
+    def encode(self) -> bytes:
+        """Return the job as UTF-8 JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "ImageJob":
+        """Return the job that `encode` wrote."""
+        return cls(**json.loads(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The most probable class of one image: its label, its index in the network's output, its score in 0..1."""
+
+    label: str
+    class_index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    """Why an accepted job has no prediction: the code of a `ServiceError`, and its message."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: ServiceError) -> "JobFailure":
+        """Return the failure that tells the API of `error`."""
+        return cls(error.code, str(error))
+
+    def error(self) -> ServiceError:
+        """Return the error that this failure stands for; one of an unknown code is a plain `ServiceError`."""
+        return error_types().get(self.code, ServiceError)(self.message)
+
+
+Outcome = Prediction | JobFailure
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Return a prediction or a failure as UTF-8 JSON."""
+    kind = "prediction" if isinstance(outcome, Prediction) else "failure"
+    return json.dumps({kind: asdict(outcome)}).encode()
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """Return what `encode_outcome` wrote."""
+    message = json.loads(data)
+    if "prediction" in message:
+        return Prediction(**message["prediction"])
+    return JobFailure(**message["failure"])
