@@ -4,17 +4,18 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """A failure that a client is told about. The message says what to do.
+    """A failure that a client is told about.
 
-    `code` is stable and crosses the queue; `status` is the HTTP status; `retry_after_s` is set where
-    trying again later may help.
+    `code` is stable and crosses the queue; `status` is the HTTP status; `message` says what to do, and may be replaced
+    by a closer one; `retry_after_s` is set where trying again later may help.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
+    message: ClassVar[str] = "Something went wrong on our side. Try again."
 
-    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message or self.message)
         self.retry_after_s = retry_after_s
 
 
@@ -23,24 +24,28 @@ class BadRequest(ServiceError):
 
     status = 400
     code = "bad-request"
+    message = "The request cannot be read."
 
 
 class NoFile(BadRequest):
     """The form has no file in the expected field."""
 
     code = "no-file"
+    message = 'Choose an image first: it is sent as the form field "file".'
 
 
 class UnsupportedFile(BadRequest):
     """The file's name does not end like an image we accept."""
 
     code = "unsupported-file"
+    message = "Send a PNG, JPEG or GIF image: a file whose name ends in .png, .jpg, .jpeg or .gif."
 
 
 class NotAnImage(BadRequest):
     """The bytes are empty, truncated, or not an image that can be decoded."""
 
     code = "not-an-image"
+    message = "The file is not a PNG, JPEG or GIF image, or it is damaged. Try another."
 
 
 class TooLarge(ServiceError):
@@ -48,6 +53,7 @@ class TooLarge(ServiceError):
 
     status = 413
     code = "too-large"
+    message = "The image is too large. Send a smaller one."
 
 
 class QueueFull(ServiceError):
@@ -55,6 +61,7 @@ class QueueFull(ServiceError):
 
     status = 429
     code = "queue-full"
+    message = "Too many images are waiting. Try again later."
 
 
 class Unavailable(ServiceError):
@@ -62,18 +69,21 @@ class Unavailable(ServiceError):
 
     status = 503
     code = "unavailable"
+    message = "The service is not available at the moment. Try again shortly."
 
 
 class NoWorker(Unavailable):
     """No model worker is alive."""
 
     code = "no-worker"
+    message = "No model worker is alive. Try again shortly."
 
 
 class QueueUnavailable(Unavailable):
     """Redis does not answer."""
 
     code = "queue-unavailable"
+    message = "The queue does not answer. Try again shortly."
 
 
 class DeadlinePassed(ServiceError):
@@ -81,18 +91,21 @@ class DeadlinePassed(ServiceError):
 
     status = 504
     code = "deadline-passed"
+    message = "The answer did not come in time. Try again when the service is less busy."
 
 
 class SetAside(ServiceError):
     """The image ended the worker that held it more than once, and is not tried again."""
 
     code = "set-aside"
+    message = "This image stopped the model worker more than once and is not tried again."
 
 
 class InferenceFailed(ServiceError):
     """The network could not process a well-formed image."""
 
     code = "inference-failed"
+    message = "The model could not process this image."
 
 
 def error_types() -> dict[str, type[ServiceError]]:

@@ -1,0 +1,115 @@
+"""The job queue in the memory of one process, for tests."""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jobs.errors import DeadlinePassed, NoWorker, QueueFull, SetAside
+from jobs.queue import MAX_DELIVERIES, RETRY_AFTER_S, WORKER_TTL_S, Delivery
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
+from jobs.waiters import Waiters
+
+
+@dataclass
+class _Entry:
+    """A job that waits (`worker` is None) or is held by a worker."""
+
+    job: ImageJob
+    expires_at: float
+    worker: str | None = None
+    deliveries: int = 0
+    delivery: Delivery = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delivery = Delivery(self.job, receipt=self.job.id, reply_to="")
+
+
+class MemoryJobQueue:
+    """The `JobQueue` in memory; see there for what each method does."""
+
+    def __init__(self, *, max_jobs: int, worker_ttl_s: float = WORKER_TTL_S) -> None:
+        self._max_jobs = max_jobs
+        self._worker_ttl_s = worker_ttl_s
+        self._entries: dict[str, _Entry] = {}  # by receipt, oldest first
+        self._seen: dict[str, float] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._waiters = Waiters()
+
+    def submit(self, job: ImageJob) -> None:
+        """Add a job."""
+        with self._changed:
+            self.check()
+            if len(self._entries) >= self._max_jobs:
+                raise QueueFull(retry_after_s=RETRY_AFTER_S)
+            self._waiters.add(job)
+            self._entries[job.id] = _Entry(job, time.monotonic() + job.timeout_s)
+            self._changed.notify_all()
+
+    def wait(self, job: ImageJob) -> Prediction:
+        """Return the prediction of a submitted job."""
+        return self._waiters.wait(job)
+
+    def check(self) -> None:
+        """Raise where a job could not be processed now."""
+        if not any(self._is_alive(worker) for worker in self._seen):
+            raise NoWorker(retry_after_s=RETRY_AFTER_S)
+
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        """Return what a dead worker left, or a share of what waits."""
+        with self._changed:
+            abandoned = self._abandoned(worker)
+            if abandoned:
+                return self._deliver_again(abandoned, worker)
+            self._changed.wait_for(self._waiting, wait_s)
+            waiting = self._waiting()
+            live_workers = sum(self._is_alive(name) for name in self._seen)
+            share = -(-len(waiting) // max(1, live_workers))
+            return [self._deliver(entry, worker) for entry in waiting[: min(share, max_jobs)]]
+
+    def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
+        """Answer jobs and remove them."""
+        with self._changed:
+            for delivery, outcome in outcomes:
+                if self._entries.pop(delivery.receipt, None):
+                    self._waiters.resolve(delivery.job.id, outcome)
+
+    def heartbeat(self, worker: str, service_time_s: float) -> None:  # noqa: ARG002 - memory needs no such measurement
+        """Say that a worker is alive."""
+        self._seen[worker] = time.monotonic()
+
+    def retire(self, worker: str) -> None:
+        """Say that a worker takes no more jobs."""
+        self._seen.pop(worker, None)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _is_alive(self, worker: str) -> bool:
+        return self._seen.get(worker, float("-inf")) > time.monotonic() - self._worker_ttl_s
+
+    def _waiting(self) -> list[_Entry]:
+        """Return the entries that nobody holds, after dropping those that nobody waits for."""
+        entries = [entry for entry in self._entries.values() if entry.worker is None]
+        expired = [entry for entry in entries if entry.expires_at <= time.monotonic()]
+        failure = JobFailure.of(DeadlinePassed())
+        self.finish((entry.delivery, failure) for entry in expired)
+        return [entry for entry in entries if entry not in expired]
+
+    def _abandoned(self, worker: str) -> _Entry | None:
+        """Return an entry whose worker is dead, or that was lost on its way to `worker`, which holds nothing."""
+        for entry in self._entries.values():
+            if entry.worker is not None and (entry.worker == worker or not self._is_alive(entry.worker)):
+                return entry
+        return None
+
+    def _deliver_again(self, entry: _Entry, worker: str) -> list[Delivery]:
+        if entry.deliveries < MAX_DELIVERIES:
+            return [self._deliver(entry, worker)]
+        self.finish([(entry.delivery, JobFailure.of(SetAside()))])
+        return []
+
+    def _deliver(self, entry: _Entry, worker: str) -> Delivery:
+        entry.worker = worker
+        entry.deliveries += 1
+        return entry.delivery

@@ -1,0 +1,65 @@
+"""What a job queue does, whoever keeps it: the API submits and waits, workers take and finish."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobs.schema import ImageJob, Outcome, Prediction
+
+# A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
+# from a thread of their own, every quarter of this time, however long their network takes.
+WORKER_TTL_S = 2.0
+
+# A job whose worker died is tried once more, alone. If that worker dies too, the image is the likely cause.
+MAX_DELIVERIES = 2
+
+# Where nobody can say how long it takes (no worker, no Redis), a client is asked to come back after this.
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A job in a worker's hands, and what the queue needs to finish it."""
+
+    job: ImageJob
+    receipt: str
+    reply_to: str
+
+
+class JobQueue(Protocol):
+    """Carries image jobs to workers and their outcomes back.
+
+    A job is finished once: of two workers that hold it, the first to finish answers. What a dead worker held is
+    delivered again, one job at a time; after `MAX_DELIVERIES` it is set aside and answered with that failure.
+    """
+
+    def submit(self, job: ImageJob) -> None:
+        """Add a job. Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue."""
+
+    def wait(self, job: ImageJob) -> Prediction:
+        """Return the prediction of a submitted job, or raise the `ServiceError` that its worker reported.
+
+        Raises `DeadlinePassed` when `job.timeout_s` is over since the job was submitted.
+        """
+
+    def check(self) -> None:
+        """Raise `QueueUnavailable` or `NoWorker` where a job could not be processed now."""
+
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        """Return up to `max_jobs` jobs, oldest first; wait up to `wait_s` for the first, for the others not at all.
+
+        A worker gets its share of what waits, so that none hoards while others idle. It calls this only when it holds
+        no job: what is still in its name was lost on the way to it, and is delivered again.
+        """
+
+    def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
+        """Answer jobs and remove them, each in one step. An answer to a job that is already finished is dropped."""
+
+    def heartbeat(self, worker: str, service_time_s: float) -> None:
+        """Say that a worker is alive, and how many seconds it takes for one image on average."""
+
+    def retire(self, worker: str) -> None:
+        """Say that a worker takes no more jobs."""
+
+    def close(self) -> None:
+        """End threads and connections."""

@@ -1,0 +1,358 @@
+"""The job queue on Redis Streams; every Redis key and command of the project is in this file.
+
+    mlapi:jobs           stream: what waits and what workers hold; group "workers"
+    mlapi:workers        sorted set: worker -> when it was last heard of, in milliseconds
+    mlapi:service-times  hash: worker -> seconds for one image
+    mlapi:replies:<id>   stream: the outcomes for one API process
+    mlapi:set-aside      stream: jobs that ended their workers
+
+Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
+from jobs.queue import MAX_DELIVERIES, RETRY_AFTER_S, WORKER_TTL_S, Delivery
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
+from jobs.waiters import Waiters
+
+log = logging.getLogger(__name__)
+
+_JOBS = "mlapi:jobs"
+_GROUP = "workers"
+_WORKERS = "mlapi:workers"
+_SERVICE_TIMES = "mlapi:service-times"
+_REPLIES = "mlapi:replies:"
+_SET_ASIDE = "mlapi:set-aside"
+
+# How often a worker looks for jobs of dead ones.
+_CLAIM_EVERY_S = WORKER_TTL_S / 4
+# A reply nobody reads (its API process died) is forgotten after this.
+_REPLY_TTL_S = 300
+# One blocking read; a stopped listener notices within this time.
+_LISTEN_S = 0.5
+_MAX_SET_ASIDE = 1000
+
+_NOW = """
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+# KEYS jobs workers  ARGV worker_ttl_ms max_jobs job reply_to
+_SUBMIT = (
+    _NOW
+    + """
+if redis.call('ZCOUNT', KEYS[2], now_ms() - ARGV[1], '+inf') == 0 then return 'no-worker' end
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 'full' end
+redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'reply_to', ARGV[4])
+return 'accepted'
+"""
+)
+
+# KEYS jobs workers  ARGV worker_ttl_ms group worker max_jobs
+_TAKE_SHARE = (
+    _NOW
+    + """
+local now = now_ms()
+local alive = math.max(1, redis.call('ZCOUNT', KEYS[2], now - ARGV[1], '+inf'))
+local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[2])[1]
+local share = math.min(tonumber(ARGV[4]), math.ceil(waiting / alive))
+if share < 1 then return {now, {}} end
+local taken = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', share, 'STREAMS', KEYS[1], '>')
+return {now, taken and taken[1][2] or {}}
+"""
+)
+
+# Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
+# Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
+# KEYS jobs workers service_times  ARGV worker_ttl_ms group worker
+_CLAIM_ABANDONED = (
+    _NOW
+    + """
+local now = now_ms()
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
+  local name, held = consumer[2], consumer[4]
+  local seen = redis.call('ZSCORE', KEYS[2], name)
+  local dead = not seen or tonumber(seen) < now - ARGV[1]
+  if held > 0 and (dead or name == ARGV[3]) then
+    local entry = redis.call('XPENDING', KEYS[1], ARGV[2], '-', '+', 1, name)[1]
+    local claimed = redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, entry[1])
+    if claimed[1] then return {now, claimed[1], entry[4], name} end
+    redis.call('XACK', KEYS[1], ARGV[2], entry[1])
+  elseif dead and name ~= ARGV[3] then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name)
+    redis.call('ZREM', KEYS[2], name)
+    redis.call('HDEL', KEYS[3], name)
+  end
+end
+return {now, false, 0, ''}
+"""
+)
+
+# Only the first to acknowledge a job answers it.
+# KEYS jobs reply_to  ARGV group entry_id job_id outcome reply_ttl_s
+_FINISH = """
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('XADD', KEYS[2], '*', 'job_id', ARGV[3], 'outcome', ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+return 1
+"""
+
+# KEYS workers service_times  ARGV worker service_time_s
+_HEARTBEAT = (
+    _NOW
+    + """
+redis.call('ZADD', KEYS[1], now_ms(), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+"""
+)
+
+
+@contextmanager
+def _reaching_redis() -> Iterator[None]:
+    """Turn Redis being away, starting or out of memory into `QueueUnavailable`."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError) as err:
+        raise QueueUnavailable(f"The queue does not answer ({err}). Try again shortly.", RETRY_AFTER_S) from err
+
+
+class RedisJobQueue:
+    """The `JobQueue` on Redis at `url`; see there for what each method does.
+
+    The connection is made at first use. `max_jobs` bounds what waits and is in work together.
+    """
+
+    def __init__(self, url: str, *, max_jobs: int, worker_ttl_s: float = WORKER_TTL_S) -> None:
+        # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone.
+        self._redis: Any = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
+        self._max_jobs = max_jobs
+        self._worker_ttl_ms = int(worker_ttl_s * 1000)
+        self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
+        self._next_claim = 0.0
+        self._submit = self._redis.register_script(_SUBMIT)
+        self._take_share = self._redis.register_script(_TAKE_SHARE)
+        self._claim_abandoned = self._redis.register_script(_CLAIM_ABANDONED)
+        self._finish = self._redis.register_script(_FINISH)
+        self._heartbeat = self._redis.register_script(_HEARTBEAT)
+        self._replies = _REPLIES + uuid4().hex
+        self._waiters = Waiters()
+        self._listener: threading.Thread | None = None
+        self._listener_lock = threading.Lock()
+        self._closed = threading.Event()
+
+    # What the API calls
+
+    def submit(self, job: ImageJob) -> None:
+        """Add a job."""
+        self._ensure_listener()
+        self._waiters.add(job)
+        try:
+            with _reaching_redis():
+                answer = self._submit(
+                    keys=[_JOBS, _WORKERS], args=[self._worker_ttl_ms, self._max_jobs, job.encode(), self._replies]
+                )
+            if answer == b"no-worker":
+                raise NoWorker(retry_after_s=RETRY_AFTER_S)
+            if answer == b"full":
+                raise QueueFull(retry_after_s=self._drain_time_s())
+        except BaseException:
+            self._waiters.remove(job)
+            raise
+
+    def wait(self, job: ImageJob) -> Prediction:
+        """Return the prediction of a submitted job."""
+        return self._waiters.wait(job)
+
+    def check(self) -> None:
+        """Raise where a job could not be processed now."""
+        with _reaching_redis():
+            if not self._live_workers():
+                raise NoWorker(retry_after_s=RETRY_AFTER_S)
+
+    def close(self) -> None:
+        """End the listener and the connections."""
+        self._closed.set()
+        if self._listener:
+            self._listener.join(2 * _LISTEN_S)
+        self._redis.close()
+
+    # What a worker calls
+
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
+        with _reaching_redis():
+            try:
+                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s)
+            except ResponseError as err:
+                if "NOGROUP" not in str(err) and "no such key" not in str(err):
+                    raise
+                self._create_group()
+                return self.take_batch(worker, max_jobs, wait_s)
+
+    def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
+        """Answer jobs and remove them."""
+        with _reaching_redis():
+            pipeline = self._redis.pipeline(transaction=False)
+            for delivery, outcome in outcomes:
+                self._finish(
+                    keys=[_JOBS, delivery.reply_to],
+                    args=[_GROUP, delivery.receipt, delivery.job.id, encode_outcome(outcome), _REPLY_TTL_S],
+                    client=pipeline,
+                )
+            pipeline.execute()
+
+    def heartbeat(self, worker: str, service_time_s: float) -> None:
+        """Say that a worker is alive."""
+        with _reaching_redis():
+            self._heartbeat(keys=[_WORKERS, _SERVICE_TIMES], args=[worker, service_time_s])
+
+    def retire(self, worker: str) -> None:
+        """Say that a worker takes no more jobs."""
+        with _reaching_redis():
+            self._redis.zrem(_WORKERS, worker)
+            self._redis.hdel(_SERVICE_TIMES, worker)
+
+    # Workers
+
+    def _live_workers(self) -> int:
+        seconds, microseconds = self._redis.time()
+        alive_since = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
+        return int(self._redis.zcount(_WORKERS, alive_since, "+inf"))
+
+    def _drain_time_s(self) -> int:
+        """Return in how many seconds the live workers will have done what waits now."""
+        with _reaching_redis():
+            service_times_s = [float(value) for value in self._redis.hvals(_SERVICE_TIMES)]
+            backlog = self._redis.xlen(_JOBS)
+        images_per_s = sum(1 / service_time_s for service_time_s in service_times_s)
+        return math.ceil(backlog / images_per_s) if images_per_s else RETRY_AFTER_S
+
+    # Taking
+
+    def _create_group(self) -> None:
+        """Create the group where Redis has none yet, or has lost it."""
+        try:
+            self._redis.xgroup_create(_JOBS, _GROUP, id="0", mkstream=True)
+        except ResponseError as err:
+            if "BUSYGROUP" not in str(err):  # else another worker was faster
+                raise
+
+    def _take_waiting(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        now_ms, batch = self._share(worker, max_jobs)
+        if not batch:
+            first = self._wait_for_one(worker, wait_s)
+            if not first:
+                return []
+            now_ms, others = self._share(worker, max_jobs - 1)
+            batch = first + others
+        return self._drop_expired(now_ms, batch)
+
+    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[Delivery]]:
+        """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
+        now_ms, entries = self._take_share(keys=[_JOBS, _WORKERS], args=[self._worker_ttl_ms, _GROUP, worker, max_jobs])
+        return now_ms, [_delivery(receipt, _pairs(flat)) for receipt, flat in entries]
+
+    def _wait_for_one(self, worker: str, wait_s: float) -> list[Delivery]:
+        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
+        streams = self._redis.xreadgroup(_GROUP, worker, {_JOBS: ">"}, count=1, block=block_ms)
+        return [_delivery(receipt, fields) for _, entries in streams for receipt, fields in entries]
+
+    def _take_abandoned(self, worker: str) -> list[Delivery]:
+        """Return one job that nobody alive holds; set aside one that has ended its workers."""
+        if time.monotonic() < self._next_claim:
+            return []
+        now_ms, entry, deliveries, former_worker = self._claim_abandoned(
+            keys=[_JOBS, _WORKERS, _SERVICE_TIMES], args=[self._worker_ttl_ms, _GROUP, worker]
+        )
+        if not entry:
+            self._next_claim = time.monotonic() + self._claim_every_s
+            return []
+        delivery = _delivery(entry[0], _pairs(entry[1]))
+        log.warning(
+            "job %s was left by worker %s and is claimed by %s", delivery.job.id, former_worker.decode(), worker
+        )
+        if deliveries >= MAX_DELIVERIES:
+            self._set_aside(delivery, deliveries)
+            return []
+        return self._drop_expired(now_ms, [delivery])
+
+    def _set_aside(self, delivery: Delivery, deliveries: int) -> None:
+        log.error(
+            "job %s ended %d workers; its image %s is set aside", delivery.job.id, deliveries, delivery.job.image_name
+        )
+        self._redis.xadd(_SET_ASIDE, {"job": job.encode()}, maxlen=_MAX_SET_ASIDE)
+        self.finish([(delivery, JobFailure.of(SetAside()))])
+
+    def _drop_expired(self, now_ms: int, deliveries: list[Delivery]) -> list[Delivery]:
+        """Return the jobs that somebody still waits for; finish the others without computing them."""
+        expired = [delivery for delivery in deliveries if _expires_ms(delivery) <= now_ms]
+        if expired:
+            log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
+            failure = JobFailure.of(DeadlinePassed())
+            self.finish((delivery, failure) for delivery in expired)
+        return [delivery for delivery in deliveries if _expires_ms(delivery) > now_ms]
+
+    # Listening
+
+    def _ensure_listener(self) -> None:
+        """Start the thread that receives replies, in the process that submits, at its first job."""
+        with self._listener_lock:
+            if self._listener is None:
+                self._listener = threading.Thread(target=self._listen, name="replies", daemon=True)
+                self._listener.start()
+
+    def _listen(self) -> None:
+        last_id = b"0"
+        while not self._closed.is_set():
+            try:
+                last_id = self._receive(last_id)
+            except RedisError as err:
+                log.warning("replies cannot be read, trying again: %s", err)
+                self._closed.wait(0.2)
+
+    def _receive(self, last_id: bytes) -> bytes:
+        """Hand the replies after `last_id` to the requests that wait for them; return the id of the last."""
+        streams = self._redis.xread({self._replies: last_id}, count=256, block=int(_LISTEN_S * 1000))
+        if not streams:
+            return last_id
+        entries = streams[0][1]
+        for _, reply in entries:
+            self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
+        newest: bytes = entries[-1][0]
+        self._redis.xtrim(self._replies, minid=_after(newest))
+        return newest
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a stream entry as a script gives them: names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _delivery(receipt: bytes, fields: dict[bytes, bytes]) -> Delivery:
+    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode())
+
+
+def _expires_ms(delivery: Delivery) -> float:
+    """Return when nobody waits for the job any more; a stream entry's id begins with its time in milliseconds."""
+    return int(delivery.receipt.split("-")[0]) + delivery.job.timeout_s * 1000
+
+
+def _after(entry_id: bytes) -> bytes:
+    milliseconds, sequence = entry_id.split(b"-")
+    return b"%s-%d" % (milliseconds, int(sequence) + 1)

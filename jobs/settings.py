@@ -1,0 +1,45 @@
+"""Settings from environment variables: the ones both services share, and how a wrong one is reported."""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound="SharedSettings")
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message names it."""
+
+
+class SharedSettings(BaseSettings):
+    """What the API and the workers must agree on. Every field is the environment variable of its upper-case name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379", description="The Redis that carries the jobs")
+    upload_folder: Path = Field(
+        default=Path("var/uploads"), description="Where uploaded images are kept; shared by API and workers"
+    )
+    max_queued_jobs: int = Field(
+        default=1000, ge=1, description="Jobs that may wait or be in work; beyond it, requests are answered 429"
+    )
+    max_image_pixels: int = Field(
+        default=50_000_000, ge=1, description="Width x height of an image; a larger one is refused before it is decoded"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="The least severe log lines to print"
+    )
+
+    @classmethod
+    def from_env(cls: type[S]) -> S:
+        """Read the settings. Raises `SettingsError` that names each wrong one and says what it must be."""
+        try:
+            return cls()
+        except ValidationError as err:
+            problems = [
+                f"{'.'.join(map(str, error['loc'])).upper()}={error['input']!s}: {error['msg']}"
+                for error in err.errors()
+            ]
+            raise SettingsError("\n".join(problems)) from err

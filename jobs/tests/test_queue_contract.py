@@ -1,0 +1,237 @@
+"""What every job queue does: these tests run over the queue in memory and the queue on Redis."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from jobs.errors import DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside
+from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Delivery, JobQueue
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import ImageJob, JobFailure, Prediction
+
+DOG = Prediction("Eskimo_dog", 248, 0.64)
+CAT = Prediction("tabby", 281, 0.91)
+WORKER_TTL_S = 0.2
+MakeQueue = Callable[..., JobQueue]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make_queue(request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
+    made: list[JobQueue] = []
+
+    def make(max_jobs: int = 100) -> JobQueue:
+        if request.param == "memory":
+            queue: JobQueue = MemoryJobQueue(max_jobs=max_jobs, worker_ttl_s=WORKER_TTL_S)
+        else:
+            url = request.getfixturevalue("redis_url")
+            with redis.Redis.from_url(url) as connection:
+                connection.flushall()
+            queue = RedisJobQueue(url, max_jobs=max_jobs, worker_ttl_s=WORKER_TTL_S)
+        made.append(queue)
+        return queue
+
+    yield make
+    for queue in made:
+        queue.close()
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> JobQueue:
+    return make_queue()
+
+
+def submit(queue: JobQueue, *image_names: str, timeout_s: float = 10) -> list[ImageJob]:
+    """Submit a job for each image, as if a worker were alive."""
+    queue.heartbeat("someone", 0.01)
+    jobs = [ImageJob.create(name, timeout_s) for name in image_names]
+    for job in jobs:
+        queue.submit(job)
+    queue.retire("someone")
+    return jobs
+
+
+def take(queue: JobQueue, worker: str = "w1", max_jobs: int = 10) -> list[Delivery]:
+    """Take what the queue gives a worker that is alive within a few seconds."""
+    return until(lambda: take_now(queue, worker, max_jobs))
+
+
+def take_now(queue: JobQueue, worker: str, max_jobs: int = 10) -> list[Delivery]:
+    queue.heartbeat(worker, 0.01)
+    return queue.take_batch(worker, max_jobs, 0.05)
+
+
+def until(step: Callable[[], list[Delivery]], timeout_s: float = 5) -> list[Delivery]:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = step()
+        if found:
+            return found
+    return []
+
+
+def names(batch: list[Delivery]) -> list[str]:
+    return [delivery.job.image_name for delivery in batch]
+
+
+def test_a_job_comes_back_with_its_prediction(queue: JobQueue) -> None:
+    [job] = submit(queue, "dog.jpg")
+    queue.finish([(delivery, DOG) for delivery in take(queue)])
+    assert queue.wait(job) == DOG
+
+
+def test_jobs_are_taken_oldest_first_and_answers_find_their_own_job(queue: JobQueue) -> None:
+    dog, cat = submit(queue, "dog.jpg", "cat.jpg")
+    batch = take(queue)
+    assert names(batch) == ["dog.jpg", "cat.jpg"]
+    queue.finish([(batch[1], CAT), (batch[0], DOG)])
+    assert (queue.wait(dog), queue.wait(cat)) == (DOG, CAT)
+
+
+def test_a_failure_is_raised_as_the_error_it_stands_for(queue: JobQueue) -> None:
+    [job] = submit(queue, "broken.jpg")
+    failure = JobFailure.of(NotAnImage("The file is truncated."))
+    queue.finish([(delivery, failure) for delivery in take(queue)])
+    with pytest.raises(NotAnImage, match="truncated"):
+        queue.wait(job)
+
+
+def test_a_batch_holds_no_more_than_asked_for(queue: JobQueue) -> None:
+    submit(queue, *"abcde")
+    assert names(take(queue, max_jobs=2)) == ["a", "b"]
+
+
+def test_a_worker_takes_only_its_share_while_others_live(queue: JobQueue) -> None:
+    submit(queue, *"abcd")
+    queue.heartbeat("w2", 0.01)
+    assert names(take_now(queue, "w1")) == ["a", "b"]
+
+
+def test_no_job_is_held_by_two_workers_that_live(queue: JobQueue) -> None:
+    submit(queue, *"abcdef")
+
+    def drain(worker: str) -> list[str]:
+        held: list[Delivery] = []
+        while batch := take_now(queue, worker, 2):
+            held += batch
+            queue.finish([(delivery, DOG) for delivery in batch])
+        return names(held)
+
+    with ThreadPoolExecutor(3) as pool:
+        taken = list(pool.map(drain, ["w1", "w2", "w3"]))
+    assert sorted(name for worker in taken for name in worker) == list("abcdef")
+
+
+def test_a_worker_that_waits_gets_a_job_the_moment_it_comes(queue: JobQueue) -> None:
+    queue.heartbeat("w1", 0.01)
+    taken: list[Delivery] = []
+    waiting = threading.Thread(target=lambda: taken.extend(until(lambda: queue.take_batch("w1", 10, 5))))
+    waiting.start()
+    submit(queue, "dog.jpg")
+    waiting.join(4)  # less than the worker was ready to wait
+    assert names(taken) == ["dog.jpg"]
+
+
+def test_what_a_dead_worker_held_goes_to_another_one_job_at_a_time(queue: JobQueue) -> None:
+    dog, _ = submit(queue, "dog.jpg", "cat.jpg")
+    assert names(take(queue, "w1")) == ["dog.jpg", "cat.jpg"]  # and w1 is never heard of again
+    batch = take(queue, "w2")
+    assert names(batch) == ["dog.jpg"]
+    queue.finish([(batch[0], DOG)])
+    assert queue.wait(dog) == DOG
+    assert names(take(queue, "w2")) == ["cat.jpg"]
+
+
+def test_a_slow_worker_that_lives_keeps_its_job(queue: JobQueue) -> None:
+    submit(queue, "dog.jpg")
+    take(queue, "w1")
+
+    def steal() -> list[Delivery]:
+        queue.heartbeat("w1", 0.01)
+        return take_now(queue, "w2")
+
+    assert until(steal, timeout_s=5 * WORKER_TTL_S) == []
+
+
+def test_a_job_lost_on_its_way_to_a_worker_is_delivered_to_it_again(queue: JobQueue) -> None:
+    submit(queue, "dog.jpg")
+    take(queue, "w1")
+    assert names(take(queue, "w1")) == ["dog.jpg"]
+
+
+def test_a_job_that_ended_two_workers_is_set_aside_and_reported(queue: JobQueue) -> None:
+    [job] = submit(queue, "bomb.png")
+    assert names(take(queue, "w1")) == ["bomb.png"]
+    assert names(take(queue, "w2")) == ["bomb.png"]
+    assert until(lambda: take_now(queue, "w3"), timeout_s=10 * WORKER_TTL_S) == []
+    with pytest.raises(SetAside):
+        queue.wait(job)
+
+
+def test_of_two_answers_to_one_job_the_second_is_dropped(queue: JobQueue) -> None:
+    [job] = submit(queue, "dog.jpg")
+    late = take(queue, "w1")
+    early = take(queue, "w2")
+    queue.finish([(early[0], DOG)])
+    queue.finish([(late[0], CAT)])
+    assert queue.wait(job) == DOG
+
+
+def test_waiting_ends_at_the_deadline(queue: JobQueue) -> None:
+    [job] = submit(queue, "dog.jpg", timeout_s=0.05)
+    with pytest.raises(DeadlinePassed):
+        queue.wait(job)
+
+
+def test_an_expired_job_is_not_given_to_a_worker(queue: JobQueue) -> None:
+    [expired] = submit(queue, "late.jpg", timeout_s=0.01)
+    with pytest.raises(DeadlinePassed):
+        queue.wait(expired)
+    submit(queue, "dog.jpg")
+    assert names(take(queue)) == ["dog.jpg"]
+
+
+def test_a_full_queue_refuses_a_job_and_says_when_to_come_back(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=2)
+    submit(queue, "a", "b")
+    queue.heartbeat("w1", 4.0)
+    with pytest.raises(QueueFull) as refused:
+        queue.submit(ImageJob.create("c", 10))
+    assert refused.value.retry_after_s is not None
+    assert 1 <= refused.value.retry_after_s <= 8
+
+
+def test_a_finished_job_makes_room_for_another(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=1)
+    submit(queue, "a")
+    queue.finish([(delivery, DOG) for delivery in take(queue)])
+    submit(queue, "b")
+    assert names(take(queue)) == ["b"]
+
+
+def test_without_a_live_worker_a_job_is_refused(queue: JobQueue) -> None:
+    with pytest.raises(NoWorker):
+        queue.submit(ImageJob.create("dog.jpg", 10))
+
+
+def test_a_worker_that_retired_does_not_count_as_alive(queue: JobQueue) -> None:
+    queue.heartbeat("w1", 0.01)
+    queue.check()
+    queue.retire("w1")
+    with pytest.raises(NoWorker):
+        queue.check()
+
+
+def test_a_worker_that_fell_silent_does_not_count_as_alive(queue: JobQueue) -> None:
+    queue.heartbeat("w1", 0.01)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            queue.check()
+        except NoWorker:
+            return
+    pytest.fail("the worker still counts as alive")

@@ -1,0 +1,51 @@
+"""The requests of this process that wait for an outcome, by job id."""
+
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+
+from jobs.errors import DeadlinePassed
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    future: Future[Outcome]
+    deadline: float  # on the monotonic clock
+
+
+class Waiters:
+    """A table of waiting requests; any thread may add, resolve and wait."""
+
+    def __init__(self) -> None:
+        self._by_job_id: dict[str, _Waiter] = {}
+
+    def add(self, job: ImageJob) -> None:
+        """Expect an outcome for `job`. To be called before the job is sent, or the answer could come first."""
+        self._by_job_id[job.id] = _Waiter(Future(), time.monotonic() + job.timeout_s)
+
+    def remove(self, job: ImageJob) -> None:
+        """Expect nothing any more."""
+        self._by_job_id.pop(job.id, None)
+
+    def resolve(self, job_id: str, outcome: Outcome) -> None:
+        """Wake the request that waits for this job; without one, the outcome is dropped."""
+        waiter = self._by_job_id.get(job_id)
+        if waiter and not waiter.future.done():
+            waiter.future.set_result(outcome)
+
+    def wait(self, job: ImageJob) -> Prediction:
+        """Return the prediction for `job`, or raise the failure that came instead, or `DeadlinePassed`."""
+        waiter = self._by_job_id[job.id]
+        try:
+            outcome = waiter.future.result(max(0.0, waiter.deadline - time.monotonic()))
+        except FutureTimeoutError as err:
+            raise DeadlinePassed(
+                f"No answer within {job.timeout_s:g} s. Try again when the service is less busy."
+            ) from err
+        finally:
+            self.remove(job)
+        if isinstance(outcome, JobFailure):
+            raise outcome.error()
+        return outcome
