@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+# Where nobody can say how long it takes (no worker, no Redis, no disk), a client is asked to come back after this.
+RETRY_AFTER_S = 5
+
 
 class ServiceError(Exception):
     """A failure that a client is told about.
@@ -84,6 +87,13 @@ class QueueUnavailable(Unavailable):
 
     code = "queue-unavailable"
     message = "The queue does not answer. Try again shortly."
+
+
+class StorageUnavailable(Unavailable):
+    """An upload cannot be stored or read."""
+
+    code = "storage-unavailable"
+    message = "The image cannot be stored at the moment. Try again shortly."
 
 
 class DeadlinePassed(ServiceError):

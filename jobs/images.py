@@ -5,12 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
+from jobs.errors import RETRY_AFTER_S, StorageUnavailable
+
 
 class ImageStore(Protocol):
     """Holds images by name; a name is made of the content's hash, so the same name always means the same bytes."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Store an image; any number of callers may store the same one at once."""
+        """Store an image; any number of callers may store the same one at once. Raises `StorageUnavailable`."""
 
     def get(self, name: str) -> bytes:
         """Return an image's bytes. Raises `FileNotFoundError` where there is none of this name."""
@@ -23,11 +25,18 @@ class FolderImageStore:
         self.folder = folder
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a temporary file and rename it, so that no reader ever sees half an image."""
+        """Store an image under its name."""
         path = self.folder / name
         if path.exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write(path, data)
+        except OSError as err:  # the disk is full, or the folder is not ours to write
+            raise StorageUnavailable(retry_after_s=RETRY_AFTER_S) from err
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a temporary file and rename it, so that nobody ever sees half an image under its name."""
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".upload-")
         try:
             with os.fdopen(handle, "wb") as file:

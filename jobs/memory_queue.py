@@ -1,12 +1,13 @@
 """The job queue in the memory of one process, for tests."""
 
+import math
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jobs.errors import DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.queue import MAX_DELIVERIES, RETRY_AFTER_S, WORKER_TTL_S, Delivery
+from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, SetAside
+from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
 from jobs.waiters import Waiters
 
@@ -39,7 +40,8 @@ class MemoryJobQueue:
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
         with self._changed:
-            self.check()
+            if not self.live_workers():
+                raise NoWorker(retry_after_s=RETRY_AFTER_S)
             if len(self._entries) >= self._max_jobs:
                 raise QueueFull(retry_after_s=RETRY_AFTER_S)
             self._waiters.add(job)
@@ -50,10 +52,9 @@ class MemoryJobQueue:
         """Return the prediction of a submitted job."""
         return self._waiters.wait(job)
 
-    def check(self) -> None:
-        """Raise where a job could not be processed now."""
-        if not any(self._is_alive(worker) for worker in self._seen):
-            raise NoWorker(retry_after_s=RETRY_AFTER_S)
+    def live_workers(self) -> list[str]:
+        """Return the names of the workers that were heard of lately."""
+        return [worker for worker in self._seen if self._is_alive(worker)]
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return what a dead worker left, or a share of what waits."""
@@ -63,8 +64,7 @@ class MemoryJobQueue:
                 return self._deliver_again(abandoned, worker)
             self._changed.wait_for(self._waiting, wait_s)
             waiting = self._waiting()
-            live_workers = sum(self._is_alive(name) for name in self._seen)
-            share = -(-len(waiting) // max(1, live_workers))
+            share = math.ceil(len(waiting) / max(1, len(self.live_workers())))
             return [self._deliver(entry, worker) for entry in waiting[: min(share, max_jobs)]]
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:

@@ -13,9 +13,6 @@ WORKER_TTL_S = 2.0
 # A job whose worker died is tried once more, alone. If that worker dies too, the image is the likely cause.
 MAX_DELIVERIES = 2
 
-# Where nobody can say how long it takes (no worker, no Redis), a client is asked to come back after this.
-RETRY_AFTER_S = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -42,8 +39,8 @@ class JobQueue(Protocol):
         Raises `DeadlinePassed` when `job.timeout_s` is over since the job was submitted.
         """
 
-    def check(self) -> None:
-        """Raise `QueueUnavailable` or `NoWorker` where a job could not be processed now."""
+    def live_workers(self) -> list[str]:
+        """Return the names of the workers that were heard of lately. Raises `QueueUnavailable`."""
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return up to `max_jobs` jobs, oldest first; wait up to `wait_s` for the first, for the others not at all.

@@ -23,8 +23,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_DELIVERIES, RETRY_AFTER_S, WORKER_TTL_S, Delivery
+from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
+from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
 from jobs.waiters import Waiters
 
@@ -179,11 +179,12 @@ class RedisJobQueue:
         """Return the prediction of a submitted job."""
         return self._waiters.wait(job)
 
-    def check(self) -> None:
-        """Raise where a job could not be processed now."""
+    def live_workers(self) -> list[str]:
+        """Return the names of the workers that were heard of lately."""
         with _reaching_redis():
-            if not self._live_workers():
-                raise NoWorker(retry_after_s=RETRY_AFTER_S)
+            seconds, microseconds = self._redis.time()
+            alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
+            return [name.decode() for name in self._redis.zrangebyscore(_WORKERS, alive_since_ms, "+inf")]
 
     def close(self) -> None:
         """End the listener and the connections."""
@@ -227,13 +228,6 @@ class RedisJobQueue:
         with _reaching_redis():
             self._redis.zrem(_WORKERS, worker)
             self._redis.hdel(_SERVICE_TIMES, worker)
-
-    # Workers
-
-    def _live_workers(self) -> int:
-        seconds, microseconds = self._redis.time()
-        alive_since = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
-        return int(self._redis.zcount(_WORKERS, alive_since, "+inf"))
 
     def _drain_time_s(self) -> int:
         """Return in how many seconds the live workers will have done what waits now."""
@@ -284,18 +278,15 @@ class RedisJobQueue:
             self._next_claim = time.monotonic() + self._claim_every_s
             return []
         delivery = _delivery(entry[0], _pairs(entry[1]))
-        log.warning(
-            "job %s was left by worker %s and is claimed by %s", delivery.job.id, former_worker.decode(), worker
-        )
+        log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
         if deliveries >= MAX_DELIVERIES:
             self._set_aside(delivery, deliveries)
             return []
         return self._drop_expired(now_ms, [delivery])
 
     def _set_aside(self, delivery: Delivery, deliveries: int) -> None:
-        log.error(
-            "job %s ended %d workers; its image %s is set aside", delivery.job.id, deliveries, delivery.job.image_name
-        )
+        job = delivery.job
+        log.error("job %s ended %d workers; image %s is set aside", job.id, deliveries, job.image_name)
         self._redis.xadd(_SET_ASIDE, {"job": job.encode()}, maxlen=_MAX_SET_ASIDE)
         self.finish([(delivery, JobFailure.of(SetAside()))])
 

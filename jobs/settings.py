@@ -38,8 +38,5 @@ class SharedSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as err:
-            problems = [
-                f"{'.'.join(map(str, error['loc'])).upper()}={error['input']!s}: {error['msg']}"
-                for error in err.errors()
-            ]
+            problems = [f"{str(error['loc'][0]).upper()}={error['input']}: {error['msg']}" for error in err.errors()]
             raise SettingsError("\n".join(problems)) from err

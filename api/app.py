@@ -1,0 +1,25 @@
+"""Puts the API together."""
+
+from flask import Flask
+
+from api import views
+from api.feedback import FeedbackFile
+from api.settings import ApiSettings
+from jobs.images import FolderImageStore
+from jobs.queue import JobQueue
+from jobs.redis_queue import RedisJobQueue
+
+
+def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = None) -> Flask:
+    """Return the API as a WSGI application; what is not given is made from the environment. Raises `SettingsError`."""
+    settings = settings or ApiSettings.from_env()
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + views.FORM_OVERHEAD_BYTES
+    app.extensions["services"] = views.Services(
+        settings=settings,
+        queue=queue or RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs),
+        images=FolderImageStore(settings.upload_folder),
+        feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
+    )
+    app.register_blueprint(views.blueprint)
+    return app

@@ -1,0 +1,27 @@
+"""What can be set about the API."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from jobs.settings import SharedSettings
+
+
+class ApiSettings(SharedSettings):
+    """The API's settings, each read from the environment variable of its upper-case name."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all of the machine's")
+    port: int = Field(default=5000, ge=1, le=65535, description="Port to listen on")
+    api_processes: int = Field(
+        default=1, ge=1, description="API processes; one serves far more than a few cores classify"
+    )
+    # A request that waits for its answer holds a thread, which costs some 60 KB of memory and no processor time.
+    api_threads: int = Field(default=256, ge=1, description="Requests that one API process handles at once")
+    predict_timeout_s: float = Field(default=30, gt=0, description="Seconds until an unanswered request gets a 504")
+    max_upload_bytes: int = Field(
+        default=10_000_000, ge=1, description="Size of an uploaded file; a larger one gets a 413"
+    )
+    feedback_filepath: Path = Field(
+        default=Path("var/feedback/feedback"), description="The file that reports of wrong predictions are appended to"
+    )
+    max_feedback_bytes: int = Field(default=4096, ge=1, description="Size of one report; a larger one gets a 413")

@@ -1,0 +1,156 @@
+"""The endpoints: each parses the request, calls one function, and formats the answer."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, abort, current_app, jsonify, redirect, render_template, request, url_for
+from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
+from werkzeug.wrappers import Response as WsgiResponse
+
+from api.feedback import FeedbackFile
+from api.middleware import model_predict
+from api.settings import ApiSettings
+from api.utils import MEDIA_TYPES, image_name
+from jobs.errors import BadRequest, NoFile, NoWorker, QueueUnavailable, ServiceError, TooLarge, error_types
+from jobs.images import ImageStore
+from jobs.queue import JobQueue
+from jobs.schema import Prediction
+
+blueprint = Blueprint("views", __name__)
+
+# What a multipart form adds to its file, generously.
+FORM_OVERHEAD_BYTES = 64 * 1024
+# Uploads never change under their name, so a browser need not ask again.
+_DISPLAY_CACHING = "private, max-age=31536000, immutable"
+_STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the endpoints work with."""
+
+    settings: ApiSettings
+    queue: JobQueue
+    images: ImageStore
+    feedback: FeedbackFile
+
+
+def services() -> Services:
+    """Return what `create_app` gave the application."""
+    found: Services = current_app.extensions["services"]
+    return found
+
+
+@blueprint.get("/")
+def index() -> str:
+    """Show the page; `?error=` is the code of what was wrong with the last upload."""
+    error = error_types().get(request.args.get("error", ""))
+    return render_template("index.html", error=error and error.message)
+
+
+@blueprint.post("/")
+def classify_on_page() -> str | WsgiResponse:
+    """Classify the form's file and show the page with picture and answer."""
+    try:
+        name, prediction = _classify_upload()
+    except BadRequest as err:
+        return redirect(url_for(".index", error=err.code))
+    report = json.dumps({"filename": name, "prediction": prediction.label, "score": round(prediction.score, 4)})
+    return render_template("index.html", image_name=name, prediction=prediction, report=report)
+
+
+@blueprint.post("/predict")
+def predict() -> Response:
+    """Classify the form's file, for programs."""
+    _, prediction = _classify_upload()
+    return jsonify(success=True, prediction=prediction.label, score=round(prediction.score, 4))
+
+
+@blueprint.route("/feedback", methods=["GET", "POST"])
+def feedback() -> str:
+    """Keep a report of a wrong prediction."""
+    report = request.form.get("report", "")
+    if report:
+        services().feedback.append(report)
+    return render_template("index.html", thanks=bool(report))
+
+
+@blueprint.get("/display/<name>")
+def display(name: str) -> Response:
+    """Return an uploaded picture."""
+    match = _STORED_NAME.fullmatch(name)
+    if not match or match[1] not in MEDIA_TYPES:
+        abort(404)
+    try:
+        data = services().images.get(name)
+    except FileNotFoundError:
+        abort(404)
+    return Response(data, mimetype=MEDIA_TYPES[match[1]], headers={"Cache-Control": _DISPLAY_CACHING})
+
+
+@blueprint.get("/livez")
+def livez() -> Response:
+    """Say that this process answers."""
+    return jsonify(status="alive")
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """Say whether an image could be classified now: Redis answers and a worker is alive."""
+    try:
+        workers = services().queue.live_workers()
+    except QueueUnavailable as err:
+        return jsonify(status="not ready", reason=str(err)), err.status
+    if not workers:
+        return jsonify(status="not ready", reason=NoWorker.message), NoWorker.status
+    return jsonify(status="ready", workers=len(workers)), 200
+
+
+@blueprint.app_errorhandler(ServiceError)
+def answer_error(err: ServiceError) -> tuple[Response | str, int, dict[str, str]]:
+    """Say what went wrong: `/predict` in a header, since its body has a fixed form, everything else on the page."""
+    headers = {"X-Error": f"{err.code}: {err}"}
+    if err.retry_after_s is not None:
+        headers["Retry-After"] = str(err.retry_after_s)
+    if request.path == url_for(".predict"):
+        return jsonify(success=False, prediction=None, score=None), err.status, headers
+    return render_template("index.html", error=str(err)), err.status, headers
+
+
+@blueprint.app_errorhandler(RequestEntityTooLarge)
+def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, dict[str, str]]:
+    """Answer a body that is refused before it is read."""
+    return answer_error(TooLarge(f"At most {services().settings.max_upload_bytes} bytes are accepted."))
+
+
+@blueprint.app_errorhandler(InternalServerError)
+def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, dict[str, str]]:
+    """Answer after an exception that nobody foresaw; Flask has logged it."""
+    return answer_error(ServiceError())
+
+
+@blueprint.after_app_request
+def forbid_sniffing(response: Response) -> Response:
+    """Have browsers take every answer for what its media type says, uploaded pictures above all."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _classify_upload() -> tuple[str, Prediction]:
+    """Check, store and classify the file of the request's form; return its name in the store and the prediction."""
+    settings, images = services().settings, services().images
+    filename, data = _uploaded_file()
+    if len(data) > settings.max_upload_bytes:
+        raise TooLarge(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
+    name = image_name(data, filename, settings.max_image_pixels)
+    images.put(name, data)
+    return name, model_predict(services().queue, name, settings.predict_timeout_s)
+
+
+def _uploaded_file() -> tuple[str, bytes]:
+    """Return the name and the bytes of the form's file."""
+    upload = request.files.get("file")
+    if upload is None or not upload.filename:
+        raise NoFile
+    return upload.filename, upload.read()
