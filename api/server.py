@@ -34,6 +34,6 @@ def main() -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_TIMEOUT_S,
         websockets=False,
-        log_level=LogLevels(settings.log_level.lower()),
+        log_level=LogLevels.error,  # its other lines are about itself, at every start
     )
     server.serve()

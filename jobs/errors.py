@@ -127,3 +127,7 @@ def error_types() -> dict[str, type[ServiceError]]:
             found[child.code] = child
             pending.append(child)
     return found
+
+
+class SetupError(Exception):
+    """The service cannot start as it is set up; the message says what to change."""

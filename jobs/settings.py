@@ -6,10 +6,12 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.errors import SetupError
+
 S = TypeVar("S", bound="SharedSettings")
 
 
-class SettingsError(Exception):
+class SettingsError(SetupError):
     """A setting has a value that cannot be used; the message names it."""
 
 

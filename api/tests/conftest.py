@@ -1,0 +1,74 @@
+"""An API with a queue in memory, and a worker that answers as a test tells it to."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.settings import ApiSettings
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import Outcome, Prediction
+
+DOG = Prediction("Eskimo_dog", 248, 0.640374)
+
+
+class FakeWorker:
+    """Answers every job with `outcome`, from a thread of its own; holds them back while `outcome` is None."""
+
+    def __init__(self, queue: MemoryJobQueue) -> None:
+        self.outcome: Outcome | None = DOG
+        self.image_names: list[str] = []
+        self._queue = queue
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        queue.heartbeat("fake", 0.01)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._queue.heartbeat("fake", 0.01)
+            for delivery in self._queue.take_batch("fake", 10, 0.02):
+                self.image_names.append(delivery.job.image_name)
+                if self.outcome is not None:
+                    self._queue.finish([(delivery, self.outcome)])
+
+    def stop(self) -> None:
+        """Take no more jobs."""
+        self._stopped.set()
+        self._thread.join()
+        self._queue.retire("fake")
+
+
+@pytest.fixture
+def queue() -> MemoryJobQueue:
+    return MemoryJobQueue(max_jobs=3)
+
+
+@pytest.fixture
+def worker(queue: MemoryJobQueue) -> Iterator[FakeWorker]:
+    worker = FakeWorker(queue)
+    yield worker
+    worker.stop()
+
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(queue: MemoryJobQueue, tmp_path: Path) -> MakeApp:
+    """Make the API with some settings changed."""
+
+    def make(**changes: object) -> Flask:
+        defaults = {"upload_folder": tmp_path / "uploads", "feedback_filepath": tmp_path / "feedback" / "feedback"}
+        return create_app(ApiSettings.model_validate({**defaults, **changes}), queue)
+
+    return make
+
+
+@pytest.fixture
+def client(make_app: MakeApp) -> FlaskClient:
+    return make_app().test_client()

@@ -1,0 +1,165 @@
+"""`POST /predict`, as another program meets it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from api.tests.conftest import FakeWorker, MakeApp
+from jobs.errors import InferenceFailed, NotAnImage
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import ImageJob, JobFailure
+
+FAILED = {"success": False, "prediction": None, "score": None}
+
+
+def post(client: FlaskClient, data: bytes, filename: str = "photo.jpg") -> TestResponse:
+    return client.post("/predict", data={"file": (io.BytesIO(data), filename)})
+
+
+def image_file(image_format: str, size: tuple[int, int] = (8, 6)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "teal").save(file, image_format)
+    return file.getvalue()
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_image_gets_its_class_and_a_score_of_four_places(client: FlaskClient, dog: bytes) -> None:
+    response = post(client, dog)
+    assert response.status_code == 200
+    assert response.get_json() == {"success": True, "prediction": "Eskimo_dog", "score": 0.6404}
+
+
+@pytest.mark.parametrize(
+    ("image_format", "filename", "extension"),
+    [
+        ("JPEG", "dog.jpeg", ".jpeg"),
+        ("JPEG", "DOG.JPG", ".jpg"),
+        ("PNG", "dog.png", ".png"),
+        ("GIF", "dog.GIF", ".gif"),
+        ("PNG", "really-a-png.jpg", ".png"),
+    ],
+)
+def test_an_upload_is_stored_under_its_hash_and_the_ending_of_its_content(
+    client: FlaskClient, worker: FakeWorker, tmp_path: Path, image_format: str, filename: str, extension: str
+) -> None:
+    data = image_file(image_format)
+    assert post(client, data, filename).status_code == 200
+    [name] = worker.image_names
+    assert name.endswith(extension)
+    assert len(Path(name).stem) == 64
+    assert (tmp_path / "uploads" / name).read_bytes() == data
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("data", "filename", "reason"),
+    [
+        (b"", "empty.jpg", "not-an-image: The file is empty"),
+        (b"hello", "text.jpg", "not-an-image"),
+        (b"\x89PNG\r\n\x1a\n", "header-only.png", "not-an-image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "picture.svg", "unsupported-file"),
+        (image_file("BMP"), "bitmap.png", "not-an-image"),
+        (image_file("PNG"), "image.txt", "unsupported-file"),
+        (image_file("PNG"), "png", "unsupported-file"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_reason(
+    client: FlaskClient, data: bytes, filename: str, reason: str
+) -> None:
+    response = post(client, data, filename)
+    assert response.status_code == 400
+    assert response.get_json() == FAILED
+    assert response.headers["X-Error"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"file": "a text, not a file"}, {"picture": (io.BytesIO(b"data"), "photo.jpg")}, {"file": (io.BytesIO(), "")}],
+)
+def test_a_request_without_a_file_is_refused(client: FlaskClient, form: dict[str, object]) -> None:
+    response = client.post("/predict", data=form)
+    assert response.status_code == 400
+    assert response.get_json() == FAILED
+    assert response.headers["X-Error"].startswith("no-file")
+
+
+def test_a_body_that_is_no_form_is_refused(client: FlaskClient, dog: bytes) -> None:
+    response = client.post("/predict", data=dog, content_type="image/jpeg")
+    assert (response.status_code, response.get_json()) == (400, FAILED)
+
+
+def test_a_file_with_too_many_bytes_is_refused(make_app: MakeApp) -> None:
+    response = post(make_app(max_upload_bytes=10).test_client(), image_file("PNG"))
+    assert (response.status_code, response.get_json()) == (413, FAILED)
+    assert "at most 10" in response.headers["X-Error"]
+
+
+def test_a_body_that_is_far_too_large_is_refused_unread(make_app: MakeApp) -> None:
+    response = post(make_app(max_upload_bytes=10).test_client(), bytes(100_000))
+    assert (response.status_code, response.get_json()) == (413, FAILED)
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(make_app: MakeApp, tmp_path: Path) -> None:
+    response = post(make_app(max_image_pixels=100).test_client(), image_file("PNG", (101, 1)), "wide.png")
+    assert (response.status_code, response.get_json()) == (413, FAILED)
+    assert not (tmp_path / "uploads").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [(NotAnImage("It is truncated."), 400), (InferenceFailed(), 500)])
+def test_a_failure_in_the_worker_is_passed_on(
+    client: FlaskClient, worker: FakeWorker, dog: bytes, error: NotAnImage | InferenceFailed, status: int
+) -> None:
+    worker.outcome = JobFailure.of(error)
+    response = post(client, dog)
+    assert (response.status_code, response.get_json()) == (status, FAILED)
+    assert response.headers["X-Error"] == f"{error.code}: {error}"
+
+
+def test_without_a_worker_the_answer_says_when_to_come_back(client: FlaskClient, dog: bytes) -> None:
+    response = post(client, dog)
+    assert (response.status_code, response.get_json()) == (503, FAILED)
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_full_queue_refuses_with_the_time_to_come_back(
+    client: FlaskClient, queue: MemoryJobQueue, dog: bytes
+) -> None:
+    queue.heartbeat("busy", 1.0)
+    for number in range(3):
+        queue.submit(ImageJob.create(f"{number}.jpg", 10))
+    response = post(client, dog)
+    assert (response.status_code, response.get_json()) == (429, FAILED)
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_an_answer_that_does_not_come_ends_at_the_deadline(
+    make_app: MakeApp, queue: MemoryJobQueue, dog: bytes
+) -> None:
+    queue.heartbeat("hung", 1.0)
+    response = post(make_app(predict_timeout_s=0.05).test_client(), dog)
+    assert (response.status_code, response.get_json()) == (504, FAILED)
+
+
+def test_a_full_disk_is_reported_and_nothing_half_written_stays(make_app: MakeApp, tmp_path: Path, dog: bytes) -> None:
+    not_a_folder = tmp_path / "file"
+    not_a_folder.touch()
+    response = post(make_app(upload_folder=not_a_folder).test_client(), dog)
+    assert (response.status_code, response.get_json()) == (503, FAILED)
+    assert response.headers["X-Error"].startswith("storage-unavailable")
+
+
+def test_an_unforeseen_exception_still_gives_the_fixed_answer(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    monkeypatch.setattr("api.views.image_name", lambda *_: 1 / 0)
+    response = post(app.test_client(), b"data")
+    assert (response.status_code, response.get_json()) == (500, FAILED)
+
+
+def test_get_is_not_allowed(client: FlaskClient) -> None:
+    assert client.get("/predict").status_code == 405

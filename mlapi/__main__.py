@@ -1,0 +1,5 @@
+"""`python -m mlapi` is `mlapi`."""
+
+from mlapi.cli import main
+
+main()

@@ -1,0 +1,99 @@
+"""The command `mlapi`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.errors import ServiceError, SetupError
+
+# Each command imports what it runs only when it is called: a container holds one service, not the other.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="flask-ml-api")
+def cli() -> None:
+    """Serve your own CNN: an HTTP API and page, a Redis queue, and model workers that batch."""
+
+
+@cli.command()
+def serve() -> None:
+    """Run everything on this machine: Redis, one model worker per core, and the API.
+
+    Settings come from the environment: PORT, INSTANCES, MODEL and those of the README's table.
+    """
+    from mlapi.serve import serve
+
+    serve()
+
+
+@cli.command()
+def api() -> None:
+    """Run the API alone; REDIS_URL says where the queue is."""
+    from api.server import main
+
+    main()
+
+
+@cli.command()
+def worker() -> None:
+    """Run one model worker alone; REDIS_URL says where the queue is."""
+    from model.ml_service import main
+
+    main()
+
+
+@cli.command()
+@click.argument("service", type=click.Choice(["api", "worker"]))
+def health(service: str) -> None:
+    """Exit with 0 where this container's API or worker is well; for health checks."""
+    from mlapi import health
+
+    health.CHECKS[service]()
+
+
+@cli.group()
+def model() -> None:
+    """Make, list and check the models that can be served."""
+
+
+@model.command("add")
+@click.argument("name")
+@click.option(
+    "--into", type=click.Path(path_type=Path), default=Path("var/models"), help="Folder of the model folders."
+)
+@click.option("--weights", help="A file of weights, for models that would download theirs.")
+def add_model(name: str, into: Path, weights: str | None) -> None:
+    """Make the model NAME ready to be served. `mlapi model list` shows the names."""
+    from model import zoo
+
+    folder = zoo.add(name, into, weights=weights)
+    click.echo(f"{folder} is ready: MODEL={folder} make run")
+
+
+@model.command("list")
+def list_models() -> None:
+    """Show the models that `mlapi model add` can make."""
+    from model import zoo
+
+    for name in zoo.names():
+        click.echo(name)
+
+
+@model.command("check")
+@click.argument("folder", type=click.Path(path_type=Path))
+def check_model(folder: Path) -> None:
+    """Load a model folder as a worker would, and say what does not fit."""
+    from model.ml_service import load_classifier
+    from model.settings import ModelSettings
+
+    manifest = load_classifier(ModelSettings.from_env().model_copy(update={"model": folder})).manifest
+    click.echo(f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes")
+
+
+def main() -> None:
+    """Run the command line; what is wrong is said in a line or two, without a traceback."""
+    try:
+        cli()
+    except (SetupError, ServiceError) as err:
+        sys.exit(f"mlapi: {err}")

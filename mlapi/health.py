@@ -1,0 +1,32 @@
+"""The health checks of the containers."""
+
+import socket
+import urllib.request
+
+from jobs.errors import NoWorker, Unavailable
+
+
+def check_api() -> None:
+    """Raise `Unavailable` unless the API of this host is ready to classify."""
+    from api.settings import ApiSettings
+
+    port = ApiSettings.from_env().port
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            pass
+    except OSError as err:
+        raise Unavailable(f"The API is not ready: {err}") from err
+
+
+def check_worker() -> None:
+    """Raise `QueueUnavailable` or `NoWorker` unless a worker of this host is alive."""
+    from jobs.redis_queue import RedisJobQueue
+    from jobs.settings import SharedSettings
+
+    settings = SharedSettings.from_env()
+    workers = RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs).live_workers()
+    if not any(name.startswith(f"{socket.gethostname()}-") for name in workers):
+        raise NoWorker(f"No worker of {socket.gethostname()} is among {workers}.")
+
+
+CHECKS = {"api": check_api, "worker": check_worker}

@@ -1,0 +1,110 @@
+"""`mlapi serve`: Redis, model workers and the API on this machine, as one command."""
+
+import logging
+import socket
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import redis
+from pydantic import Field
+
+from api.settings import ApiSettings
+from jobs import logs
+from jobs.settings import SharedSettings
+from mlapi import redis_server
+from mlapi.cores import available_cores
+from mlapi.supervisor import CannotStart, Program, Supervisor
+from model.manifest import ModelManifest
+from model.settings import ModelSettings
+
+log = logging.getLogger(__name__)
+
+_REDIS_START_TIMEOUT_S = 10.0
+# A worker loads its network and tries every batch size before it counts as alive.
+_START_TIMEOUT_S = 120.0
+
+
+class ServeSettings(SharedSettings):
+    """The settings of `mlapi serve` itself."""
+
+    instances: int = Field(default_factory=available_cores, ge=1, description="Model workers; by default one per core")
+
+
+def serve() -> None:
+    """Run the whole service until SIGTERM or Ctrl-C.
+
+    Raises `SettingsError`, `ModelError`, `RedisServerMissing` or `CannotStart` with what to do.
+    """
+    settings, api_settings, model_settings = ServeSettings.from_env(), ApiSettings.from_env(), ModelSettings.from_env()
+    logs.configure(settings.log_level)
+    manifest = ModelManifest.load(model_settings.model)
+    _refuse_taken_port(api_settings)
+    with tempfile.TemporaryDirectory(prefix="mlapi-redis-") as redis_folder, Supervisor() as supervisor:
+        port = redis_server.free_port()
+        url = f"redis://127.0.0.1:{port}"
+        supervisor.start(_redis(port, Path(redis_folder)))
+        if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
+            return
+        supervisor.start(*_services(settings.instances, {"REDIS_URL": url}))
+        if not supervisor.wait_until(lambda: _is_ready(api_settings), "The service was not ready", _START_TIMEOUT_S):
+            return
+        print(_greeting(manifest, settings.instances, _address(api_settings)), flush=True)
+        supervisor.run()
+
+
+def _redis(port: int, folder: Path) -> Program:
+    return Program("Redis server", redis_server.command(port, folder), log_file=folder / redis_server.LOG_FILE)
+
+
+def _services(instances: int, environment: dict[str, str]) -> list[Program]:
+    # The API stands last, so that it stops first and its requests still find workers.
+    mlapi = [sys.executable, "-m", "mlapi"]
+    workers = [Program(f"model worker {n}", [*mlapi, "worker"], environment) for n in range(1, instances + 1)]
+    return [*workers, Program("API", [*mlapi, "api"], environment, stop_timeout_s=15.0)]
+
+
+def _refuse_taken_port(settings: ApiSettings) -> None:
+    """Raise `CannotStart` where the API could not listen."""
+    try:
+        with socket.create_server((settings.host, settings.port)):
+            pass
+    except OSError as err:
+        raise CannotStart(
+            f"Port {settings.port} of {settings.host} cannot be used ({err.strerror}). Choose another one, as in "
+            f"`make run PORT={settings.port + 1}`."
+        ) from err
+
+
+def _answers(url: str) -> bool:
+    with redis.Redis.from_url(url, retry=None) as connection:
+        try:
+            return bool(connection.ping())
+        except redis.ConnectionError:
+            return False
+
+
+def _is_ready(settings: ApiSettings) -> bool:
+    try:
+        with urllib.request.urlopen(f"{_address(settings)}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _address(settings: ApiSettings) -> str:
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
+    return f"http://{host}:{settings.port}"
+
+
+def _greeting(manifest: ModelManifest, instances: int, address: str) -> str:
+    workers = f"{instances} model worker{'s' if instances > 1 else ''}"
+    return f"""
+Serving {manifest.name} {manifest.version} ({len(manifest.labels)} classes) with {workers}.
+
+  page  {address}/
+  try   curl -F file=@tests/dog.jpeg {address}/predict
+
+Ctrl-C stops it."""

@@ -1,0 +1,175 @@
+"""Keeps a group of processes running, and leaves none behind."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from jobs.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+# A process that ends is started again at once; one that keeps ending this soon, after a pause that doubles each time.
+_SHORT_LIFE_S = 10.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+_READY_CHECK_EVERY_S = 0.05
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+class CannotStart(SetupError):
+    """A process ended, or was not ready in time, before the group was up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A process to keep running: its name in the log, its command, and what it adds to the environment.
+
+    One that says what ails it in a file, not on standard error, has a `log_file`.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_timeout_s: float = 10.0
+    log_file: Path | None = None
+
+
+class _Child:
+    """One program's current process."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.started_at = 0.0
+        self.short_lives = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, on_exit: Callable[["_Child"], None]) -> None:
+        """Start the process in a group of its own, and have `on_exit` called when it ends."""
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
+            self.program.command,
+            env={**os.environ, **self.program.environment},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
+            preexec_fn=_end_with_parent,
+        )
+        threading.Thread(target=self._wait, args=(self.process, on_exit), daemon=True).start()
+
+    def _wait(self, process: subprocess.Popen[bytes], on_exit: Callable[["_Child"], None]) -> None:
+        process.wait()
+        on_exit(self)
+
+    def stop(self) -> None:
+        """Ask the process to end; end what is left of its group when the time is over."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            self.process.wait(self.program.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s does not stop and is killed", self.program.name)
+        self.kill_group()
+
+    def kill_group(self) -> None:
+        """Kill whatever is left of the process and those it started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def reason(self) -> str:
+        """Return what the ended process said."""
+        log_file = self.program.log_file
+        return log_file.read_text().strip() if log_file and log_file.exists() else "it says why above."
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the ended process is started again."""
+        lived_s = time.monotonic() - self.started_at
+        self.short_lives = self.short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
+        return min(_FIRST_PAUSE_S * 2 ** (self.short_lives - 2), _LONGEST_PAUSE_S) if self.short_lives > 1 else 0.0
+
+    def describe_exit(self) -> str:
+        """Return how the process ended, in words."""
+        status = self.process.returncode if self.process else 0
+        return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+
+
+class Supervisor:
+    """Starts programs one after the other, starts them again when they end, and stops them in reverse order."""
+
+    def __init__(self) -> None:
+        self._children: list[_Child] = []
+        self._events: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
+
+    def __enter__(self) -> "Supervisor":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._children):
+            child.stop()
+
+    def _ask_to_stop(self, number: int, _: FrameType | None) -> None:
+        log.info("stopping (%s)", signal.Signals(number).name)
+        self._events.put(None)
+
+    def start(self, *programs: Program) -> None:
+        """Start programs."""
+        for program in programs:
+            child = _Child(program)
+            self._children.append(child)
+            child.start(self._events.put)
+
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float) -> bool:
+        """Return True when `ready()` holds, False when asked to stop. Raises `CannotStart` with the reason."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            with contextlib.suppress(queue.Empty):
+                child = self._events.get(timeout=_READY_CHECK_EVERY_S)
+                if child is None:
+                    return False
+                raise CannotStart(f"The {child.program.name} {child.describe_exit()}; {child.reason()}")
+            if time.monotonic() > deadline:
+                raise CannotStart(f"{what} within {timeout_s:g} s.")
+        return True
+
+    def run(self) -> None:
+        """Start again what ends, until SIGTERM, SIGINT or SIGHUP."""
+        due: dict[_Child, float] = {}  # when to start which child, on the monotonic clock
+        while True:
+            try:
+                child = self._events.get(timeout=max(0.0, min(due.values()) - time.monotonic()) if due else None)
+            except queue.Empty:
+                # In this thread, since the kernel ends a child with the thread that started it.
+                next_child = min(due, key=due.__getitem__)
+                del due[next_child]
+                next_child.start(self._events.put)
+                continue
+            if child is None:
+                return
+            due[child] = time.monotonic() + self._clean_up(child)
+
+    def _clean_up(self, child: _Child) -> float:
+        """End what an ended process left; return the pause before its next start."""
+        child.kill_group()
+        pause_s = child.pause_s()
+        log.warning("the %s %s; starting it again in %g s", child.program.name, child.describe_exit(), pause_s)
+        return pause_s
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the supervisor is gone, even if that was killed."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,183 @@
+"""A model worker: takes jobs from the queue in batches, classifies their images, and sends the answers back."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs import logs
+from jobs.errors import InferenceFailed, QueueUnavailable, ServiceError, StorageUnavailable
+from jobs.images import FolderImageStore, ImageStore
+from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import JobFailure, Outcome
+from model.classifier import Classifier
+from model.manifest import ModelManifest
+from model.preprocessing import preprocess
+from model.settings import ModelSettings
+
+log = logging.getLogger(__name__)
+
+# A worker that waits for a job notices within this time that it is to stop, or that another worker died.
+_WAIT_S = 0.5
+# A pause between attempts to reach Redis.
+_RETRY_S = 0.2
+_HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
+# How far each batch moves the average time for an image.
+_SMOOTHING = 0.2
+
+Classify = Callable[[Sequence[str]], list[Outcome]]
+Pixels = NDArray[np.uint8]
+
+
+def predict(
+    image_names: Sequence[str], images: ImageStore, classifier: Classifier, max_image_pixels: int
+) -> list[Outcome]:
+    """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
+    inputs = [_read_input(name, images, classifier.manifest, max_image_pixels) for name in image_names]
+    pixels = [item for item in inputs if not isinstance(item, JobFailure)]
+    answers = iter(_classify(classifier, pixels))
+    return [item if isinstance(item, JobFailure) else next(answers) for item in inputs]
+
+
+def _read_input(name: str, images: ImageStore, manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
+    try:
+        return preprocess(images.get(name), manifest, max_pixels)
+    except ServiceError as err:
+        return JobFailure.of(err)
+    except OSError as err:
+        log.error("image %s cannot be read: %s", name, err)
+        return JobFailure.of(StorageUnavailable("The stored image cannot be read. Send it again."))
+
+
+def _classify(classifier: Classifier, pixels: list[Pixels]) -> list[Outcome]:
+    """Classify inputs of shape (height, width, 3) as one batch, or one by one where the engine fails on the batch."""
+    if not pixels:
+        return []
+    try:
+        return classifier.classify(np.stack(pixels))
+    except InferenceFailed as err:
+        if len(pixels) == 1:
+            return [JobFailure.of(err)]
+        return [outcome for item in pixels for outcome in _classify(classifier, [item])]
+
+
+class Worker:
+    """One worker: what it is called, what it takes, and how long an image takes it."""
+
+    def __init__(
+        self, queue: JobQueue, classify: Classify, *, jobs_at_once: int, batch_size: int, service_time_s: float
+    ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
+        self.service_time_s = service_time_s
+        self._queue = queue
+        self._classify = classify
+        self._jobs_at_once = jobs_at_once
+        self._batch_size = batch_size
+
+    def step(self) -> bool:
+        """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
+        deliveries = iter(self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S))
+        worked = False
+        while batch := list(islice(deliveries, self._batch_size)):
+            self._process(batch)
+            worked = True
+        return worked
+
+    def _process(self, batch: list[Delivery]) -> None:
+        started = time.monotonic()
+        outcomes = self._classify([delivery.job.image_name for delivery in batch])
+        batch_s = time.monotonic() - started
+        self.service_time_s += _SMOOTHING * (batch_s / len(batch) - self.service_time_s)
+        self._finish(list(zip(batch, outcomes, strict=True)))
+        log.info("%d jobs in %.0f ms: %s", len(batch), 1000 * batch_s, ", ".join(d.job.id for d in batch))
+
+    def _finish(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+        """Send the answers, trying again while Redis is away, as long as anybody may wait for them."""
+        deadline = time.monotonic() + max(delivery.job.timeout_s for delivery, _ in outcomes)
+        while True:
+            try:
+                return self._queue.finish(outcomes)
+            except QueueUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_S)
+
+    def heartbeat(self) -> None:
+        """Say that this worker is alive; that Redis is away is for `step` to notice."""
+        with suppress(QueueUnavailable):
+            self._queue.heartbeat(self.name, self.service_time_s)
+
+    def retire(self) -> None:
+        """Say that this worker takes no more jobs."""
+        with suppress(QueueUnavailable):
+            self._queue.retire(self.name)
+
+
+def classify_process(worker: Worker, stopped: threading.Event) -> None:
+    """Classify what comes until `stopped` is set; the batch in hand is finished first."""
+    with _heartbeats(worker):
+        while not stopped.is_set():
+            try:
+                worker.step()
+            except QueueUnavailable as err:
+                log.warning("%s", err)
+                stopped.wait(_RETRY_S)
+
+
+@contextmanager
+def _heartbeats(worker: Worker) -> Iterator[None]:
+    """Keep saying that the worker is alive, from a thread of its own, until it has finished."""
+    finished = threading.Event()
+
+    def beat() -> None:
+        while not finished.wait(_HEARTBEAT_EVERY_S):
+            worker.heartbeat()
+
+    worker.heartbeat()
+    thread = threading.Thread(target=beat, name="heartbeats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        worker.retire()
+
+
+def load_classifier(settings: ModelSettings) -> Classifier:
+    """Load the model and try it. Raises `ModelError`."""
+    manifest = ModelManifest.load(settings.model)
+    return Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
+
+
+def main() -> None:
+    """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
+    settings = ModelSettings.from_env()
+    logs.configure(settings.log_level)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    classifier = load_classifier(settings)
+    batch_times_s = classifier.warm_up(settings.batch_size)
+    images = FolderImageStore(settings.upload_folder)
+    queue = RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs)
+    worker = Worker(
+        queue,
+        lambda names: predict(names, images, classifier, settings.max_image_pixels),
+        jobs_at_once=settings.jobs_at_once,
+        batch_size=settings.batch_size,
+        service_time_s=batch_times_s[settings.batch_size] / settings.batch_size,
+    )
+    log.info("worker %s serves %s", worker.name, classifier.manifest.name)
+    classify_process(worker, stopped)
+    queue.close()

