@@ -1,0 +1,211 @@
+"""What a model folder says about its network: `model.toml`, read and written, and `labels.txt`."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # Absent where it is not needed, so which of the two codes applies depends on the Python that checks.
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+NETWORK, MANIFEST, LABELS = "model.onnx", "model.toml", "labels.txt"
+
+Resize = Literal["crop", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+Channels = Literal["RGB", "BGR"]
+Layout = Literal["NCHW", "NHWC"]
+
+
+class ModelError(Exception):
+    """A model folder that cannot be served. The message names the file and what to change in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelManifest:
+    """How to feed a network and how to read its answer.
+
+    `height` and `width` are the network's input in pixels. `crop` is the share of the largest centred
+    box that is kept, and None where the whole picture is squashed. `mean` and `std` are on the 0..255
+    scale, in the order of `channels`. `logits` is False where the network ends in a softmax. `labels`
+    stand in the order of the network's outputs. Manifests are equal whatever their `folder`.
+    """
+
+    name: str
+    version: str
+    height: int
+    width: int
+    resize: Resize
+    crop: float | None
+    interpolation: Interpolation
+    channels: Channels
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layout: Layout
+    logits: bool
+    labels: tuple[str, ...]
+    folder: Path = field(compare=False)
+
+    @property
+    def network_path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / NETWORK
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelManifest":
+        """Return what the files in `folder` say; raise `ModelError` where they are missing or wrong."""
+        toml, labels = _read(folder / MANIFEST), _read(folder / LABELS)
+        if not (folder / NETWORK).is_file():
+            raise ModelError(f"{folder / NETWORK}: not found; a model folder needs the network as an ONNX file")
+        return cls._parse(toml, labels, folder)
+
+    def write(self, folder: Path) -> None:
+        """Write `model.toml` and `labels.txt`, from which `load` returns an equal manifest.
+
+        The folder is made if need be; the network is the caller's to put there. Raises `ModelError`,
+        and writes nothing, where `load` would refuse what was written or understand it differently.
+        """
+        toml, labels = self.to_toml(), "".join(f"{label}\n" for label in self.labels)
+        if self._parse(toml, labels, folder) != self:
+            raise ModelError(f"{folder}: a label must not start or end with a space, nor be of several lines")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).write_text(toml, encoding="utf-8")
+        (folder / LABELS).write_text(labels, encoding="utf-8")
+
+    def to_toml(self) -> str:
+        """Return the text of `model.toml`."""
+        crop = [] if self.crop is None else [_line("crop", self.crop)]
+        lines = [
+            _line("name", self.name),
+            _line("version", self.version),
+            "\n[input]",
+            _line("size", (self.height, self.width)),
+            _line("resize", self.resize),
+            *crop,
+            _line("interpolation", self.interpolation),
+            _line("channels", self.channels),
+            _line("mean", self.mean),
+            _line("std", self.std),
+            _line("layout", self.layout),
+            "\n[output]",
+            _line("logits", self.logits),
+        ]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def _parse(cls, toml: str, labels: str, folder: Path) -> "ModelManifest":
+        keys = _parse_toml(toml, folder / MANIFEST)
+        source = keys.input
+        return cls(
+            name=keys.name,
+            version=keys.version,
+            height=source.size[0],
+            width=source.size[1],
+            resize=source.resize,
+            crop=source.crop,
+            interpolation=source.interpolation,
+            channels=source.channels,
+            mean=source.mean,
+            std=source.std,
+            layout=source.layout,
+            logits=keys.output.logits,
+            labels=_parse_labels(labels, folder / LABELS),
+            folder=folder,
+        )
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# Strict, so that "224" or true is refused where a number is meant. The tuples themselves are not:
+# TOML has lists only.
+_Text = Annotated[str, Field(strict=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Pixels = Annotated[int, Field(strict=True, gt=0)]
+_Level = Annotated[float, Field(strict=True)]
+_Spread = Annotated[float, Field(strict=True, gt=0)]
+_Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+class _Input(_Table):
+    size: tuple[_Pixels, _Pixels]
+    resize: Resize
+    crop: _Share | None = None
+    interpolation: Interpolation
+    channels: Channels
+    mean: tuple[_Level, _Level, _Level]
+    std: tuple[_Spread, _Spread, _Spread]
+    layout: Layout
+
+    @model_validator(mode="after")
+    def _crop_goes_with_resize(self) -> "_Input":
+        if self.resize == "crop" and self.crop is None:
+            raise ValueError('resize = "crop" needs the key crop, the share to keep, such as 0.875 or 1.0')
+        if self.resize == "squash" and self.crop is not None:
+            raise ValueError('resize = "squash" takes the whole picture: remove the key crop')
+        return self
+
+
+class _Output(_Table):
+    logits: Annotated[bool, Field(strict=True)]
+
+
+class _Keys(_Table):
+    name: _Text
+    version: _Text
+    input: _Input
+    output: _Output
+
+
+def _read(path: Path) -> str:
+    try:
+        # -sig: Windows editors begin a UTF-8 file with a mark that would become part of the first label.
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as err:
+        raise ModelError(f"{path}: not found; a model folder needs {NETWORK}, {MANIFEST} and {LABELS}") from err
+    except OSError as err:
+        raise ModelError(f"{path}: cannot be read: {err.strerror}") from err
+    except UnicodeDecodeError as err:
+        raise ModelError(f"{path}: byte {err.start} is not UTF-8; save the file as UTF-8") from err
+
+
+def _parse_toml(text: str, path: Path) -> _Keys:
+    try:
+        return _Keys.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as err:
+        raise ModelError(f"{path}: not TOML: {err}") from err
+    except ValidationError as err:
+        problems = "; ".join(_explain(dict(problem)) for problem in err.errors())
+        raise ModelError(f"{path}: {problems}") from err
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is not a key of this file"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
+    expected = problem["msg"].replace("Input should", "should")
+    return f"{key} is {json.dumps(problem['input'], default=str)}: {expected}"
+
+
+def _parse_labels(text: str, path: Path) -> tuple[str, ...]:
+    if not text.strip():
+        raise ModelError(f"{path}: empty; expected one label per line, in the order of the network's outputs")
+    # Not splitlines(), which also splits at characters that may stand inside a label.
+    labels = tuple(line.strip() for line in text.rstrip().split("\n"))
+    if "" in labels:
+        raise ModelError(f"{path}: line {labels.index('') + 1} is empty; every output needs its label")
+    return labels
+
+
+def _line(key: str, value: str | bool | float | tuple[float, ...]) -> str:
+    # JSON writes these types just as TOML does.
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"
