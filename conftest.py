@@ -1,4 +1,4 @@
-"""Fixtures for the tests of every package: a real Redis, started for the tests."""
+"""What the tests of every package share: options, and a real Redis, started for them."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +10,20 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from mlapi import redis_server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the caller ask for tests that need more than Python and make."""
+    parser.addoption("--compose", action="store_true", help="run the tests that need a Docker engine")
+    parser.addoption("--require-browser", action="store_true", help="fail, not skip, where Chromium is missing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what was not asked for."""
+    if not config.getoption("--compose"):
+        for item in items:
+            if item.get_closest_marker("compose"):
+                item.add_marker(pytest.mark.skip(reason="needs a Docker engine: run `make test-compose`"))
 
 
 @pytest.fixture(scope="session")
