@@ -1,0 +1,355 @@
+"""A file becomes the pixels that a person sees in it, or is refused with what is wrong."""
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from jobs.errors import NotAnImage, TooLarge
+from model.manifest import Interpolation, ModelManifest
+from model.preprocessing import crop_box, decode, fit, preprocess
+
+MAX_PIXELS = 1_000_000
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:  # noqa: ANN401  # Pillow's differ by format
+    """Return the file that Pillow makes of an image."""
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return one chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: list[bytes]) -> bytes:
+    """Return a PNG file of the forms that Pillow reads and cannot write."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def png_16_bit(values: NDArray[np.uint16], colour_type: int) -> bytes:
+    """Return a PNG file of 16 bits per channel; `values` is uint16 of shape (height, width, channels)."""
+    rows = [row.astype(">u2").tobytes() for row in values]
+    return png(values.shape[1], values.shape[0], 16, colour_type, rows)
+
+
+def deep(image: Image.Image) -> NDArray[np.uint16]:
+    """Return an image's channels scaled from 8 to 16 bits, with noise in the low byte."""
+    values = np.asarray(image).astype(np.uint16).reshape(image.height, image.width, -1)
+    noise = np.random.default_rng(0).integers(0, 256, values.shape, dtype=np.uint16)
+    return ((values << 8) | noise).astype(np.uint16)
+
+
+def grey(image: Image.Image) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+def distance(seen: Image.Image, expected: Image.Image) -> float:
+    """Return the largest difference of any channel of any pixel, of 255."""
+    assert (seen.mode, seen.size) == ("RGB", expected.size)
+    return float(np.abs(np.asarray(seen).astype(int) - np.asarray(expected.convert("RGB")).astype(int)).max())
+
+
+def half_transparent(image: Image.Image) -> Image.Image:
+    """Return the image with its left half transparent; what is hidden there is green."""
+    layer = image.convert("RGBA")
+    layer.paste((0, 255, 0, 0), (0, 0, image.width // 2, image.height))
+    return layer
+
+
+def left_half_white(image: Image.Image) -> Image.Image:
+    seen = image.copy()
+    seen.paste("white", (0, 0, image.width // 2, image.height))
+    return seen
+
+
+def animation(image: Image.Image) -> bytes:
+    black = Image.new("RGB", image.size)
+    return encoded(image, "GIF", save_all=True, append_images=[black, black], duration=100)
+
+
+def gif_with_transparency(image: Image.Image) -> bytes:
+    flat = image.quantize(64)
+    index = 200
+    flat.paste(index, (0, 0, image.width // 2, image.height))
+    return encoded(flat, "GIF", transparency=index)
+
+
+def png_with_transparent_palette(image: Image.Image) -> bytes:
+    flat = image.quantize(64)
+    flat.paste(63, (0, 0, image.width // 2, image.height))
+    return encoded(flat, "PNG", transparency=bytes([255] * 63 + [0]))
+
+
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    start = jpeg.index(b"\xff\xee")
+    length = int.from_bytes(jpeg[start + 2 : start + 4], "big")
+    return jpeg[:start] + jpeg[start + 2 + length :]
+
+
+def grey_with_alpha(image: Image.Image) -> Image.Image:
+    return half_transparent(grey(image)).convert("LA")
+
+
+Form = tuple[Callable[[Image.Image], bytes], Callable[[Image.Image], Image.Image], float]
+
+# How a picture is stored, what a person then sees, and by how much a channel may differ (lossy compression, palettes).
+FORMS: dict[str, Form] = {
+    "JPEG": (lambda i: encoded(i, "JPEG", quality=95, subsampling=0), lambda i: i, 5),
+    "progressive JPEG": (lambda i: encoded(i, "JPEG", quality=95, subsampling=0, progressive=True), lambda i: i, 5),
+    "grey JPEG": (lambda i: encoded(i.convert("L"), "JPEG", quality=95), grey, 3),
+    "CMYK JPEG, inverted as by Adobe": (lambda i: encoded(i.convert("CMYK"), "JPEG", quality=95), lambda i: i, 3),
+    "CMYK JPEG without Adobe's marker": (
+        lambda i: without_adobe_marker(encoded(i.convert("CMYK"), "JPEG", quality=95)),
+        lambda i: i,
+        3,
+    ),
+    "JPEG with a second picture": (
+        lambda i: encoded(i, "MPO", save_all=True, append_images=[Image.new("RGB", i.size)], quality=95, subsampling=0),
+        lambda i: i,
+        5,
+    ),
+    "PNG": (lambda i: encoded(i, "PNG"), lambda i: i, 0),
+    "grey PNG": (lambda i: encoded(i.convert("L"), "PNG"), grey, 0),
+    "1-bit PNG": (lambda i: encoded(i.convert("1"), "PNG"), lambda i: i.convert("1"), 0),
+    "16-bit grey PNG": (lambda i: png_16_bit(deep(i.convert("L")), 0), grey, 0),
+    "16-bit RGB PNG": (lambda i: png_16_bit(deep(i), 2), lambda i: i, 0),
+    "16-bit grey PNG with alpha": (
+        lambda i: png_16_bit(deep(grey_with_alpha(i)), 4),
+        lambda i: left_half_white(grey(i)),
+        0,
+    ),
+    "16-bit RGBA PNG": (lambda i: png_16_bit(deep(half_transparent(i)), 6), left_half_white, 0),
+    "palette PNG": (lambda i: encoded(i.quantize(64), "PNG"), lambda i: i.quantize(64), 0),
+    "palette PNG with transparency": (
+        png_with_transparent_palette,
+        lambda i: left_half_white(i.quantize(64).convert("RGB")),
+        0,
+    ),
+    "RGBA PNG": (lambda i: encoded(half_transparent(i), "PNG"), left_half_white, 0),
+    "grey PNG with alpha": (lambda i: encoded(grey_with_alpha(i), "PNG"), lambda i: left_half_white(grey(i)), 0),
+    "GIF": (lambda i: encoded(i.quantize(64), "GIF"), lambda i: i.quantize(64), 0),
+    "animated GIF": (animation, lambda i: i, 20),
+    "GIF with transparency": (gif_with_transparency, lambda i: left_half_white(i.quantize(64).convert("RGB")), 0),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_is_decoded_as_a_person_sees_it(form: str, picture: Image.Image) -> None:
+    store, see, tolerance = FORMS[form]
+    assert distance(decode(store(picture), MAX_PIXELS), see(picture)) <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("orientation", "stored_as"),
+    [
+        (1, lambda i: i),
+        (2, lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        (3, lambda i: i.rotate(180)),
+        (4, lambda i: i.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
+        (5, lambda i: i.transpose(Image.Transpose.FLIP_TOP_BOTTOM).rotate(-90, expand=True)),
+        (6, lambda i: i.rotate(90, expand=True)),
+        (7, lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(-90, expand=True)),
+        (8, lambda i: i.rotate(-90, expand=True)),
+    ],
+)
+def test_a_photo_is_turned_as_its_camera_was_held(
+    orientation: int, stored_as: Callable[[Image.Image], Image.Image], kind: str, picture: Image.Image
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = encoded(stored_as(picture), kind, exif=exif, quality=95, subsampling=0)
+    assert distance(decode(stored, MAX_PIXELS), picture) <= 5
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_ignored(orientation: int, picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    assert distance(decode(encoded(picture, "PNG", exif=exif), MAX_PIXELS), picture) == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of what is wrong with the metadata
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM\0*", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40])
+def test_a_picture_whose_metadata_alone_are_damaged_is_decoded(exif: bytes, picture: Image.Image) -> None:
+    stored = encoded(picture, "JPEG", exif=exif, quality=95, subsampling=0)
+    assert distance(decode(stored, MAX_PIXELS), picture) <= 5
+
+
+def test_partly_transparent_colours_are_mixed_with_white() -> None:
+    stored = encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 51)), "PNG")
+    assert decode(stored, MAX_PIXELS).getpixel((0, 0)) == (204, 204, 204)
+
+
+BAD_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda _: b"", "the file is empty"),
+    "one byte": (lambda _: b"\xff", "not a readable PNG, JPEG or GIF"),
+    "text": (lambda _: b"hello, I am a picture", "not a readable PNG, JPEG or GIF"),
+    "HTML": (lambda _: b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "not a readable PNG, JPEG or GIF"),
+    "another format": (lambda _: encoded(Image.new("RGB", (9, 9)), "BMP"), "not a readable PNG, JPEG or GIF"),
+    "a JPEG's first bytes": (lambda photo: photo[:20], "damaged or incomplete"),
+    "half a JPEG": (lambda photo: photo[: len(photo) // 2], "damaged or incomplete"),
+    "half a PNG": (lambda _: encoded(Image.effect_noise((99, 99), 50), "PNG")[:3000], "damaged or incomplete"),
+    "half a GIF": (lambda _: encoded(Image.effect_noise((99, 99), 50), "GIF")[:3000], "damaged or incomplete"),
+    "a PNG without pixels": (lambda _: png(9, 9, 8, 2, []), "damaged or incomplete"),
+    "a PNG of width 0": (lambda _: png(0, 9, 8, 2, []), "not a readable PNG, JPEG or GIF"),
+    "a GIF without a frame": (lambda _: b"GIF89a\1\0\1\0\0\0\0;", "not a readable PNG, JPEG or GIF"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_with_what_is_wrong(name: str, photo: bytes) -> None:
+    damage, complaint = BAD_FILES[name]
+    with pytest.raises(NotAnImage, match=complaint):
+        decode(damage(photo), MAX_PIXELS)
+
+
+def test_a_picture_of_just_as_many_pixels_as_allowed_is_decoded() -> None:
+    assert decode(encoded(Image.new("RGB", (20, 50)), "PNG"), 1000).size == (20, 50)
+
+
+def gif_of_a_large_frame(width: int, height: int) -> bytes:
+    """Return a GIF whose screen is 1 x 1 and whose frame is larger, up to where its pixels should begin."""
+    frame = struct.pack("<HHHHB", 0, 0, width, height, 0)
+    return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + b"," + frame + b"\x08\0;"
+
+
+# None of these has any pixels: only who looks at them before the size finds the file damaged.
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(1001, 1000, 8, 2, []),
+        png(60_000, 60_000, 8, 2, []),
+        png(2**31 - 1, 2**31 - 1, 8, 2, []),
+        gif_of_a_large_frame(1001, 1000),
+        gif_of_a_large_frame(65_535, 65_535),
+    ],
+    ids=[
+        "just above",
+        "above Pillow's limit",
+        "the largest PNG",
+        "a GIF's frame",
+        "a GIF's frame above Pillow's limit",
+    ],
+)
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(data: bytes) -> None:
+    with pytest.raises(TooLarge, match="pixels"):
+        decode(data, MAX_PIXELS)
+
+
+def with_right_checksums(data: bytes) -> bytes:
+    """Return PNG bytes whose chunks have the checksums of their changed content; other bytes as they are."""
+    fixed, position = bytearray(data), 8
+    while data.startswith(b"\x89PNG") and position + 12 <= len(fixed):
+        end = position + 8 + int.from_bytes(fixed[position : position + 4], "big")
+        if end + 4 > len(fixed):
+            break
+        fixed[end : end + 4] = zlib.crc32(fixed[position + 4 : end]).to_bytes(4, "big")
+        position = end + 4
+    return bytes(fixed)
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Return the file with a few bytes changed or removed, most of them near its start, where the headers are."""
+    changed = bytearray(data)
+    for _ in range(chance.choice([1, 1, 2, 4, 16])):
+        position = chance.randrange(min(len(changed), chance.choice([300, len(data)])))
+        changed[position : position + 1] = chance.choice([b"", b"\0", b"\xff", b"\x01", chance.randbytes(1)])
+    return with_right_checksums(bytes(changed)) if chance.random() < 0.7 else bytes(changed)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged metadata
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_nothing_but_a_picture_or_a_refusal_comes_of_a_damaged_file(picture: Image.Image) -> None:
+    files = [store(picture) for store, _, _ in FORMS.values()]
+    chance = random.Random(0)  # noqa: S311  # chooses bytes to damage, no secret
+    refused = 0
+    for _ in range(100):
+        for file in files:
+            try:
+                assert decode(damaged(file, chance), MAX_PIXELS).mode == "RGB"
+            except (NotAnImage, TooLarge):
+                refused += 1
+    assert 500 < refused < 2000
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "box"),
+    [
+        ((640, 480), 1.0, (0, 0, 640, 480)),
+        ((640, 240), 1.0, (160, 0, 480, 240)),
+        ((64, 480), 1.0, (0, 216, 64, 264)),
+        ((640, 480), 0.875, (40, 30, 600, 450)),
+        ((641, 481), 0.5, (160.25, 120.3125, 480.75, 360.6875)),
+        ((1, 1), 0.875, (0.0625, 0.171875, 0.9375, 0.828125)),
+        ((1, 1000), 0.875, (0.0625, 499.671875, 0.9375, 500.328125)),
+        ((640, 481), None, (0, 0, 640, 481)),
+    ],
+)
+def test_the_crop_is_the_centred_share_of_the_largest_box_of_the_networks_shape(
+    size: tuple[int, int], crop: float | None, box: tuple[float, ...], manifest: ModelManifest
+) -> None:
+    assert crop_box(size, replace(manifest, crop=crop)) == pytest.approx(box)
+
+
+def test_every_picture_size_has_a_crop_that_pillow_takes(manifest: ModelManifest) -> None:
+    chance = np.random.default_rng(0)
+    for width, height, rows, columns in chance.integers(1, 40, (500, 4)):
+        shape = replace(manifest, height=int(rows), width=int(columns), crop=1.0)
+        assert fit(Image.new("RGB", (int(width), int(height))), shape).shape == (rows, columns, 3)
+
+
+def test_squashed_nearest_pixels_are_those_of_keras(manifest: ModelManifest, photo: bytes) -> None:
+    squash = replace(manifest, height=224, width=224, resize="squash", crop=None, interpolation="nearest")
+    # What load_img(target_size=(224, 224)) does.
+    expected = Image.open(BytesIO(photo)).convert("RGB").resize((224, 224), Image.Resampling.NEAREST)
+    assert np.array_equal(preprocess(photo, squash, MAX_PIXELS), np.asarray(expected))
+
+
+def test_the_crop_of_a_photo_is_close_to_the_reference_one_of_whole_pixels(
+    manifest: ModelManifest, photo: bytes
+) -> None:
+    crop = replace(manifest, height=224, width=224)
+    image = Image.open(BytesIO(photo)).convert("RGB")
+    side = int(224 / (224 + 32) * min(image.size))
+    left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
+    expected = np.asarray(image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC))
+    seen = preprocess(photo, crop, MAX_PIXELS)
+    assert np.abs(seen.astype(int) - expected).mean() < 3
+
+
+def test_the_crop_of_a_photo_is_that_of_pytorch(manifest: ModelManifest, photo: bytes) -> None:
+    image = Image.open(BytesIO(photo)).convert("RGB")
+    assert image.size == (729, 486)
+    # Resize(256) and CenterCrop(224), of a size at which neither has to round.
+    expected = image.resize((384, 256), Image.Resampling.BICUBIC).crop((80, 16, 304, 240))
+    seen = preprocess(photo, replace(manifest, height=224, width=224), MAX_PIXELS)
+    assert np.array_equal(seen, np.asarray(expected))
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
+def test_every_interpolation_is_pillows_of_that_name(
+    interpolation: Interpolation, manifest: ModelManifest, picture: Image.Image
+) -> None:
+    squash = replace(manifest, resize="squash", crop=None, interpolation=interpolation)
+    expected = picture.resize((32, 24), Image.Resampling[interpolation.upper()])
+    assert np.array_equal(fit(picture, squash), np.asarray(expected))
+
+
+def test_pixels_are_bytes_of_the_networks_size(manifest: ModelManifest, photo: bytes) -> None:
+    pixels = preprocess(photo, manifest, MAX_PIXELS)
+    assert pixels.shape == (24, 32, 3)
+    assert pixels.dtype == np.uint8
