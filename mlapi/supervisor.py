@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from jobs.errors import SetupError
 
@@ -112,15 +113,18 @@ class Supervisor:
     def __init__(self) -> None:
         self._children: list[_Child] = []
         self._events: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
+        self._former_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Supervisor":
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._ask_to_stop)
+            self._former_handlers[number] = signal.signal(number, self._ask_to_stop)
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in reversed(self._children):
             child.stop()
+        for number, handler in self._former_handlers.items():
+            signal.signal(number, handler)
 
     def _ask_to_stop(self, number: int, _: FrameType | None) -> None:
         log.info("stopping (%s)", signal.Signals(number).name)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from jobs.errors import SetupError
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -22,7 +24,7 @@ Channels = Literal["RGB", "BGR"]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class ModelError(Exception):
+class ModelError(SetupError):
     """A model folder that cannot be served. The message names the file and what to change in it."""
 
 

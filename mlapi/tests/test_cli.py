@@ -1,0 +1,64 @@
+"""The command line."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mlapi import cli
+
+COMMANDS = [
+    [],
+    ["serve"],
+    ["api"],
+    ["worker"],
+    ["health"],
+    ["model"],
+    ["model", "add"],
+    ["model", "list"],
+    ["model", "check"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.cli, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_models_that_can_be_made_are_listed() -> None:
+    result = CliRunner().invoke(cli.cli, ["model", "list"])
+    assert result.output.split() == ["efficientnet-lite0", "resnet50"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """Run the command as the shell does, and return what its failure says."""
+    monkeypatch.setattr("sys.argv", ["mlapi", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return str(ended.value)
+
+
+def test_a_model_that_does_not_exist_is_a_sentence_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "model", "check", str(tmp_path / "nothing")).startswith("mlapi: ")
+    assert "resnet50" in run(monkeypatch, "model", "add", "resnet51")
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_SIZE", "many")
+    assert "BATCH_SIZE=many" in run(monkeypatch, "worker")
+
+
+def test_the_default_model_can_be_served() -> None:
+    result = CliRunner().invoke(cli.cli, ["model", "check", "var/models/efficientnet-lite0"])
+    assert "1000 classes" in result.output
+
+
+def test_a_health_check_fails_where_nothing_runs(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    assert "No worker" in run(monkeypatch, "health", "worker")
+    monkeypatch.setenv("PORT", "1")
+    assert "not ready" in run(monkeypatch, "health", "api")

@@ -1,0 +1,99 @@
+"""Keeping processes running; `tests/test_serve.py` does the same to the whole service."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlapi.supervisor import CannotStart, Program, Supervisor
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_the_group_is_up_when_it_is_ready() -> None:
+    with Supervisor() as supervisor:
+        supervisor.start(Program("sleeper", SLEEP))
+        assert supervisor.wait_until(lambda: True, "not ready", 1)
+
+
+def test_a_program_that_ends_before_the_group_is_up_is_named_with_its_exit() -> None:
+    with Supervisor() as supervisor:
+        supervisor.start(Program("sleeper", SLEEP), Program("quitter", python("raise SystemExit(3)")))
+        with pytest.raises(CannotStart, match="quitter ended with exit status 3"):
+            supervisor.wait_until(lambda: False, "not ready", 30)
+
+
+def test_what_a_program_wrote_to_its_log_file_is_the_reason(tmp_path: Path) -> None:
+    log_file = tmp_path / "log"
+    log_file.write_text("the port is taken")
+    with Supervisor() as supervisor:
+        supervisor.start(Program("quitter", python("raise SystemExit(1)"), log_file=log_file))
+        with pytest.raises(CannotStart, match="the port is taken"):
+            supervisor.wait_until(lambda: False, "not ready", 30)
+
+
+def test_a_group_that_is_never_ready_is_given_up() -> None:
+    with Supervisor() as supervisor:
+        supervisor.start(Program("sleeper", SLEEP))
+        with pytest.raises(CannotStart, match="was not ready within"):
+            supervisor.wait_until(lambda: False, "The service was not ready", 0.1)
+
+
+def test_a_signal_during_the_start_ends_the_waiting() -> None:
+    with Supervisor() as supervisor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not supervisor.wait_until(lambda: False, "not ready", 30)
+
+
+def test_a_program_that_keeps_ending_is_started_again_and_again(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    stop_after_three = threading.Thread(
+        target=lambda: _stop_when(lambda: starts.exists() and len(starts.read_bytes()) >= 3)
+    )
+    with Supervisor() as supervisor:
+        supervisor.start(Program("quitter", python(f"open({str(starts)!r}, 'ab').write(b'x')")))
+        stop_after_three.start()
+        supervisor.run()
+    stop_after_three.join()
+    assert len(starts.read_bytes()) >= 3
+
+
+def _stop_when(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_program_that_ignores_the_signal_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    stubborn = f"""
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(60)
+"""
+    with Supervisor() as supervisor:
+        supervisor.start(Program("stubborn", python(stubborn), stop_timeout_s=0.2))
+        supervisor.wait_until(lambda: pids.exists() and " " in pids.read_text(), "not started", 30)
+    deadline = time.monotonic() + 10
+    while any(_runs(int(pid)) for pid in pids.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(_runs(int(pid)) for pid in pids.read_text().split())
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,236 @@
+"""The worker's loop, and one batch of it."""
+
+import io
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.errors import InferenceFailed, QueueUnavailable, SetAside
+from jobs.images import FolderImageStore
+from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Delivery
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import ImageJob, Outcome, Prediction
+from model.manifest import ModelManifest
+from model.ml_service import Worker, classify_process, predict
+
+MAX_PIXELS = 1_000_000
+
+
+class FakeClassifier:
+    """Says which of red, green and blue an image is, as a network would, and fails on black."""
+
+    def __init__(self, manifest: ModelManifest) -> None:
+        self.manifest = manifest
+        self.batch_sizes: list[int] = []
+
+    def classify(self, pixels: NDArray[np.uint8]) -> list[Outcome]:
+        self.batch_sizes.append(len(pixels))
+        if (pixels.reshape(len(pixels), -1).max(axis=1) == 0).any():
+            raise InferenceFailed
+        return [Prediction("rgb"[int(image.sum(axis=(0, 1)).argmax())], 0, 1.0) for image in pixels]
+
+
+@pytest.fixture
+def classifier(manifest: ModelManifest) -> Any:
+    return FakeClassifier(manifest)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> FolderImageStore:
+    """Return a store that holds images named after their colours, and a broken one."""
+    store = FolderImageStore(tmp_path)
+    for colour in ("red", "green", "blue", "black"):
+        file = io.BytesIO()
+        Image.new("RGB", (9, 7), colour).save(file, "PNG")
+        store.put(f"{colour}.png", file.getvalue())
+    store.put("broken.png", b"no image")
+    return store
+
+
+def label(outcome: Outcome) -> str:
+    return outcome.label if isinstance(outcome, Prediction) else outcome.code
+
+
+def test_a_batch_is_classified_in_one_pass_and_in_order(classifier: Any, images: FolderImageStore) -> None:
+    outcomes = predict(["blue.png", "red.png", "green.png"], images, classifier, MAX_PIXELS)
+    assert [label(outcome) for outcome in outcomes] == ["b", "r", "g"]
+    assert classifier.batch_sizes == [3]
+
+
+@pytest.mark.parametrize(
+    ("bad_image", "code"),
+    [("broken.png", "not-an-image"), ("missing.png", "storage-unavailable"), ("black.png", "inference-failed")],
+)
+def test_a_bad_image_fails_alone(classifier: Any, images: FolderImageStore, bad_image: str, code: str) -> None:
+    outcomes = predict(["red.png", bad_image, "blue.png"], images, classifier, MAX_PIXELS)
+    assert [label(outcome) for outcome in outcomes] == ["r", code, "b"]
+
+
+def test_a_batch_of_bad_images_needs_no_network(classifier: Any, images: FolderImageStore) -> None:
+    assert [label(outcome) for outcome in predict(["broken.png"], images, classifier, MAX_PIXELS)] == ["not-an-image"]
+    assert classifier.batch_sizes == []
+
+
+class Recorder:
+    """Classifies everything as a dog and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def __call__(self, names: Sequence[str]) -> list[Outcome]:
+        self.batches.append(list(names))
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+
+def make_worker(queue: Any, classify: Any, jobs_at_once: int = 10, batch_size: int = 10) -> Worker:
+    worker = Worker(queue, classify, jobs_at_once=jobs_at_once, batch_size=batch_size, service_time_s=0.01)
+    worker.heartbeat()
+    return worker
+
+
+def submit(queue: MemoryJobQueue, *names: str) -> list[ImageJob]:
+    jobs = [ImageJob.create(name, 10) for name in names]
+    for job in jobs:
+        queue.submit(job)
+    return jobs
+
+
+def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
+    queue, recorder = MemoryJobQueue(max_jobs=100), Recorder()
+    worker = make_worker(queue, recorder, jobs_at_once=5, batch_size=2)
+    jobs = submit(queue, *"abcdefg")
+    assert worker.step()
+    assert recorder.batches == [["a", "b"], ["c", "d"], ["e"]]
+    assert queue.wait(jobs[4]).label == "dog"
+
+
+def test_a_step_without_a_job_does_nothing() -> None:
+    recorder = Recorder()
+    assert not make_worker(MemoryJobQueue(max_jobs=100), recorder).step()
+    assert recorder.batches == []
+
+
+def test_the_batch_in_hand_is_finished_when_the_worker_is_stopped() -> None:
+    queue, stopped = MemoryJobQueue(max_jobs=100), threading.Event()
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        stopped.set()
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    worker = make_worker(queue, classify)
+    [job] = submit(queue, "a")
+    classify_process(worker, stopped)
+    assert queue.wait(job).label == "dog"
+    assert queue.live_workers() == []
+
+
+def test_a_worker_stays_alive_through_a_batch_that_takes_longer_than_its_time_to_live() -> None:
+    queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=0.8), threading.Event()
+    seen: list[bool] = []
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        deadline = time.monotonic() + 1.2
+        while time.monotonic() < deadline:
+            seen.append(bool(queue.live_workers()))
+            stopped.wait(0.05)
+        stopped.set()
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    worker = make_worker(queue, classify)
+    submit(queue, "a")
+    classify_process(worker, stopped)
+    assert seen
+    assert all(seen)
+
+
+class FlakyQueue(MemoryJobQueue):
+    """A queue that is away for the next calls."""
+
+    def __init__(self) -> None:
+        super().__init__(max_jobs=100)
+        self.failures_left = 0
+
+    def finish(self, outcomes: Any) -> None:
+        self._fail()
+        super().finish(outcomes)
+
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        self._fail()
+        return super().take_batch(worker, max_jobs, wait_s)
+
+    def _fail(self) -> None:
+        self.failures_left -= 1
+        if self.failures_left >= 0:
+            raise QueueUnavailable
+
+
+def test_answers_are_sent_when_the_queue_is_back() -> None:
+    queue = FlakyQueue()
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        queue.failures_left = 2
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    worker = make_worker(queue, classify)
+    [job] = submit(queue, "a")
+    worker.step()
+    assert queue.wait(job).label == "dog"
+
+
+def test_a_worker_outlives_an_absence_of_the_queue() -> None:
+    queue, stopped = FlakyQueue(), threading.Event()
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        stopped.set()
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    worker = make_worker(queue, classify)
+    [job] = submit(queue, "a")
+    queue.failures_left = 2
+    classify_process(worker, stopped)
+    assert queue.wait(job).label == "dog"
+
+
+def _work_until_killed(url: str) -> None:
+    """Run a worker on Redis that dies of any image named "bomb"."""
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        if "bomb" in names:
+            signal.raise_signal(signal.SIGKILL)
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    classify_process(make_worker(RedisJobQueue(url, max_jobs=100), classify), threading.Event())
+
+
+def test_an_image_that_kills_its_workers_is_set_aside_and_its_neighbours_are_answered(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.flushall()
+    queue = RedisJobQueue(redis_url, max_jobs=100)
+    queue.heartbeat("starting", 0.01)
+    jobs = {name: ImageJob.create(name, 30) for name in ("a", "bomb", "b")}
+    for job in jobs.values():
+        queue.submit(job)
+    workers = [get_context("spawn").Process(target=_work_until_killed, args=(redis_url,)) for _ in range(3)]
+    try:
+        for worker in workers:
+            worker.start()
+        with pytest.raises(SetAside):
+            queue.wait(jobs["bomb"])
+        assert [queue.wait(jobs[name]).label for name in "ab"] == ["dog", "dog"]
+        assert sum(worker.is_alive() for worker in workers) == 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+        queue.close()

@@ -1,0 +1,9 @@
+"""What can go wrong while a model is made ready; every message says what to do about it."""
+
+
+class ZooError(Exception):
+    """A model could not be added."""
+
+
+class CheckpointError(ZooError):
+    """A checkpoint is damaged, or holds something other than tensors."""

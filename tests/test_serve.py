@@ -1,0 +1,144 @@
+"""`make run` itself: starting, stopping, and what happens when a part of it is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, MakeService, Service, free_port, until
+from tests.images import DOG
+
+RESTART_TIMEOUT_S = 60
+
+
+def is_right(response: requests.Response) -> bool:
+    return response.status_code == 200 and response.json()["prediction"] == "Eskimo_dog"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_of_it_and_leaves_no_process(make_service: MakeService, number: signal.Signals) -> None:
+    service = make_service().wait_until_ready()
+    assert len(service.processes("worker")) == 2
+    assert service.stop(number) == 0
+    assert service.processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_make_run_takes_port_and_instances_and_stops_like_the_command(
+    make_service: MakeService, number: signal.Signals
+) -> None:
+    port = free_port()
+    service = make_service(["make", "run", f"PORT={port}", "INSTANCES=3"], MAKEFLAGS="").wait_until_ready()
+    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=10).json()["workers"] == 3
+    if number == signal.SIGINT:  # as a terminal does: to make and what it runs
+        for pid in service.processes("mlapi serve"):
+            os.kill(pid, number)
+    service.stop(number)
+    assert until(lambda: service.processes() == [], 20)
+
+
+def test_nothing_stays_when_the_command_itself_is_killed(make_service: MakeService) -> None:
+    service = make_service().wait_until_ready()
+    service.stop(signal.SIGKILL)
+    assert until(lambda: service.processes() == [], 20)
+
+
+def test_the_greeting_says_what_is_served_and_how_to_try_it(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    assert "efficientnet-lite0" in service.log
+    assert "1 model worker." in service.log
+    [command] = [line.split(maxsplit=1)[1] for line in service.log.splitlines() if line.strip().startswith("try")]
+    answer = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert '"Eskimo_dog"' in answer.stdout
+
+
+def test_200_requests_are_answered_right_though_a_worker_is_killed_among_them(make_service: MakeService) -> None:
+    service = make_service().wait_until_ready()
+
+    def predict(number: int) -> bool:
+        if number == 100:
+            os.kill(service.processes("mlapi worker")[0], signal.SIGKILL)
+        return is_right(service.predict(DOG))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(predict, range(200))) == [True] * 200
+    assert until(lambda: len(service.processes("mlapi worker")) == 2, RESTART_TIMEOUT_S)
+    assert "was ended by SIGKILL; starting it again" in service.log
+
+
+@pytest.mark.parametrize("words", ["mlapi worker", "mlapi api", "redis-server"])
+def test_a_part_that_is_killed_is_started_again(make_service: MakeService, words: str) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    killed = service.processes(words)
+    os.kill(min(killed), signal.SIGKILL)
+    assert until(lambda: set(service.processes(words)) - set(killed), RESTART_TIMEOUT_S)
+    assert until(lambda: answers(service), RESTART_TIMEOUT_S), service.log
+
+
+def answers(service: Service) -> bool:
+    try:
+        return is_right(service.predict(DOG))
+    except requests.ConnectionError:
+        return False
+
+
+def test_a_request_in_work_is_answered_before_the_service_stops(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    with ThreadPoolExecutor(16) as pool:
+        requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
+        until(lambda: "classified" in service.log, 10)
+        service.stop()
+        # A request that came too late to be taken finds no listener.
+        taken = [
+            request for request in requests_in_work if not isinstance(request.exception(), requests.ConnectionError)
+        ]
+        statuses = [request.result().status_code for request in taken]
+    assert statuses
+    assert set(statuses) == {200}
+
+
+def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        service = make_service(PORT=str(port))
+        assert service.process.wait(30) == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in service.log
+    assert service.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"PORT": "http"}, ["PORT=http", "integer"]),
+        ({"INSTANCES": "0"}, ["INSTANCES=0", "greater than or equal to 1"]),
+        ({"MODEL": "nowhere/at-all"}, ["nowhere/at-all"]),
+        ({"REDIS_SERVER": "/bin/false"}, ["Redis server", "exit status 1"]),
+    ],
+)
+def test_what_cannot_start_ends_with_the_reason(
+    make_service: MakeService, environment: dict[str, str], words: list[str]
+) -> None:
+    service = make_service(**environment)
+    assert service.process.wait(60) == 1
+    assert all(word in service.log for word in words), service.log
+    assert "Traceback" not in service.log
+    assert service.processes() == []
+
+
+def test_a_network_that_does_not_fit_its_manifest_ends_the_start(make_service: MakeService, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in (ROOT / "var/models/efficientnet-lite0").iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    manifest = model / "model.toml"
+    manifest.write_text(manifest.read_text().replace("[224, 224]", "[299, 299]"))
+    service = make_service(MODEL=str(model))
+    assert service.process.wait(60) == 1
+    assert "299" in service.log
+    assert "224" in service.log
+    assert service.processes() == []
