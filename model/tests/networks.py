@@ -1,0 +1,65 @@
+"""Small ONNX networks whose answers can be worked out by hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Shape = Sequence[int | str | None]
+
+# Of pixels scaled to -1..1: the rows are R, G and B, the columns say how red, green, blue and white a picture is.
+COLOUR_WEIGHTS = ((6, -6, -6, 6), (-6, 6, -6, 6), (-6, -6, 6, 6))
+
+
+def save_network(
+    path: Path,
+    shape: Shape,
+    *,
+    weights: ArrayLike = COLOUR_WEIGHTS,
+    softmax: bool = False,
+    function: str = "Identity",
+    offset: float = 0.0,
+    reshape: Sequence[int] | None = None,
+    batch_norm: bool = False,
+    inputs: int = 1,
+    outputs: int = 1,
+) -> None:
+    """Save a network that averages its input's three planes and weighs them into one score per class.
+
+    `shape` is the input's; where its last number is 3 the planes are last, else first. `weights` has shape
+    (3, classes). Before they are weighed, `offset` is added to the averages, `function` is applied, and
+    they are given the shape `reshape`, and with `batch_norm` the batch's mean is taken off them.
+    """
+    axes = [1, 2] if shape[-1] == 3 else [2, 3]
+    target = (0, -1) if reshape is None else reshape
+    batch_normalisation = [
+        helper.make_node("ReduceMean", ["rows"], ["batch mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["rows", "batch mean"], ["centred"]),
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["averages"], axes=axes, keepdims=1),
+        helper.make_node("Add", ["averages", "offset"], ["moved"]),
+        helper.make_node(function, ["moved"], ["features"]),
+        helper.make_node("Reshape", ["features", "target"], ["rows"]),
+        *(batch_normalisation if batch_norm else ()),
+        helper.make_node("MatMul", ["centred" if batch_norm else "rows", "weights"], ["scores"]),
+        *(helper.make_node("Softmax" if softmax else "Identity", ["scores"], [f"answer{i}"]) for i in range(outputs)),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "offset": np.array([offset], np.float32),
+        "target": np.array(target, np.int64),
+        "weights": np.asarray(weights, np.float32),
+    }
+    unused = [helper.make_tensor_value_info(f"unused{i}", TensorProto.FLOAT, [1]) for i in range(1, inputs)]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape), *unused],
+        [helper.make_tensor_value_info(f"answer{i}", TensorProto.FLOAT, None) for i in range(outputs)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
