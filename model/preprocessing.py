@@ -58,44 +58,41 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     than `max_pixels` pixels.
     """
     if not data:
-        raise NotAnImage("the file is empty; send a PNG, JPEG or GIF image")
+        raise NotAnImage("The file is empty.")
     try:
         image = _open(data, max_pixels)
         image.load()
         return _upright(_on_white(image), _orientation(image))
     except UnidentifiedImageError as err:
-        raise NotAnImage("the file is not a readable PNG, JPEG or GIF image; save it as one of these") from err
+        raise NotAnImage from err
     except _DAMAGE as err:
-        raise NotAnImage("the image is damaged or incomplete; open it, save it anew and send it again") from err
+        raise NotAnImage("The image is damaged or incomplete. Open it, save it anew and send it again.") from err
 
 
 def fit(image: Image.Image, manifest: ModelManifest) -> NDArray[np.uint8]:
     """Return an RGB image cropped and resized to the manifest's size: uint8, shape (height, width, 3)."""
-    resized = image.resize(
-        (manifest.width, manifest.height),
-        Image.Resampling[manifest.interpolation.upper()],
-        box=crop_box(image.size, manifest),
+    resized = image.crop(crop_box(image.size, manifest)).resize(
+        (manifest.width, manifest.height), Image.Resampling[manifest.interpolation.upper()]
     )
     return np.asarray(resized, dtype=np.uint8)
 
 
-def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[float, float, float, float]:
-    """Return the part of a picture of `size` (width, height) that the network sees.
+def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, int, int]:
+    """Return the part of a picture of `size` (width, height) that the network sees: (left, top, right, bottom).
 
-    The answer is (left, top, right, bottom) in pixels. The box is centred, has the aspect ratio of the
-    network's input, and its sides are `crop` times those of the largest such box. EfficientNet's reference
-    (`_decode_and_center_crop` in preprocessing.py of tensorflow/tpu, models/official/efficientnet) takes
-    the same box, rounded to whole pixels. Unrounded, it is centred whatever the size, is never empty, and
-    is what PyTorch's Resize(256), CenterCrop(224) take, with crop 0.875, where they need not round.
+    The box is centred, has the aspect ratio of the network's input, and its sides are `crop` times those of the
+    largest such box, all in whole pixels: the crop of EfficientNet's reference (`_decode_and_center_crop` in
+    preprocessing.py of tensorflow/tpu, models/official/efficientnet).
     """
     width, height = size
     if manifest.crop is None:
         return (0, 0, width, height)
     scale = manifest.crop * min(width / manifest.width, height / manifest.height)
-    left = (width - scale * manifest.width) / 2
-    top = (height - scale * manifest.height) / 2
-    # Rounding errors must not put the far edges past the picture's, which Pillow refuses.
-    return (max(left, 0), max(top, 0), min(width - left, width), min(height - top, height))
+    # A rounding error must not cost a pixel: 0.875 of 640 is 560, not 559.
+    box_width = max(1, int(scale * manifest.width + 1e-6))
+    box_height = max(1, int(scale * manifest.height + 1e-6))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return (left, top, left + box_width, top + box_height)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -103,12 +100,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow has a limit of its own, and checks it first; the warning is raised under `python -W error`.
-        raise TooLarge(f"the image has more than {max_pixels} pixels; make it smaller") from err
+        raise TooLarge(f"The image has more than {max_pixels} pixels. Make it smaller.") from err
     width, height = image.size
     if width * height > max_pixels:
-        raise TooLarge(
-            f"the image is {width} x {height} pixels; at most {max_pixels} in all are taken: make it smaller"
-        )
+        raise TooLarge(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted. Make it smaller.")
     return image
 
 
