@@ -1,7 +1,9 @@
 """What can go wrong while a model is made ready; every message says what to do about it."""
 
+from jobs.errors import SetupError
 
-class ZooError(Exception):
+
+class ZooError(SetupError):
     """A model could not be added."""
 
 
