@@ -1,0 +1,5 @@
+"""What keeps a stress test from starting."""
+
+
+class CannotRun(Exception):
+    """The test cannot start; the message says what to do about it."""
