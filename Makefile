@@ -36,7 +36,7 @@ test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorc
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests
 
-stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60]
+stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60] [PHOTOS=folder]
 	@$(BIN)/python -m stress_test --host $(or $(HOST),http://127.0.0.1:5000) --users $(or $(USERS),16) --seconds $(or $(SECONDS),60)
 
 $(VENV)/bin/python:
