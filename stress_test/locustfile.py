@@ -129,3 +129,5 @@ def _prepare(environment: Environment, **_: object) -> None:
     if environment.parsed_options and not isinstance(environment.runner, MasterRunner):
         Visitor.pause_s = environment.parsed_options.pause
         Visitor.images = prepare(environment.parsed_options.photos)
+        # Timers count from the event loop's last look at the clock: --run-time would be short by the time this took.
+        gevent.get_hub().loop.update_now()
