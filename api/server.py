@@ -1,9 +1,12 @@
 """Runs the API under Granian, a WSGI server whose HTTP part is not Python."""
 
+import threading
+from queue import SimpleQueue
+
 from flask import Flask
-from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
+from granian.server.mp import MPServer
 
 from api.app import create_app
 from api.settings import ApiSettings
@@ -11,6 +14,28 @@ from jobs import logs
 
 # In-flight requests get this long after SIGTERM; then their process is ended.
 STOP_TIMEOUT_S = 10
+
+
+class Server(MPServer):
+    """Granian, stopped by any number of signals.
+
+    Its own handler takes a lock, and so never returns when a second signal comes while the first is being handled.
+    This one hands the signal to a thread, by a queue that may be used in signal handlers.
+    """
+
+    def serve_until_signal(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self._signals: SimpleQueue[None] = SimpleQueue()
+        threading.Thread(target=self._stop_at_signal, name="signals", daemon=True).start()
+        self.serve()
+
+    def signal_handler_interrupt(self, *_: object) -> None:
+        """Take note of a signal."""
+        self._signals.put(None)
+
+    def _stop_at_signal(self) -> None:
+        self._signals.get()
+        super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no annotations
 
 
 def wsgi_app() -> Flask:
@@ -23,7 +48,7 @@ def wsgi_app() -> Flask:
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`."""
     settings = ApiSettings.from_env()
-    server = Granian(
+    server = Server(
         "api.server:wsgi_app",
         factory=True,
         interface=Interfaces.WSGI,
@@ -36,4 +61,4 @@ def main() -> None:
         websockets=False,
         log_level=LogLevels.error,  # its other lines are about itself, at every start
     )
-    server.serve()
+    server.serve_until_signal()

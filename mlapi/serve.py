@@ -1,10 +1,10 @@
 """`mlapi serve`: Redis, model workers and the API on this machine, as one command."""
 
+import json
 import logging
 import socket
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -49,9 +49,13 @@ def serve() -> None:
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
         supervisor.start(*_services(settings.instances, {"REDIS_URL": url}))
-        if not supervisor.wait_until(lambda: _is_ready(api_settings), "The service was not ready", _START_TIMEOUT_S):
+        address = _address(api_settings)
+        all_up = supervisor.wait_until(
+            lambda: _ready_workers(address) == settings.instances, "The service was not ready", _START_TIMEOUT_S
+        )
+        if not all_up:
             return
-        print(_greeting(manifest, settings.instances, _address(api_settings)), flush=True)
+        print(_greeting(manifest, settings.instances, address), flush=True)
         supervisor.run()
 
 
@@ -86,12 +90,13 @@ def _answers(url: str) -> bool:
             return False
 
 
-def _is_ready(settings: ApiSettings) -> bool:
+def _ready_workers(address: str) -> int:
+    """Return how many workers the API counts as alive; none while it does not answer."""
     try:
-        with urllib.request.urlopen(f"{_address(settings)}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
+            return int(json.load(answer)["workers"])
     except OSError:
-        return False
+        return 0
 
 
 def _address(settings: ApiSettings) -> str:

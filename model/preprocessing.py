@@ -81,8 +81,8 @@ def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, 
     """Return the part of a picture of `size` (width, height) that the network sees: (left, top, right, bottom).
 
     The box is centred, has the aspect ratio of the network's input, and its sides are `crop` times those of the
-    largest such box, all in whole pixels: the crop of EfficientNet's reference (`_decode_and_center_crop` in
-    preprocessing.py of tensorflow/tpu, models/official/efficientnet).
+    largest such box, all in whole pixels, rounded down. EfficientNet's reference crops so too, only that of an odd
+    margin it puts the larger part before (`_decode_and_center_crop` in preprocessing.py of tensorflow/tpu).
     """
     width, height = size
     if manifest.crop is None:

@@ -28,6 +28,14 @@ def test_a_signal_stops_all_of_it_and_leaves_no_process(make_service: MakeServic
     assert service.processes() == []
 
 
+def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
+    service = make_service().wait_until_ready()
+    for pid in 5 * [*service.processes("mlapi api"), service.process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    assert service.process.wait(30) == 0
+    assert service.processes() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_make_run_takes_port_and_instances_and_stops_like_the_command(
     make_service: MakeService, number: signal.Signals
