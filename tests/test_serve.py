@@ -24,16 +24,16 @@ def is_right(response: requests.Response) -> bool:
 def test_a_signal_stops_all_of_it_and_leaves_no_process(make_service: MakeService, number: signal.Signals) -> None:
     service = make_service().wait_until_ready()
     assert len(service.processes("worker")) == 2
-    assert service.stop(number) == 0
-    assert service.processes() == []
+    assert service.stop(number) == 0, service.log
+    assert service.processes() == [], service.log
 
 
 def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
     for pid in 5 * [*service.processes("mlapi api"), service.process.pid]:
         os.kill(pid, signal.SIGTERM)
-    assert service.process.wait(30) == 0
-    assert service.processes() == []
+    assert service.process.wait(30) == 0, service.log
+    assert service.processes() == [], service.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -116,7 +116,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeSer
         service = make_service(PORT=str(port))
         assert service.process.wait(30) == 1
     assert f"Port {port} of 127.0.0.1 cannot be used" in service.log
-    assert service.processes() == []
+    assert service.processes() == [], service.log
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_cannot_start_ends_with_the_reason(
     assert service.process.wait(60) == 1
     assert all(word in service.log for word in words), service.log
     assert "Traceback" not in service.log
-    assert service.processes() == []
+    assert service.processes() == [], service.log
 
 
 def test_a_network_that_does_not_fit_its_manifest_ends_the_start(make_service: MakeService, tmp_path: Path) -> None:
@@ -149,4 +149,4 @@ def test_a_network_that_does_not_fit_its_manifest_ends_the_start(make_service: M
     assert service.process.wait(60) == 1
     assert "299" in service.log
     assert "224" in service.log
-    assert service.processes() == []
+    assert service.processes() == [], service.log
