@@ -46,20 +46,21 @@ $(VENV)/bin/python:
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the service's requirements ..."
-	@$(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/run.txt
 	@$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "Installing the tools for tests ..."
-	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # PyTorch has no hashes here: each platform has builds of its own, and only the tests of this target use it.
 $(VENV)-parity/stamp: requirements/dev.txt requirements/keras.txt | $(VENV)/bin/python
 	@echo "Installing PyTorch and Keras in $(VENV)-parity ..."
 	@$(PYTHON) -m venv $(VENV)-parity
-	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/dev.txt -r requirements/keras.txt
+	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	    -r requirements/dev.txt -r requirements/keras.txt
 	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
 	@touch $@
 
@@ -79,7 +80,7 @@ $(DEFAULT_MODEL): $(VENV)/run.stamp
 
 lock: ## Write requirements/*.txt anew from pyproject.toml
 	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
-	@PATH=$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
+	@PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
 
 clean: ## Remove environments, models and caches; uploads and feedback stay
 	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock var/models var/redis .mypy_cache .ruff_cache .pytest_cache

@@ -4,5 +4,5 @@ import logging
 
 
 def configure(level: str) -> None:
-    """Print log lines of at least `level`."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    """Print log lines of at least `level`, whatever a library has set up before."""
+    logging.basicConfig(level=level, force=True, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

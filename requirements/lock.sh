@@ -3,8 +3,10 @@
 set -eu
 cd "$(dirname "$0")"
 compile() {
+    # OpenVINO reports its imports to Google Analytics by openvino-telemetry, and does without where that is not
+    # installed. So the locked files are complete but for it, and are installed with `pip install --no-deps`.
     uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-        --no-annotate --no-header "$@"
+        --no-annotate --no-header --no-emit-package openvino-telemetry "$@"
 }
 extras() {
     out=$1; shift
