@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 
 from jobs.errors import NotAnImage, TooLarge
 from model.manifest import Interpolation, ModelManifest
+from model.preprocessing import _divisor as divisor_of
 from model.preprocessing import crop_box, decode, fit, preprocess
 
 MAX_PIXELS = 1_000_000
@@ -340,3 +341,123 @@ def test_pixels_are_bytes_of_the_networks_size(manifest: ModelManifest, photo: b
     pixels = preprocess(photo, manifest, MAX_PIXELS)
     assert pixels.shape == (24, 32, 3)
     assert pixels.dtype == np.uint8
+
+
+def blocky(image: Image.Image) -> Image.Image:
+    """Return the image eight times as large, so that JPEG decoders may leave pixels out."""
+    return image.resize((image.width * 8, image.height * 8), Image.Resampling.BICUBIC)
+
+
+LARGE_JPEGS: dict[str, Callable[[Image.Image], bytes]] = {
+    "baseline": lambda i: encoded(i, "JPEG"),
+    "progressive": lambda i: encoded(i, "JPEG", progressive=True),
+    "grey": lambda i: encoded(i.convert("L"), "JPEG"),
+    "CMYK": lambda i: encoded(i.convert("CMYK"), "JPEG"),
+    "with a second picture": lambda i: encoded(i, "MPO", save_all=True, append_images=[Image.new("RGB", i.size)]),
+    "of odd sides": lambda i: encoded(i.crop((0, 0, i.width - 3, i.height - 5)), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_JPEGS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("squash", [False, True])
+def test_a_large_jpeg_is_prepared_from_fewer_pixels_as_from_all(
+    name: str, orientation: int, squash: bool, manifest: ModelManifest, picture: Image.Image
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = with_exif(LARGE_JPEGS[name](blocky(picture)), exif)
+    fitting = replace(manifest, resize="squash", crop=None) if squash else manifest
+    seen = preprocess(data, fitting, MAX_PIXELS).astype(int)
+    expected = fit(decode(data, MAX_PIXELS), fitting)
+    assert 0 < np.abs(seen - expected).max() < 16
+    assert np.abs(seen - expected).mean() < 2
+
+
+def with_exif(jpeg: bytes, exif: Image.Exif) -> bytes:
+    """Return the JPEG file with metadata, and without those it may have had at its start."""
+    content = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
+
+
+@pytest.mark.parametrize("size", [(448, 448), (447, 600), (900, 500), (3000, 2000)])
+def test_no_jpeg_is_decoded_smaller_than_what_the_network_takes(size: tuple[int, int], manifest: ModelManifest) -> None:
+    square = replace(manifest, height=224, width=224, crop=1.0)
+    divisor = divisor_of(size, square)
+    assert min(size) // divisor >= 224
+    assert divisor == 8 or min(size) // (2 * divisor) < 224
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_pictures_other_than_jpegs_are_decoded_in_full(
+    kind: str, manifest: ModelManifest, picture: Image.Image
+) -> None:
+    data = encoded(blocky(picture), kind)
+    assert np.array_equal(preprocess(data, manifest, MAX_PIXELS), fit(decode(data, MAX_PIXELS), manifest))
+
+
+def test_a_large_jpeg_is_squashed_to_keras_own_nearest_pixels(manifest: ModelManifest, picture: Image.Image) -> None:
+    data = encoded(blocky(picture), "JPEG")
+    squash = replace(manifest, resize="squash", crop=None, interpolation="nearest")
+    assert np.array_equal(preprocess(data, squash, MAX_PIXELS), fit(decode(data, MAX_PIXELS), squash))
+
+
+def lossless_jpeg(levels: NDArray[np.uint8]) -> bytes:
+    """Return a grey JPEG of the kind that stores differences, not frequencies (ITU-T T.81, annex H)."""
+    values = levels.astype(int)
+    predicted = np.full_like(values, 128)
+    predicted[:, 1:] = values[:, :-1]
+    predicted[1:, 0] = values[:-1, 0]
+    bits = "".join(map(coded, (values - predicted).ravel().tolist()))
+    bits += "1" * (-len(bits) % 8)
+    pixels = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = struct.pack(">HBHHB3B", 11, 8, *values.shape, 1, 1, 0x11, 0)
+    codes = struct.pack(">HB16B17B", 36, 0, *[0] * 4, 17, *[0] * 11, *range(17))
+    scan = struct.pack(">HB2B3B", 8, 1, 1, 0, 1, 0, 0)
+    return b"\xff\xd8\xff\xc3" + frame + b"\xff\xc4" + codes + b"\xff\xda" + scan + pixels + b"\xff\xd9"
+
+
+def coded(difference: int) -> str:
+    """Return a difference's number of bits, as a code of five bits, and those bits."""
+    count = abs(difference).bit_length()
+    return f"{count:05b}" + (
+        f"{difference if difference > 0 else difference + 2**count - 1:0{count}b}" if count else ""
+    )
+
+
+def test_a_lossless_jpeg_which_has_no_smaller_size_is_decoded_in_full(
+    manifest: ModelManifest, picture: Image.Image
+) -> None:
+    levels = blocky(picture).convert("L")
+    seen = preprocess(lossless_jpeg(np.asarray(levels)), manifest, MAX_PIXELS)
+    assert np.array_equal(seen, fit(levels.convert("RGB"), manifest))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_large_jpeg_cut_short_is_refused(progressive: bool, share: float, manifest: ModelManifest) -> None:
+    whole = encoded(Image.effect_noise((600, 500), 50), "JPEG", progressive=progressive)
+    with pytest.raises(NotAnImage, match="damaged or incomplete"):
+        preprocess(whole[: int(len(whole) * share)], manifest, MAX_PIXELS)
+
+
+def test_a_jpeg_of_too_many_pixels_is_refused_before_it_is_decoded(manifest: ModelManifest) -> None:
+    with pytest.raises(TooLarge, match="pixels"):
+        preprocess(encoded(Image.new("L", (1001, 1000)), "JPEG"), manifest, MAX_PIXELS)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged metadata
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_nothing_but_pixels_or_a_refusal_comes_of_a_large_jpeg_that_is_damaged(
+    manifest: ModelManifest, picture: Image.Image
+) -> None:
+    files = [store(picture.resize((256, 192))) for store in LARGE_JPEGS.values()]
+    chance = random.Random(0)  # noqa: S311  # chooses bytes to damage, no secret
+    refused = 0
+    for _ in range(150):
+        for file in files:
+            try:
+                assert preprocess(damaged(file, chance), manifest, MAX_PIXELS).shape == (24, 32, 3)
+            except (NotAnImage, TooLarge):
+                refused += 1
+    assert 100 < refused < 800
