@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from uuid import uuid4
@@ -34,6 +34,8 @@ _RETRY_S = 0.2
 _HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
 # How far each batch moves the average time for an image.
 _SMOOTHING = 0.2
+# A larger batch makes everybody in it wait longer; it has to be worth more than the noise of its measurement.
+_WORTHWHILE = 0.03
 
 Classify = Callable[[Sequence[str]], list[Outcome]]
 Pixels = NDArray[np.uint8]
@@ -154,6 +156,15 @@ def _heartbeats(worker: Worker) -> Iterator[None]:
         worker.retire()
 
 
+def knee(batch_times_s: Mapping[int, float]) -> int:
+    """Return the smallest batch size that classifies nearly as many images per second as the best one.
+
+    `batch_times_s` holds the seconds that a batch takes by its size.
+    """
+    speeds = {size: size / seconds for size, seconds in batch_times_s.items()}
+    return min(size for size, speed in speeds.items() if speed >= (1 - _WORTHWHILE) * max(speeds.values()))
+
+
 def load_classifier(settings: ModelSettings) -> Classifier:
     """Load the model and try it. Raises `ModelError`."""
     manifest = ModelManifest.load(settings.model)
@@ -169,15 +180,22 @@ def main() -> None:
         signal.signal(number, lambda *_: stopped.set())
     classifier = load_classifier(settings)
     batch_times_s = classifier.warm_up(settings.batch_size)
+    batch_size = knee(batch_times_s)
     images = FolderImageStore(settings.upload_folder)
     queue = RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs)
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
         jobs_at_once=settings.jobs_at_once,
-        batch_size=settings.batch_size,
-        service_time_s=batch_times_s[settings.batch_size] / settings.batch_size,
+        batch_size=batch_size,
+        service_time_s=batch_times_s[batch_size] / batch_size,
     )
-    log.info("worker %s serves %s in %s", worker.name, classifier.manifest.name, classifier.precision)
+    log.info(
+        "worker %s serves %s in %s, in batches of up to %d",
+        worker.name,
+        classifier.manifest.name,
+        classifier.precision,
+        batch_size,
+    )
     classify_process(worker, stopped)
     queue.close()

@@ -15,7 +15,9 @@ class ModelSettings(SharedSettings):
         default=Path("var/models/efficientnet-lite0"),
         description="Folder of the model to serve: model.onnx, labels.txt, model.toml",
     )
-    batch_size: int = Field(default=8, ge=1, description="Images that go through the network at once")
+    batch_size: int = Field(
+        default=8, ge=1, description="Most images that go through the network at once; fewer where more are no faster"
+    )
     jobs_at_once: int = Field(default=8, ge=1, description="Jobs that a worker takes from the queue at once")
     # One thread per worker and one worker per core: two one-thread streams classified 143-168 images/s where one
     # two-thread stream classified 92-112 (EfficientNet-Lite0 on two busy cores).

@@ -22,7 +22,7 @@ from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, Outcome, Prediction
 from model.manifest import ModelManifest
-from model.ml_service import Worker, classify_process, predict
+from model.ml_service import Worker, classify_process, knee, predict
 
 MAX_PIXELS = 1_000_000
 
@@ -113,6 +113,21 @@ def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
     assert worker.step()
     assert recorder.batches == [["a", "b"], ["c", "d"], ["e"]]
     assert queue.wait(jobs[4]).label == "dog"
+
+
+@pytest.mark.parametrize(
+    ("speeds", "size"),
+    [
+        ([100], 1),
+        ([100, 101, 102], 1),
+        ([100, 150, 180, 195, 200, 199, 201, 198], 4),
+        ([100, 150, 90, 200], 4),
+        ([200, 190, 180, 170], 1),
+    ],
+)
+def test_batches_are_no_larger_than_pays(speeds: list[float], size: int) -> None:
+    """`speeds` are images per second, by batch sizes from 1."""
+    assert knee({count: count / speed for count, speed in enumerate(speeds, 1)}) == size
 
 
 def test_a_step_without_a_job_does_nothing() -> None:
