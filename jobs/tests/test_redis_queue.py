@@ -1,0 +1,87 @@
+"""What the contract does not say: Redis going away and coming back."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from conftest import RedisServer
+from jobs.errors import QueueUnavailable
+from jobs.queue import Delivery
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import ImageJob, Prediction
+
+DOG = Prediction("Eskimo_dog", 248, 0.64)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def queue(server: RedisServer) -> Iterator[RedisJobQueue]:
+    queue = RedisJobQueue(server.url, max_jobs=10)
+    yield queue
+    queue.close()
+
+
+def answer_one(queue: RedisJobQueue) -> None:
+    """Answer one job as a worker would."""
+    deadline = time.monotonic() + 10
+    batch: list[Delivery] = []
+    while not batch and time.monotonic() < deadline:
+        batch = queue.take_batch("w1", 1, 0.1)
+    queue.finish([(delivery, DOG) for delivery in batch])
+
+
+def submit_and_wait(queue: RedisJobQueue) -> Prediction:
+    job = ImageJob.create("dog.jpg", 10)
+    queue.heartbeat("w1", 0.01)
+    queue.submit(job)
+    worker = threading.Thread(target=answer_one, args=(queue,))
+    worker.start()
+    try:
+        return queue.wait(job)
+    finally:
+        worker.join()
+
+
+def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: RedisJobQueue) -> None:
+    server.stop()
+    for call in (
+        lambda: queue.submit(ImageJob.create("dog.jpg", 10)),
+        lambda: queue.take_batch("w1", 1, 0.1),
+        lambda: queue.heartbeat("w1", 0.01),
+        lambda: queue.retire("w1"),
+        queue.live_workers,
+    ):
+        with pytest.raises(QueueUnavailable):
+            call()
+
+
+def test_after_redis_lost_everything_jobs_are_answered_again(server: RedisServer, queue: RedisJobQueue) -> None:
+    assert submit_and_wait(queue) == DOG
+    server.stop()
+    server.start()
+    assert submit_and_wait(queue) == DOG
+
+
+def test_a_reply_that_nobody_waits_for_does_not_stay(server: RedisServer, queue: RedisJobQueue) -> None:
+    submit_and_wait(queue)
+    queue.heartbeat("w1", 0.01)
+    queue.submit(ImageJob.create("dog.jpg", 10))  # its caller hung up
+    answer_one(queue)
+    assert submit_and_wait(queue) == DOG
+    queue.close()
+    assert _stream_lengths(server.url) == [0, 0]  # jobs, replies
+
+
+def _stream_lengths(url: str) -> list[int]:
+    with redis.Redis.from_url(url) as connection:
+        return [connection.xlen(key) for key in sorted(connection.scan_iter(_type="stream"))]
