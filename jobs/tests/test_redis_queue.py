@@ -14,7 +14,7 @@ from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 
-DOG = Prediction("Eskimo_dog", 248, 0.64)
+DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def answer_one(queue: RedisJobQueue) -> None:
 
 def submit_and_wait(queue: RedisJobQueue) -> Prediction:
     job = ImageJob.create("dog.jpg", 10)
-    queue.heartbeat("w1", 0.01)
+    queue.heartbeat("w1", 0.01, "m1")
     queue.submit(job)
     worker = threading.Thread(target=answer_one, args=(queue,))
     worker.start()
@@ -57,7 +57,7 @@ def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: Redi
     for call in (
         lambda: queue.submit(ImageJob.create("dog.jpg", 10)),
         lambda: queue.take_batch("w1", 1, 0.1),
-        lambda: queue.heartbeat("w1", 0.01),
+        lambda: queue.heartbeat("w1", 0.01, "m1"),
         lambda: queue.retire("w1"),
         queue.live_workers,
     ):
@@ -74,7 +74,7 @@ def test_after_redis_lost_everything_jobs_are_answered_again(server: RedisServer
 
 def test_a_reply_that_nobody_waits_for_does_not_stay(server: RedisServer, queue: RedisJobQueue) -> None:
     submit_and_wait(queue)
-    queue.heartbeat("w1", 0.01)
+    queue.heartbeat("w1", 0.01, "m1")
     queue.submit(ImageJob.create("dog.jpg", 10))  # its caller hung up
     answer_one(queue)
     assert submit_and_wait(queue) == DOG
@@ -85,3 +85,19 @@ def test_a_reply_that_nobody_waits_for_does_not_stay(server: RedisServer, queue:
 def _stream_lengths(url: str) -> list[int]:
     with redis.Redis.from_url(url) as connection:
         return [connection.xlen(key) for key in sorted(connection.scan_iter(_type="stream"))]
+
+
+def test_the_cache_keeps_the_latest_predictions_only(server: RedisServer) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, cache_ttl_s=60, cache_entries=2)
+    queue.heartbeat("w1", 0.01, "m1")
+    for image in "abc":
+        queue.submit(ImageJob.create(image, 10))
+        answer_one(queue)
+    queue.close()
+    with redis.Redis.from_url(server.url) as connection:
+        assert sorted(connection.scan_iter("mlapi:prediction:*")) == [
+            b"mlapi:prediction:m1:b",
+            b"mlapi:prediction:m1:c",
+        ]
+        assert connection.zcard("mlapi:cached") == 2
+        assert 0 < connection.ttl("mlapi:prediction:m1:c") <= 60
