@@ -50,6 +50,9 @@ _IN_FLIGHT = "mlapi:in-flight:"
 
 # How often a worker looks for jobs of dead ones.
 _CLAIM_EVERY_S = WORKER_TTL_S / 4
+# Replies of one API process that Redis keeps, read or not: many times what comes between two reads of the listener. To
+# delete each after reading would cost the API as much as the reading.
+_MAX_REPLIES = 5000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
@@ -138,13 +141,14 @@ return {now, false, 0, ''}
 # about the image, the first that joined takes its place.
 # KEYS jobs reply_to in_flight cached  ARGV group entry_id job_id outcome reply_ttl_s expired prediction_key ("" where
 # nothing is cached) cache_ttl_s cache_entries in_flight_spare_s
+# max_replies
 _FINISH = (
     _NOW
     + """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 redis.call('XDEL', KEYS[1], ARGV[2])
 local function reply(stream, job_id)
-  redis.call('XADD', stream, '*', 'job_id', job_id, 'outcome', ARGV[4])
+  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[11], '*', 'job_id', job_id, 'outcome', ARGV[4])
   redis.call('EXPIRE', stream, ARGV[5])
 end
 reply(KEYS[2], ARGV[3])
@@ -329,6 +333,7 @@ class RedisJobQueue:
                         self._cache_ttl_s,
                         self._cache_entries,
                         _IN_FLIGHT_SPARE_S,
+                        _MAX_REPLIES,
                     ],
                     client=pipeline,
                 )
@@ -452,7 +457,6 @@ class RedisJobQueue:
         for _, reply in entries:
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
-        self._redis.xtrim(self._replies, minid=_after(newest))
         return newest
 
 
@@ -476,8 +480,3 @@ def _delivery(entry: _Entry, now_ms: int) -> Delivery:
     # A stream entry's id begins with the time it was added, in milliseconds.
     waited_ms = now_ms - int(receipt.split(b"-")[0])
     return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)
-
-
-def _after(entry_id: bytes) -> bytes:
-    milliseconds, sequence = entry_id.split(b"-")
-    return b"%s-%d" % (milliseconds, int(sequence) + 1)
