@@ -219,6 +219,6 @@ def main() -> None:
         batch_size=settings.batch_size,
         service_time_s=batch_times_s[settings.batch_size] / settings.batch_size,
     )
-    log.info("worker %s serves %s", worker.name, classifier.manifest.name)
+    log.info("worker %s serves %s in %s", worker.name, classifier.manifest.name, classifier.precision)
     classify_process(worker, stopped)
     queue.close()

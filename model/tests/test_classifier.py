@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.errors import InferenceFailed
 from jobs.schema import JobFailure, Prediction
-from model.classifier import Classifier, Precision
+from model.classifier import Classifier, Precision, _core, _settings
 from model.manifest import Channels, Layout, ModelError, ModelManifest
 from model.tests.networks import COLOUR_WEIGHTS, Shape, save_network
 
@@ -222,7 +222,29 @@ def test_the_engine_takes_the_settings(manifest: ModelManifest, threads: int, pr
     assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
     if precision == "f32":
-        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+        assert classifier.precision == "f32"
+
+
+class FakeCore:
+    """An engine on a processor that computes as it says."""
+
+    def __init__(self, *capabilities: str) -> None:
+        self.get_property = lambda *_: ["FP32", *capabilities]
+
+
+@pytest.mark.parametrize(("capabilities", "hint"), [(("BF16",), "bf16"), (("INT8",), "f32")])
+def test_the_precision_is_bf16_where_the_processor_has_it_and_it_is_not_turned_off(
+    monkeypatch: pytest.MonkeyPatch, capabilities: tuple[str, ...], hint: str
+) -> None:
+    monkeypatch.setattr("model.classifier._core", lambda: FakeCore(*capabilities))
+    assert _settings(1, "auto")["INFERENCE_PRECISION_HINT"] == hint
+    assert _settings(1, "f32")["INFERENCE_PRECISION_HINT"] == "f32"
+
+
+def test_the_classifier_says_in_which_precision_it_computes(manifest: ModelManifest) -> None:
+    save_network(manifest.network_path, NCHW)
+    native = "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    assert Classifier.load(manifest, precision="auto").precision == native
 
 
 def test_importing_the_preprocessing_does_not_load_the_engine() -> None:
