@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose stress lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose stress bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a 
 
 stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60] [PHOTOS=folder]
 	@$(BIN)/python -m stress_test --host $(or $(HOST),http://127.0.0.1:5000) --users $(or $(USERS),16) --seconds $(or $(SECONDS),60)
+
+bench: setup $(VENV)/dev.stamp ## Measure against the limit and the classic design: make bench [ARGS="--users 16 --precision bf16"]
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV) ..."
