@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose stress report lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose stress report bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://12
 
 report: setup $(VENV)/report.stamp ## Measure users x instances, one by one and batched, and write stress_test/REPORT.md
 	@$(BIN)/python -m stress_test.sweep $(ARGS)
+
+bench: setup $(VENV)/dev.stamp ## Measure against the limit and the classic design: make bench [ARGS="--users 16 --precision bf16"]
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV) ..."

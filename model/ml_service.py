@@ -214,7 +214,7 @@ def main() -> None:
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
-        model=_identity(classifier.manifest, settings.precision),
+        model=_identity(classifier.manifest, classifier.precision),
         jobs_at_once=settings.jobs_at_once,
         batch_size=settings.batch_size,
         service_time_s=batch_times_s[settings.batch_size] / settings.batch_size,
