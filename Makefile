@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose stress lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose stress report bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a 
 stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60] [PHOTOS=folder]
 	@$(BIN)/python -m stress_test --host $(or $(HOST),http://127.0.0.1:5000) --users $(or $(USERS),16) --seconds $(or $(SECONDS),60)
 
+report: setup $(VENV)/report.stamp ## Measure users x instances, one by one and batched, and write stress_test/REPORT.md
+	@$(BIN)/python -m stress_test.sweep $(ARGS)
+
+bench: setup $(VENV)/dev.stamp ## Measure against the limit and the classic design: make bench [ARGS="--users 16 --precision bf16"]
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x")'
@@ -53,6 +59,10 @@ $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo "Installing the tools for tests ..."
 	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/report.stamp: requirements/report.txt $(VENV)/dev.stamp
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/report.txt
 	@touch $@
 
 # PyTorch has no hashes here: each platform has builds of its own, and only the tests of this target use it.

@@ -26,22 +26,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs a Docker engine: run `make test-compose`"))
 
 
+class RedisServer:
+    """A Redis of the tests' own, which they may stop and start again; it forgets everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = redis_server.free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start, and return when it answers; raise `redis.ConnectionError` when it does not within 10 s."""
+        self._process = subprocess.Popen(redis_server.command(self._port, self._folder))
+        with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=200)) as connection:
+            connection.ping()
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._process.kill()
+        self._process.wait(10)
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Redis of these tests' own."""
-    port = redis_server.free_port()
-    process = subprocess.Popen(redis_server.command(port, tmp_path_factory.mktemp("redis")), stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}"
-    wait_for_redis(url)
-    yield url
-    process.terminate()
-    process.wait(10)
-
-
-def wait_for_redis(url: str) -> None:
-    """Return when Redis answers; raise `redis.ConnectionError` when it does not within 10 s."""
-    with redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), retries=200)) as connection:
-        connection.ping()
+    """The address of a Redis that all tests share."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="session")

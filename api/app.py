@@ -17,7 +17,7 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + views.FORM_OVERHEAD_BYTES
     app.extensions["services"] = views.Services(
         settings=settings,
-        queue=queue or RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs),
+        queue=queue or RedisJobQueue.from_settings(settings),
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
     )

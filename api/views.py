@@ -2,9 +2,11 @@
 
 import json
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, abort, current_app, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, g, jsonify, redirect, render_template, request, url_for
 from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
 from werkzeug.wrappers import Response as WsgiResponse
 
@@ -15,7 +17,7 @@ from api.utils import MEDIA_TYPES, image_name
 from jobs.errors import BadRequest, NoFile, NoWorker, QueueUnavailable, ServiceError, TooLarge, error_types
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
-from jobs.schema import Prediction
+from jobs.schema import Prediction, Timings
 
 blueprint = Blueprint("views", __name__)
 
@@ -73,6 +75,7 @@ def feedback() -> str:
     report = request.form.get("report", "")
     if report:
         services().feedback.append(report)
+        _forget_reported(report)
     return render_template("index.html", thanks=bool(report))
 
 
@@ -131,21 +134,45 @@ def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, dict
 
 
 @blueprint.after_app_request
-def forbid_sniffing(response: Response) -> Response:
-    """Have browsers take every answer for what its media type says, uploaded pictures above all."""
+def add_headers(response: Response) -> Response:
+    """Say where a prediction's time went, and that media types are to be believed, those of uploads above all."""
     response.headers["X-Content-Type-Options"] = "nosniff"
+    if "server_timing" in g:
+        response.headers["Server-Timing"] = g.server_timing
     return response
 
 
 def _classify_upload() -> tuple[str, Prediction]:
     """Check, store and classify the file of the request's form; return its name in the store and the prediction."""
+    started = time.monotonic()
     settings, images = services().settings, services().images
     filename, data = _uploaded_file()
     if len(data) > settings.max_upload_bytes:
         raise TooLarge(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     name = image_name(data, filename, settings.max_image_pixels)
     images.put(name, data)
-    return name, model_predict(services().queue, name, settings.predict_timeout_s)
+    prediction = model_predict(services().queue, name, settings.predict_timeout_s)
+    g.server_timing = _server_timing(prediction.timings, time.monotonic() - started)
+    return name, prediction
+
+
+def _server_timing(timings: Timings | None, total_s: float) -> str:
+    """Return the `Server-Timing` header (W3C), durations in milliseconds, that browsers show beside the request."""
+    total = f"total;dur={1000 * total_s:.1f}"
+    if timings is None:
+        return f"cache, {total}"
+    return (
+        f"queue;dur={timings.queue_ms:.1f}, decode;dur={timings.decode_ms:.1f}, "
+        f'inference;dur={timings.inference_ms:.1f}, batch;desc="{timings.batch_size}", {total}'
+    )
+
+
+def _forget_reported(report: str) -> None:
+    """Drop a prediction that was reported as wrong from the cache; a report may be any text, and then there is none."""
+    with suppress(ValueError, TypeError, LookupError, QueueUnavailable):
+        name = json.loads(report)["filename"]
+        if _STORED_NAME.fullmatch(name):
+            services().queue.forget(name)
 
 
 def _uploaded_file() -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, SetAside
 from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
@@ -14,25 +14,33 @@ from jobs.waiters import Waiters
 
 @dataclass
 class _Entry:
-    """A job that waits (`worker` is None) or is held by a worker."""
+    """A job that waits (`worker` is None) or is held by a worker, and the jobs for the same image that joined it."""
 
     job: ImageJob
-    expires_at: float
+    submitted_at: float = field(default_factory=time.monotonic)
     worker: str | None = None
     deliveries: int = 0
-    delivery: Delivery = field(init=False)
+    joined: list[ImageJob] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.delivery = Delivery(self.job, receipt=self.job.id, reply_to="")
+    @property
+    def waited_ms(self) -> float:
+        return 1000 * (time.monotonic() - self.submitted_at)
+
+    @property
+    def delivery(self) -> Delivery:
+        return Delivery(self.job, receipt=self.job.id, reply_to="", waited_ms=self.waited_ms)
 
 
 class MemoryJobQueue:
     """The `JobQueue` in memory; see there for what each method does."""
 
-    def __init__(self, *, max_jobs: int, worker_ttl_s: float = WORKER_TTL_S) -> None:
+    def __init__(self, *, max_jobs: int, cache_ttl_s: int = 0, worker_ttl_s: float = WORKER_TTL_S) -> None:
         self._max_jobs = max_jobs
+        self._caches = cache_ttl_s > 0  # for longer than a test takes
         self._worker_ttl_s = worker_ttl_s
         self._entries: dict[str, _Entry] = {}  # by receipt, oldest first
+        self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
+        self._model = ""
         self._seen: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
         self._waiters = Waiters()
@@ -40,13 +48,29 @@ class MemoryJobQueue:
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
         with self._changed:
-            if not self.live_workers():
-                raise NoWorker(retry_after_s=RETRY_AFTER_S)
-            if len(self._entries) >= self._max_jobs:
-                raise QueueFull(retry_after_s=RETRY_AFTER_S)
-            self._waiters.add(job)
-            self._entries[job.id] = _Entry(job, time.monotonic() + job.timeout_s)
+            if not self._answer_or_join(job):
+                self._add(job)
             self._changed.notify_all()
+
+    def _answer_or_join(self, job: ImageJob) -> bool:
+        cached = self._cache.get((self._model, job.image_hash))
+        in_flight = [entry for entry in self._entries.values() if entry.job.image_hash == job.image_hash]
+        if not self._caches or not (cached or in_flight):
+            return False
+        self._waiters.add(job)
+        if cached:
+            self._waiters.resolve(job.id, replace(cached, timings=None))
+        else:
+            in_flight[0].joined.append(job)
+        return True
+
+    def _add(self, job: ImageJob) -> None:
+        if not self.live_workers():
+            raise NoWorker(retry_after_s=RETRY_AFTER_S)
+        if len(self._entries) >= self._max_jobs:
+            raise QueueFull(retry_after_s=RETRY_AFTER_S)
+        self._waiters.add(job)
+        self._entries[job.id] = _Entry(job)
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -71,12 +95,28 @@ class MemoryJobQueue:
         """Answer jobs and remove them."""
         with self._changed:
             for delivery, outcome in outcomes:
-                if self._entries.pop(delivery.receipt, None):
-                    self._waiters.resolve(delivery.job.id, outcome)
+                entry = self._entries.pop(delivery.receipt, None)
+                if entry:
+                    self._answer(entry, outcome)
 
-    def heartbeat(self, worker: str, service_time_s: float) -> None:  # noqa: ARG002 - memory needs no such measurement
+    def _answer(self, entry: _Entry, outcome: Outcome) -> None:
+        self._waiters.resolve(entry.job.id, outcome)
+        if self._caches and isinstance(outcome, Prediction):
+            self._cache[outcome.model, entry.job.image_hash] = outcome
+        if entry.joined and isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code:
+            self._entries[entry.joined[0].id] = _Entry(entry.joined[0], joined=entry.joined[1:])
+            return
+        for job in entry.joined:
+            self._waiters.resolve(job.id, outcome)
+
+    def forget(self, image_name: str) -> None:
+        """Drop an image's prediction from the cache."""
+        self._cache.pop((self._model, image_name.partition(".")[0]), None)
+
+    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:  # noqa: ARG002 - memory needs no times
         """Say that a worker is alive."""
         self._seen[worker] = time.monotonic()
+        self._model = model
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
@@ -91,10 +131,10 @@ class MemoryJobQueue:
     def _waiting(self) -> list[_Entry]:
         """Return the entries that nobody holds, after dropping those that nobody waits for."""
         entries = [entry for entry in self._entries.values() if entry.worker is None]
-        expired = [entry for entry in entries if entry.expires_at <= time.monotonic()]
+        expired = [entry for entry in entries if entry.waited_ms >= entry.job.timeout_s * 1000]
         failure = JobFailure.of(DeadlinePassed())
         self.finish((entry.delivery, failure) for entry in expired)
-        return [entry for entry in entries if entry not in expired]
+        return [entry for entry in self._entries.values() if entry.worker is None]
 
     def _abandoned(self, worker: str) -> _Entry | None:
         """Return an entry whose worker is dead, or that was lost on its way to `worker`, which holds nothing."""

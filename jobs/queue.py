@@ -16,15 +16,19 @@ MAX_DELIVERIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A job in a worker's hands, and what the queue needs to finish it."""
+    """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it."""
 
     job: ImageJob
     receipt: str
     reply_to: str
+    waited_ms: float
 
 
 class JobQueue(Protocol):
     """Carries image jobs to workers and their outcomes back.
+
+    An image that was answered lately is answered from a cache, and one that is being computed is not computed again:
+    the later job gets the earlier one's outcome. Both are off where `cache_ttl_s` is 0.
 
     A job is finished once: of two workers that hold it, the first to finish answers. What a dead worker held is
     delivered again, one job at a time; after `MAX_DELIVERIES` it is set aside and answered with that failure.
@@ -52,8 +56,11 @@ class JobQueue(Protocol):
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them, each in one step. An answer to a job that is already finished is dropped."""
 
-    def heartbeat(self, worker: str, service_time_s: float) -> None:
-        """Say that a worker is alive, and how many seconds it takes for one image on average."""
+    def forget(self, image_name: str) -> None:
+        """Drop an image's prediction from the cache."""
+
+    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
+        """Say that a worker is alive, how many seconds it takes for one image on average, and with which model."""
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

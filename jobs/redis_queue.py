@@ -1,10 +1,15 @@
 """The job queue on Redis Streams; every Redis key and command of the project is in this file.
 
-    mlapi:jobs           stream: what waits and what workers hold; group "workers"
-    mlapi:workers        sorted set: worker -> when it was last heard of, in milliseconds
-    mlapi:service-times  hash: worker -> seconds for one image
-    mlapi:replies:<id>   stream: the outcomes for one API process
-    mlapi:set-aside      stream: jobs that ended their workers
+    mlapi:jobs                        stream: what waits and what workers hold; group "workers"
+    mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
+    mlapi:service-times               hash: worker -> seconds for one image
+    mlapi:replies:<id>                stream: the outcomes for one API process
+    mlapi:set-aside                   stream: jobs that ended their workers
+    mlapi:model                       the model that the workers serve
+    mlapi:prediction:<model>:<hash>   an image's cached prediction
+    mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
+    mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
+                                      for the same one
 
 Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 """
@@ -15,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
+from jobs.settings import SharedSettings
 from jobs.waiters import Waiters
 
 log = logging.getLogger(__name__)
@@ -36,11 +43,21 @@ _WORKERS = "mlapi:workers"
 _SERVICE_TIMES = "mlapi:service-times"
 _REPLIES = "mlapi:replies:"
 _SET_ASIDE = "mlapi:set-aside"
+_MODEL = "mlapi:model"
+_PREDICTION = "mlapi:prediction:"
+_CACHED = "mlapi:cached"
+_IN_FLIGHT = "mlapi:in-flight:"
 
 # How often a worker looks for jobs of dead ones.
 _CLAIM_EVERY_S = WORKER_TTL_S / 4
+# Replies of one API process that Redis keeps, read or not: many times what comes between two reads of the listener. To
+# delete each after reading would cost the API as much as the reading.
+_MAX_REPLIES = 5000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
+# Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
+# to drop an expired one.
+_IN_FLIGHT_SPARE_S = 60
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
 _MAX_SET_ASIDE = 1000
@@ -52,14 +69,31 @@ local function now_ms()
 end
 """
 
-# KEYS jobs workers  ARGV worker_ttl_ms max_jobs job reply_to
+# A cached prediction answers at once. A job for an image in flight joins the one that computes it.
+# KEYS jobs workers model in_flight
+# ARGV worker_ttl_ms max_jobs job reply_to job_id in_flight_ttl_s prediction_prefix image_hash ("" without caching)
 _SUBMIT = (
     _NOW
     + """
-if redis.call('ZCOUNT', KEYS[2], now_ms() - ARGV[1], '+inf') == 0 then return 'no-worker' end
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 'full' end
+local caching = ARGV[8] ~= ''
+if caching then
+  local model = redis.call('GET', KEYS[3])
+  local prediction = model and redis.call('GET', ARGV[7] .. model .. ':' .. ARGV[8])
+  if prediction then return {'cached', prediction} end
+  if redis.call('EXISTS', KEYS[4]) == 1 then
+    redis.call('RPUSH', KEYS[4], ARGV[3], ARGV[4])
+    redis.call('EXPIRE', KEYS[4], ARGV[6])
+    return {'accepted'}
+  end
+end
+if redis.call('ZCOUNT', KEYS[2], now_ms() - ARGV[1], '+inf') == 0 then return {'no-worker'} end
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return {'full'} end
 redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'reply_to', ARGV[4])
-return 'accepted'
+if caching then
+  redis.call('RPUSH', KEYS[4], ARGV[5])
+  redis.call('EXPIRE', KEYS[4], ARGV[6])
+end
+return {'accepted'}
 """
 )
 
@@ -103,24 +137,59 @@ return {now, false, 0, ''}
 """
 )
 
-# Only the first to acknowledge a job answers it.
-# KEYS jobs reply_to  ARGV group entry_id job_id outcome reply_ttl_s
-_FINISH = """
+# Only the first to acknowledge a job answers it, and those that joined it. Where the job expired, which says nothing
+# about the image, the first that joined takes its place.
+# KEYS jobs reply_to in_flight cached  ARGV group entry_id job_id outcome reply_ttl_s expired prediction_key ("" where
+# nothing is cached) cache_ttl_s cache_entries in_flight_spare_s
+# max_replies
+_FINISH = (
+    _NOW
+    + """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 redis.call('XDEL', KEYS[1], ARGV[2])
-redis.call('XADD', KEYS[2], '*', 'job_id', ARGV[3], 'outcome', ARGV[4])
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+local function reply(stream, job_id)
+  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[11], '*', 'job_id', job_id, 'outcome', ARGV[4])
+  redis.call('EXPIRE', stream, ARGV[5])
+end
+reply(KEYS[2], ARGV[3])
+if ARGV[7] ~= '' then
+  redis.call('SET', ARGV[7], ARGV[4], 'EX', ARGV[8])
+  redis.call('ZADD', KEYS[4], now_ms(), ARGV[7])
+  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1 - ARGV[9])) do
+    redis.call('DEL', oldest)
+    redis.call('ZREM', KEYS[4], oldest)
+  end
+end
+local joined = redis.call('LRANGE', KEYS[3], 0, -1)
+if joined[1] ~= ARGV[3] then return 1 end
+redis.call('DEL', KEYS[3])
+for i = 2, #joined, 2 do
+  local job = cjson.decode(joined[i])
+  if ARGV[6] == '0' then
+    reply(joined[i + 1], job.id)
+  elseif i == 2 then
+    redis.call('XADD', KEYS[1], '*', 'job', joined[2], 'reply_to', joined[3])
+    redis.call('RPUSH', KEYS[3], job.id)
+    redis.call('EXPIRE', KEYS[3], math.ceil(job.timeout_s) + ARGV[10])
+  else
+    redis.call('RPUSH', KEYS[3], joined[i], joined[i + 1])
+  end
+end
 return 1
 """
+)
 
-# KEYS workers service_times  ARGV worker service_time_s
+# KEYS workers service_times model  ARGV worker service_time_s model
 _HEARTBEAT = (
     _NOW
     + """
 redis.call('ZADD', KEYS[1], now_ms(), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('SET', KEYS[3], ARGV[3])
 """
 )
+
+_Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
 
 
 @contextmanager
@@ -135,13 +204,24 @@ def _reaching_redis() -> Iterator[None]:
 class RedisJobQueue:
     """The `JobQueue` on Redis at `url`; see there for what each method does.
 
-    The connection is made at first use. `max_jobs` bounds what waits and is in work together.
+    The connection is made at first use. `max_jobs` bounds what waits and is in work together. Predictions are cached
+    for `cache_ttl_s` seconds, the latest `cache_entries` of them.
     """
 
-    def __init__(self, url: str, *, max_jobs: int, worker_ttl_s: float = WORKER_TTL_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_jobs: int,
+        cache_ttl_s: int = 0,
+        cache_entries: int = 0,
+        worker_ttl_s: float = WORKER_TTL_S,
+    ) -> None:
         # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone.
         self._redis: Any = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
         self._max_jobs = max_jobs
+        self._cache_ttl_s = cache_ttl_s
+        self._cache_entries = cache_entries
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
@@ -156,6 +236,16 @@ class RedisJobQueue:
         self._listener_lock = threading.Lock()
         self._closed = threading.Event()
 
+    @classmethod
+    def from_settings(cls, settings: SharedSettings) -> "RedisJobQueue":
+        """Return the queue that the settings describe."""
+        return cls(
+            settings.redis_url,
+            max_jobs=settings.max_queued_jobs,
+            cache_ttl_s=settings.cache_ttl_s,
+            cache_entries=settings.cache_entries,
+        )
+
     # What the API calls
 
     def submit(self, job: ImageJob) -> None:
@@ -164,16 +254,28 @@ class RedisJobQueue:
         self._waiters.add(job)
         try:
             with _reaching_redis():
-                answer = self._submit(
-                    keys=[_JOBS, _WORKERS], args=[self._worker_ttl_ms, self._max_jobs, job.encode(), self._replies]
+                status, *prediction = self._submit(
+                    keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash],
+                    args=[
+                        self._worker_ttl_ms,
+                        self._max_jobs,
+                        job.encode(),
+                        self._replies,
+                        job.id,
+                        int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
+                        _PREDICTION,
+                        job.image_hash if self._cache_ttl_s else "",
+                    ],
                 )
-            if answer == b"no-worker":
+            if status == b"no-worker":
                 raise NoWorker(retry_after_s=RETRY_AFTER_S)
-            if answer == b"full":
+            if status == b"full":
                 raise QueueFull(retry_after_s=self._drain_time_s())
         except BaseException:
             self._waiters.remove(job)
             raise
+        if status == b"cached":
+            self._waiters.resolve(job.id, _from_cache(prediction[0]))
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -185,6 +287,13 @@ class RedisJobQueue:
             seconds, microseconds = self._redis.time()
             alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
             return [name.decode() for name in self._redis.zrangebyscore(_WORKERS, alive_since_ms, "+inf")]
+
+    def forget(self, image_name: str) -> None:
+        """Drop an image's prediction from the cache."""
+        with _reaching_redis():
+            model = self._redis.get(_MODEL)
+            if model:
+                self._redis.delete(_prediction_key(model.decode(), image_name.partition(".")[0]))
 
     def close(self) -> None:
         """End the listener and the connections."""
@@ -212,16 +321,34 @@ class RedisJobQueue:
             pipeline = self._redis.pipeline(transaction=False)
             for delivery, outcome in outcomes:
                 self._finish(
-                    keys=[_JOBS, delivery.reply_to],
-                    args=[_GROUP, delivery.receipt, delivery.job.id, encode_outcome(outcome), _REPLY_TTL_S],
+                    keys=[_JOBS, delivery.reply_to, _IN_FLIGHT + delivery.job.image_hash, _CACHED],
+                    args=[
+                        _GROUP,
+                        delivery.receipt,
+                        delivery.job.id,
+                        encode_outcome(outcome),
+                        _REPLY_TTL_S,
+                        int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
+                        self._key_to_cache(delivery, outcome),
+                        self._cache_ttl_s,
+                        self._cache_entries,
+                        _IN_FLIGHT_SPARE_S,
+                        _MAX_REPLIES,
+                    ],
                     client=pipeline,
                 )
             pipeline.execute()
 
-    def heartbeat(self, worker: str, service_time_s: float) -> None:
+    def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
+        """Return the key to cache an outcome under, "" where it is not to be cached."""
+        if not self._cache_ttl_s or isinstance(outcome, JobFailure):
+            return ""
+        return _prediction_key(outcome.model, delivery.job.image_hash)
+
+    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive."""
         with _reaching_redis():
-            self._heartbeat(keys=[_WORKERS, _SERVICE_TIMES], args=[worker, service_time_s])
+            self._heartbeat(keys=[_WORKERS, _SERVICE_TIMES, _MODEL], args=[worker, service_time_s, model])
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
@@ -248,24 +375,24 @@ class RedisJobQueue:
                 raise
 
     def _take_waiting(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
-        now_ms, batch = self._share(worker, max_jobs)
-        if not batch:
+        now_ms, entries = self._share(worker, max_jobs)
+        if not entries:
             first = self._wait_for_one(worker, wait_s)
             if not first:
                 return []
             now_ms, others = self._share(worker, max_jobs - 1)
-            batch = first + others
-        return self._drop_expired(now_ms, batch)
+            entries = first + others
+        return self._deliver(entries, now_ms)
 
-    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[Delivery]]:
+    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[_Entry]]:
         """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
         now_ms, entries = self._take_share(keys=[_JOBS, _WORKERS], args=[self._worker_ttl_ms, _GROUP, worker, max_jobs])
-        return now_ms, [_delivery(receipt, _pairs(flat)) for receipt, flat in entries]
+        return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
 
-    def _wait_for_one(self, worker: str, wait_s: float) -> list[Delivery]:
+    def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
         block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
         streams = self._redis.xreadgroup(_GROUP, worker, {_JOBS: ">"}, count=1, block=block_ms)
-        return [_delivery(receipt, fields) for _, entries in streams for receipt, fields in entries]
+        return [entry for _, entries in streams for entry in entries]
 
     def _take_abandoned(self, worker: str) -> list[Delivery]:
         """Return one job that nobody alive holds; set aside one that has ended its workers."""
@@ -277,12 +404,12 @@ class RedisJobQueue:
         if not entry:
             self._next_claim = time.monotonic() + self._claim_every_s
             return []
-        delivery = _delivery(entry[0], _pairs(entry[1]))
+        delivery = _delivery((entry[0], _pairs(entry[1])), now_ms)
         log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
         if deliveries >= MAX_DELIVERIES:
             self._set_aside(delivery, deliveries)
             return []
-        return self._drop_expired(now_ms, [delivery])
+        return self._drop_expired([delivery])
 
     def _set_aside(self, delivery: Delivery, deliveries: int) -> None:
         job = delivery.job
@@ -290,14 +417,18 @@ class RedisJobQueue:
         self._redis.xadd(_SET_ASIDE, {"job": job.encode()}, maxlen=_MAX_SET_ASIDE)
         self.finish([(delivery, JobFailure.of(SetAside()))])
 
-    def _drop_expired(self, now_ms: int, deliveries: list[Delivery]) -> list[Delivery]:
+    def _deliver(self, entries: list[_Entry], now_ms: int) -> list[Delivery]:
+        return self._drop_expired([_delivery(entry, now_ms) for entry in entries])
+
+    def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the jobs that somebody still waits for; finish the others without computing them."""
-        expired = [delivery for delivery in deliveries if _expires_ms(delivery) <= now_ms]
-        if expired:
-            log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
-            failure = JobFailure.of(DeadlinePassed())
-            self.finish((delivery, failure) for delivery in expired)
-        return [delivery for delivery in deliveries if _expires_ms(delivery) > now_ms]
+        expired = [delivery for delivery in deliveries if delivery.waited_ms >= delivery.job.timeout_s * 1000]
+        if not expired:
+            return deliveries
+        log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
+        failure = JobFailure.of(DeadlinePassed())
+        self.finish((delivery, failure) for delivery in expired)
+        return [delivery for delivery in deliveries if delivery not in expired]
 
     # Listening
 
@@ -326,7 +457,6 @@ class RedisJobQueue:
         for _, reply in entries:
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
-        self._redis.xtrim(self._replies, minid=_after(newest))
         return newest
 
 
@@ -335,15 +465,18 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _delivery(receipt: bytes, fields: dict[bytes, bytes]) -> Delivery:
-    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode())
+def _from_cache(data: bytes) -> Outcome:
+    """Return a cached prediction; its timings were another request's."""
+    outcome = decode_outcome(data)
+    return replace(outcome, timings=None) if isinstance(outcome, Prediction) else outcome
 
 
-def _expires_ms(delivery: Delivery) -> float:
-    """Return when nobody waits for the job any more; a stream entry's id begins with its time in milliseconds."""
-    return int(delivery.receipt.split("-")[0]) + delivery.job.timeout_s * 1000
+def _prediction_key(model: str, image_hash: str) -> str:
+    return f"{_PREDICTION}{model}:{image_hash}"
 
 
-def _after(entry_id: bytes) -> bytes:
-    milliseconds, sequence = entry_id.split(b"-")
-    return b"%s-%d" % (milliseconds, int(sequence) + 1)
+def _delivery(entry: _Entry, now_ms: int) -> Delivery:
+    receipt, fields = entry
+    # A stream entry's id begins with the time it was added, in milliseconds.
+    waited_ms = now_ms - int(receipt.split(b"-")[0])
+    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)

@@ -1,7 +1,7 @@
 """The messages that cross the queue: a job, and the prediction or failure that answers it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from uuid import uuid4
 
 from jobs.errors import ServiceError, error_types
@@ -19,6 +19,11 @@ class ImageJob:
     image_name: str
     timeout_s: float
 
+    @property
+    def image_hash(self) -> str:
+        """The hash of the image's content, which its name begins with."""
+        return self.image_name.partition(".")[0]
+
     @classmethod
     def create(cls, image_name: str, timeout_s: float) -> "ImageJob":
         """Return a job with a new, unique id."""
@@ -35,12 +40,27 @@ class ImageJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a prediction went, in milliseconds: waiting for a worker, then with `batch_size` in all."""
+
+    queue_ms: float
+    decode_ms: float
+    inference_ms: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """The most probable class of one image: its label, its index in the network's output, its score in 0..1."""
+    """The most probable class of one image: its label, its index in the network's output, its score in 0..1.
+
+    `model` tells which model said so; its answers are cached under that name. A cached prediction has no `timings`.
+    """
 
     label: str
     class_index: int
     score: float
+    model: str = ""
+    timings: Timings | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
 def decode_outcome(data: bytes) -> Outcome:
     """Return what `encode_outcome` wrote."""
     message = json.loads(data)
-    if "prediction" in message:
-        return Prediction(**message["prediction"])
-    return JobFailure(**message["failure"])
+    if "failure" in message:
+        return JobFailure(**message["failure"])
+    timings = message["prediction"].pop("timings")
+    return Prediction(**message["prediction"], timings=timings and Timings(**timings))

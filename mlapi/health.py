@@ -23,8 +23,7 @@ def check_worker() -> None:
     from jobs.redis_queue import RedisJobQueue
     from jobs.settings import SharedSettings
 
-    settings = SharedSettings.from_env()
-    workers = RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs).live_workers()
+    workers = RedisJobQueue.from_settings(SharedSettings.from_env()).live_workers()
     if not any(name.startswith(f"{socket.gethostname()}-") for name in workers):
         raise NoWorker(f"No worker of {socket.gethostname()} is among {workers}.")
 

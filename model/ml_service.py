@@ -1,5 +1,6 @@
 """A model worker: takes jobs from the queue in batches, classifies their images, and sends the answers back."""
 
+import hashlib
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from uuid import uuid4
 
@@ -19,9 +21,9 @@ from jobs.errors import InferenceFailed, QueueUnavailable, ServiceError, Storage
 from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import JobFailure, Outcome
+from jobs.schema import JobFailure, Outcome, Prediction, Timings
 from model.classifier import Classifier
-from model.manifest import ModelManifest
+from model.manifest import LABELS, MANIFEST, ModelManifest
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
 
@@ -45,10 +47,23 @@ def predict(
     image_names: Sequence[str], images: ImageStore, classifier: Classifier, max_image_pixels: int
 ) -> list[Outcome]:
     """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
+    started = time.monotonic()
     inputs = [_read_input(name, images, classifier.manifest, max_image_pixels) for name in image_names]
     pixels = [item for item in inputs if not isinstance(item, JobFailure)]
-    answers = iter(_classify(classifier, pixels))
-    return [item if isinstance(item, JobFailure) else next(answers) for item in inputs]
+    decoded = time.monotonic()
+    answers = _classify(classifier, pixels)
+    timings = Timings(
+        queue_ms=0,
+        decode_ms=1000 * (decoded - started),
+        inference_ms=1000 * (time.monotonic() - decoded),
+        batch_size=len(image_names),
+    )
+    remaining = (_with_timings(answer, timings) for answer in answers)
+    return [item if isinstance(item, JobFailure) else next(remaining) for item in inputs]
+
+
+def _with_timings(outcome: Outcome, timings: Timings) -> Outcome:
+    return replace(outcome, timings=timings) if isinstance(outcome, Prediction) else outcome
 
 
 def _read_input(name: str, images: ImageStore, manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
@@ -77,12 +92,20 @@ class Worker:
     """One worker: what it is called, what it takes, and how long an image takes it."""
 
     def __init__(
-        self, queue: JobQueue, classify: Classify, *, jobs_at_once: int, batch_size: int, service_time_s: float
+        self,
+        queue: JobQueue,
+        classify: Classify,
+        *,
+        model: str,
+        jobs_at_once: int,
+        batch_size: int,
+        service_time_s: float,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
         self.service_time_s = service_time_s
         self._queue = queue
         self._classify = classify
+        self._model = model
         self._jobs_at_once = jobs_at_once
         self._batch_size = batch_size
 
@@ -100,8 +123,17 @@ class Worker:
         outcomes = self._classify([delivery.job.image_name for delivery in batch])
         batch_s = time.monotonic() - started
         self.service_time_s += _SMOOTHING * (batch_s / len(batch) - self.service_time_s)
-        self._finish(list(zip(batch, outcomes, strict=True)))
+        self._finish(
+            [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
+        )
         log.info("%d jobs in %.0f ms: %s", len(batch), 1000 * batch_s, ", ".join(d.job.id for d in batch))
+
+    def _sign(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+        """Add to a prediction which model made it, and how long it waited for that."""
+        if isinstance(outcome, JobFailure):
+            return outcome
+        timings = outcome.timings and replace(outcome.timings, queue_ms=delivery.waited_ms)
+        return replace(outcome, model=self._model, timings=timings)
 
     def _finish(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         """Send the answers, trying again while Redis is away, as long as anybody may wait for them."""
@@ -117,7 +149,7 @@ class Worker:
     def heartbeat(self) -> None:
         """Say that this worker is alive; that Redis is away is for `step` to notice."""
         with suppress(QueueUnavailable):
-            self._queue.heartbeat(self.name, self.service_time_s)
+            self._queue.heartbeat(self.name, self.service_time_s, self._model)
 
     def retire(self) -> None:
         """Say that this worker takes no more jobs."""
@@ -171,6 +203,14 @@ def load_classifier(settings: ModelSettings) -> Classifier:
     return Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
 
 
+def _identity(manifest: ModelManifest, precision: str) -> str:
+    """Return a name that changes with whatever changes the model's answers, its version forgotten or not."""
+    digest = hashlib.sha256()
+    for file in (manifest.network_path, manifest.folder / MANIFEST, manifest.folder / LABELS):
+        digest.update(file.read_bytes())
+    return f"{manifest.name}-{manifest.version}-{precision}-{digest.hexdigest()[:12]}"
+
+
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
     settings = ModelSettings.from_env()
@@ -182,10 +222,11 @@ def main() -> None:
     batch_times_s = classifier.warm_up(settings.batch_size)
     batch_size = knee(batch_times_s)
     images = FolderImageStore(settings.upload_folder)
-    queue = RedisJobQueue(settings.redis_url, max_jobs=settings.max_queued_jobs)
+    queue = RedisJobQueue.from_settings(settings)
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
+        model=_identity(classifier.manifest, classifier.precision),
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,
         service_time_s=batch_times_s[batch_size] / batch_size,

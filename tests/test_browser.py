@@ -1,6 +1,7 @@
 """The page in a real browser, with and without JavaScript."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_a_photo_is_classified_and_reported_as_wrong(page: Page) -> None:
     choose(page, "dog.jpeg", DOG)
     page.get_by_role("button", name="Classify").click()
     expect(page.get_by_text("Eskimo dog")).to_be_visible()
-    expect(page.get_by_text("64.0 % sure")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"6[34]\.\d % sure"))).to_be_visible()  # its precision is the processor's
     assert page.get_by_alt_text("The uploaded picture").evaluate("image => image.naturalWidth") == 729
     _screenshot(page, "answer")
     page.get_by_role("button", name="This is wrong").click()

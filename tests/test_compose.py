@@ -45,7 +45,7 @@ class Stack:
     def compose(self, *words: str, timeout_s: float = 60) -> str:
         """Run `docker compose` on this project."""
         command = ("docker", "compose", "--project-name", self.project, *words)
-        return run(*command, timeout_s=timeout_s, HTTP_PORT=self._address)
+        return run(*command, timeout_s=timeout_s, HTTP_PORT=self._address, CACHE_TTL_S="0")
 
     def up(self, *words: str) -> None:
         """Start two workers and the rest; return when all are healthy, fail with their logs where they are not."""

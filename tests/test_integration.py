@@ -44,6 +44,13 @@ def test_a_bad_file_is_refused_and_the_service_goes_on(base_url: str, name: str)
     assert predict(base_url, DOG).status_code == 200
 
 
+def test_every_prediction_says_where_its_time_went(base_url: str) -> None:
+    timing = predict(base_url, DOG).headers["Server-Timing"]
+    assert re.fullmatch(
+        r'queue;dur=[\d.]+, decode;dur=[\d.]+, inference;dur=[\d.]+, batch;desc="\d+", total;dur=[\d.]+', timing
+    )
+
+
 def test_get_predict_is_not_allowed(base_url: str) -> None:
     assert requests.get(f"{base_url}/predict", timeout=10).status_code == 405
 

@@ -95,6 +95,15 @@ def answers(service: Service) -> bool:
         return False
 
 
+def test_the_same_image_is_computed_once_and_then_answered_from_the_cache(make_service: MakeService) -> None:
+    service = make_service(CACHE_TTL_S="60").wait_until_ready()
+    with ThreadPoolExecutor(8) as pool:
+        responses = list(pool.map(lambda _: service.predict(DOG), range(8)))
+    assert all(is_right(response) for response in responses)
+    assert service.log.count(" jobs in ") == 1
+    assert service.predict(DOG).headers["Server-Timing"].startswith("cache, total;dur=")
+
+
 def test_a_request_in_work_is_answered_before_the_service_stops(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1").wait_until_ready()
     with ThreadPoolExecutor(16) as pool:

@@ -13,7 +13,7 @@ from api.settings import ApiSettings
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import Outcome, Prediction
 
-DOG = Prediction("Eskimo_dog", 248, 0.640374)
+DOG = Prediction("Eskimo_dog", 248, 0.640374, "m1")
 
 
 class FakeWorker:
@@ -25,12 +25,12 @@ class FakeWorker:
         self._queue = queue
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        queue.heartbeat("fake", 0.01)
+        queue.heartbeat("fake", 0.01, "m1")
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._queue.heartbeat("fake", 0.01)
+            self._queue.heartbeat("fake", 0.01, "m1")
             for delivery in self._queue.take_batch("fake", 10, 0.02):
                 self.image_names.append(delivery.job.image_name)
                 if self.outcome is not None:
@@ -45,7 +45,7 @@ class FakeWorker:
 
 @pytest.fixture
 def queue() -> MemoryJobQueue:
-    return MemoryJobQueue(max_jobs=3)
+    return MemoryJobQueue(max_jobs=3, cache_ttl_s=60)
 
 
 @pytest.fixture

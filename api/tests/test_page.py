@@ -87,5 +87,5 @@ def test_the_service_is_alive_without_workers_but_not_ready(client: FlaskClient)
 
 
 def test_the_service_is_ready_with_a_worker(client: FlaskClient, queue: MemoryJobQueue) -> None:
-    queue.heartbeat("w1", 0.1)
+    queue.heartbeat("w1", 0.1, "m1")
     assert client.get("/readyz").get_json() == {"status": "ready", "workers": 1}

@@ -1,6 +1,9 @@
 """`POST /predict`, as another program meets it."""
 
 import io
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +11,10 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.conftest import DOG, FakeWorker, MakeApp
 from jobs.errors import InferenceFailed, NotAnImage
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import ImageJob, JobFailure
+from jobs.schema import ImageJob, JobFailure, Timings
 
 FAILED = {"success": False, "prediction": None, "score": None}
 
@@ -128,7 +131,7 @@ def test_without_a_worker_the_answer_says_when_to_come_back(client: FlaskClient,
 def test_a_full_queue_refuses_with_the_time_to_come_back(
     client: FlaskClient, queue: MemoryJobQueue, dog: bytes
 ) -> None:
-    queue.heartbeat("busy", 1.0)
+    queue.heartbeat("busy", 1.0, "m1")
     for number in range(3):
         queue.submit(ImageJob.create(f"{number}.jpg", 10))
     response = post(client, dog)
@@ -139,7 +142,7 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(
 def test_an_answer_that_does_not_come_ends_at_the_deadline(
     make_app: MakeApp, queue: MemoryJobQueue, dog: bytes
 ) -> None:
-    queue.heartbeat("hung", 1.0)
+    queue.heartbeat("hung", 1.0, "m1")
     response = post(make_app(predict_timeout_s=0.05).test_client(), dog)
     assert (response.status_code, response.get_json()) == (504, FAILED)
 
@@ -159,6 +162,31 @@ def test_an_unforeseen_exception_still_gives_the_fixed_answer(
     monkeypatch.setattr("api.views.image_name", lambda *_: 1 / 0)
     response = post(app.test_client(), b"data")
     assert (response.status_code, response.get_json()) == (500, FAILED)
+
+
+def test_the_header_server_timing_says_where_the_time_went(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
+    worker.outcome = replace(DOG, timings=Timings(queue_ms=1, decode_ms=2.25, inference_ms=10, batch_size=4))
+    computed = post(client, dog).headers["Server-Timing"]
+    assert re.fullmatch(
+        r'queue;dur=1\.0, decode;dur=2\.2, inference;dur=10\.0, batch;desc="4", total;dur=\d+\.\d', computed
+    )
+    assert post(client, dog).headers["Server-Timing"].startswith("cache, total;dur=")
+
+
+def test_an_image_that_was_reported_as_wrong_is_classified_anew(
+    client: FlaskClient, worker: FakeWorker, dog: bytes
+) -> None:
+    for _ in range(2):
+        assert post(client, dog).status_code == 200
+    [name] = worker.image_names
+    client.post("/feedback", data={"report": json.dumps({"filename": name, "prediction": "Eskimo_dog", "score": 0.64})})
+    post(client, dog)
+    assert worker.image_names == [name, name]
+
+
+@pytest.mark.parametrize("report", ["[]", "7", '"x"', "{}", '{"filename": 7}', '{"filename": "../x"}', "no JSON"])
+def test_a_report_about_nothing_is_kept_all_the_same(client: FlaskClient, report: str) -> None:
+    assert client.post("/feedback", data={"report": report}).status_code == 200
 
 
 def test_get_is_not_allowed(client: FlaskClient) -> None:

@@ -13,10 +13,10 @@ from jobs.errors import DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAsid
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, JobFailure, Prediction
+from jobs.schema import ImageJob, JobFailure, Prediction, Timings
 
-DOG = Prediction("Eskimo_dog", 248, 0.64)
-CAT = Prediction("tabby", 281, 0.91)
+DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4))
+CAT = Prediction("tabby", 281, 0.91, "m1")
 WORKER_TTL_S = 0.2
 T = TypeVar("T")
 MakeQueue = Callable[..., JobQueue]
@@ -26,14 +26,16 @@ MakeQueue = Callable[..., JobQueue]
 def make_queue(request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
     made: list[JobQueue] = []
 
-    def make(max_jobs: int = 100) -> JobQueue:
+    def make(max_jobs: int = 100, cache_ttl_s: int = 0) -> JobQueue:
         if request.param == "memory":
-            queue: JobQueue = MemoryJobQueue(max_jobs=max_jobs, worker_ttl_s=WORKER_TTL_S)
+            queue: JobQueue = MemoryJobQueue(max_jobs=max_jobs, cache_ttl_s=cache_ttl_s, worker_ttl_s=WORKER_TTL_S)
         else:
             url = request.getfixturevalue("redis_url")
             with redis.Redis.from_url(url) as connection:
                 connection.flushall()
-            queue = RedisJobQueue(url, max_jobs=max_jobs, worker_ttl_s=WORKER_TTL_S)
+            queue = RedisJobQueue(
+                url, max_jobs=max_jobs, cache_ttl_s=cache_ttl_s, cache_entries=3, worker_ttl_s=WORKER_TTL_S
+            )
         made.append(queue)
         return queue
 
@@ -47,9 +49,14 @@ def queue(make_queue: MakeQueue) -> JobQueue:
     return make_queue()
 
 
+@pytest.fixture
+def caching_queue(make_queue: MakeQueue) -> JobQueue:
+    return make_queue(cache_ttl_s=60)
+
+
 def submit(queue: JobQueue, *image_names: str, timeout_s: float = 10) -> list[ImageJob]:
     """Submit a job for each image, as if a worker were alive."""
-    queue.heartbeat("someone", 0.01)
+    queue.heartbeat("someone", 0.01, "m1")
     jobs = [ImageJob.create(name, timeout_s) for name in image_names]
     for job in jobs:
         queue.submit(job)
@@ -63,7 +70,7 @@ def take(queue: JobQueue, worker: str = "w1", max_jobs: int = 10) -> list[Delive
 
 
 def take_now(queue: JobQueue, worker: str, max_jobs: int = 10) -> list[Delivery]:
-    queue.heartbeat(worker, 0.01)
+    queue.heartbeat(worker, 0.01, "m1")
     return queue.take_batch(worker, max_jobs, 0.05)
 
 
@@ -108,7 +115,7 @@ def test_a_batch_holds_no_more_than_asked_for(queue: JobQueue) -> None:
 
 def test_a_worker_takes_only_its_share_while_others_live(queue: JobQueue) -> None:
     submit(queue, *"abcd")
-    queue.heartbeat("w2", 0.01)
+    queue.heartbeat("w2", 0.01, "m1")
     assert names(take_now(queue, "w1")) == ["a", "b"]
 
 
@@ -128,7 +135,7 @@ def test_no_job_is_held_by_two_workers_that_live(queue: JobQueue) -> None:
 
 
 def test_a_worker_that_waits_gets_a_job_the_moment_it_comes(queue: JobQueue) -> None:
-    queue.heartbeat("w1", 0.01)
+    queue.heartbeat("w1", 0.01, "m1")
     taken: list[Delivery] = []
     waiting = threading.Thread(target=lambda: taken.extend(until(lambda: queue.take_batch("w1", 10, 5))))
     waiting.start()
@@ -152,7 +159,7 @@ def test_a_slow_worker_that_lives_keeps_its_job(queue: JobQueue) -> None:
     take(queue, "w1")
 
     def steal() -> list[Delivery]:
-        queue.heartbeat("w1", 0.01)
+        queue.heartbeat("w1", 0.01, "m1")
         return take_now(queue, "w2")
 
     assert until(steal, timeout_s=5 * WORKER_TTL_S) == []
@@ -199,7 +206,7 @@ def test_an_expired_job_is_not_given_to_a_worker(queue: JobQueue) -> None:
 def test_a_full_queue_refuses_a_job_and_says_when_to_come_back(make_queue: MakeQueue) -> None:
     queue = make_queue(max_jobs=2)
     submit(queue, "a", "b")
-    queue.heartbeat("w1", 4.0)
+    queue.heartbeat("w1", 4.0, "m1")
     with pytest.raises(QueueFull) as refused:
         queue.submit(ImageJob.create("c", 10))
     assert refused.value.retry_after_s is not None
@@ -220,13 +227,79 @@ def test_without_a_live_worker_a_job_is_refused(queue: JobQueue) -> None:
 
 
 def test_a_worker_that_retired_does_not_count_as_alive(queue: JobQueue) -> None:
-    queue.heartbeat("w1", 0.01)
-    queue.heartbeat("w2", 0.01)
+    queue.heartbeat("w1", 0.01, "m1")
+    queue.heartbeat("w2", 0.01, "m1")
     queue.retire("w1")
     assert queue.live_workers() == ["w2"]
 
 
 def test_a_worker_that_fell_silent_does_not_count_as_alive(queue: JobQueue) -> None:
-    queue.heartbeat("w1", 0.01)
+    queue.heartbeat("w1", 0.01, "m1")
     assert queue.live_workers() == ["w1"]
     assert until(lambda: not queue.live_workers())
+
+
+def test_an_image_that_was_answered_lately_is_answered_without_a_worker(caching_queue: JobQueue) -> None:
+    submit(caching_queue, "dog.jpg")
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    again = ImageJob.create("dog.jpeg", 10)  # the same content under another ending
+    caching_queue.submit(again)
+    answer = caching_queue.wait(again)
+    assert answer == DOG
+    assert answer.timings is None
+
+
+def test_an_image_in_flight_is_computed_once_for_all_who_wait(caching_queue: JobQueue) -> None:
+    jobs = submit(caching_queue, "dog.jpg", "dog.jpg", "cat.jpg", "dog.jpg")
+    batch = take(caching_queue)
+    assert names(batch) == ["dog.jpg", "cat.jpg"]
+    caching_queue.finish([(batch[0], DOG), (batch[1], CAT)])
+    assert [caching_queue.wait(job) for job in jobs] == [DOG, DOG, CAT, DOG]
+
+
+def test_a_failure_reaches_all_who_wait_and_is_not_cached(caching_queue: JobQueue) -> None:
+    jobs = submit(caching_queue, "dog.jpg", "dog.jpg")
+    failure = JobFailure.of(NotAnImage())
+    caching_queue.finish([(delivery, failure) for delivery in take(caching_queue)])
+    for job in jobs:
+        with pytest.raises(NotAnImage):
+            caching_queue.wait(job)
+    submit(caching_queue, "dog.jpg")
+    assert names(take(caching_queue)) == ["dog.jpg"]
+
+
+def test_who_waits_longer_for_the_same_image_is_not_sent_away_with_the_first(caching_queue: JobQueue) -> None:
+    [impatient] = submit(caching_queue, "dog.jpg", timeout_s=0.05)
+    patient = submit(caching_queue, "dog.jpg", "dog.jpg")
+    with pytest.raises(DeadlinePassed):
+        caching_queue.wait(impatient)
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    assert [caching_queue.wait(job) for job in patient] == [DOG, DOG]
+
+
+def test_those_who_wait_for_the_same_image_are_answered_though_its_worker_died(caching_queue: JobQueue) -> None:
+    jobs = submit(caching_queue, "dog.jpg", "dog.jpg")
+    take(caching_queue, "w1")
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue, "w2")])
+    assert [caching_queue.wait(job) for job in jobs] == [DOG, DOG]
+
+
+def test_a_forgotten_image_is_computed_anew(caching_queue: JobQueue) -> None:
+    submit(caching_queue, "dog.jpg")
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    caching_queue.forget("dog.jpg")
+    submit(caching_queue, "dog.jpg")
+    assert names(take(caching_queue)) == ["dog.jpg"]
+
+
+def test_another_model_does_not_answer_with_the_first_ones_predictions(caching_queue: JobQueue) -> None:
+    submit(caching_queue, "dog.jpg")
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    caching_queue.heartbeat("w2", 0.01, "m2")
+    caching_queue.submit(ImageJob.create("dog.jpg", 10))
+    assert names(take(caching_queue)) == ["dog.jpg"]
+
+
+def test_without_a_cache_the_same_image_is_computed_each_time(queue: JobQueue) -> None:
+    submit(queue, "dog.jpg", "dog.jpg")
+    assert names(take(queue)) == ["dog.jpg", "dog.jpg"]

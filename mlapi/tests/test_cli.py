@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner
 
 from mlapi import cli
@@ -58,6 +59,8 @@ def test_the_default_model_can_be_served() -> None:
 
 
 def test_a_health_check_fails_where_nothing_runs(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.flushall()  # workers of other tests may not be forgotten yet
     monkeypatch.setenv("REDIS_URL", redis_url)
     assert "No worker" in run(monkeypatch, "health", "worker")
     monkeypatch.setenv("PORT", "1")

@@ -94,7 +94,7 @@ class Recorder:
 
 
 def make_worker(queue: Any, classify: Any, jobs_at_once: int = 10, batch_size: int = 10) -> Worker:
-    worker = Worker(queue, classify, jobs_at_once=jobs_at_once, batch_size=batch_size, service_time_s=0.01)
+    worker = Worker(queue, classify, model="m1", jobs_at_once=jobs_at_once, batch_size=batch_size, service_time_s=0.01)
     worker.heartbeat()
     return worker
 
@@ -128,6 +128,22 @@ def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
 def test_batches_are_no_larger_than_pays(speeds: list[float], size: int) -> None:
     """`speeds` are images per second, by batch sizes from 1."""
     assert knee({count: count / speed for count, speed in enumerate(speeds, 1)}) == size
+
+
+def test_a_prediction_says_which_model_made_it_and_where_the_time_went(
+    classifier: Any, images: FolderImageStore
+) -> None:
+    queue = MemoryJobQueue(max_jobs=100)
+    worker = make_worker(queue, lambda names: predict(names, images, classifier, MAX_PIXELS))
+    [job, _] = submit(queue, "red.png", "blue.png")
+    worker.step()
+    prediction = queue.wait(job)
+    assert prediction.model == "m1"
+    assert prediction.timings is not None
+    assert prediction.timings.batch_size == 2
+    assert prediction.timings.queue_ms > 0
+    assert prediction.timings.decode_ms > 0
+    assert prediction.timings.inference_ms > 0
 
 
 def test_a_step_without_a_job_does_nothing() -> None:
@@ -232,7 +248,7 @@ def test_an_image_that_kills_its_workers_is_set_aside_and_its_neighbours_are_ans
     with redis.Redis.from_url(redis_url) as connection:
         connection.flushall()
     queue = RedisJobQueue(redis_url, max_jobs=100)
-    queue.heartbeat("starting", 0.01)
+    queue.heartbeat("starting", 0.01, "m1")
     jobs = {name: ImageJob.create(name, 30) for name in ("a", "bomb", "b")}
     for job in jobs.values():
         queue.submit(job)

@@ -1,0 +1,76 @@
+"""The order of a benchmark: every system in turn, and the limit between each two measurements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks import pictures, quiet, systems, table
+from benchmarks.load import Load
+from benchmarks.pictures import Questions
+from benchmarks.raw import LimitProcess, Plan
+from model.manifest import ModelManifest
+from model.settings import ModelSettings
+
+_PLAN_S = 1.0
+_WARM_UP_USERS, _WARM_UP_S = 16, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to measure: each cell for `seconds` in each round; without a `plan`, the best one is looked for."""
+
+    names: Sequence[str]
+    users: Sequence[int]
+    seconds: float
+    rounds: int
+    patience_s: float = 10.0
+    photos: Path | None = None
+    plan: Plan | None = None
+
+
+def run(wanted: Wanted) -> str:
+    """Measure and return the table; progress goes to stderr. Raises `CannotRun`, `SettingsError` or `ModelError`."""
+    model = _model()
+    _say("preparing the pictures")
+    files = pictures.render(wanted.photos)
+    with LimitProcess(files) as limit:
+        _say("finding the best streams x threads x batch")
+        plan = wanted.plan or limit.find_best(_PLAN_S)
+        questions = Questions(files, limit.answers())
+        results = table.Results(str(plan), limit.measure_alone(wanted.seconds))
+        for number in range(1, wanted.rounds + 1):
+            _say(f"round {number} of {wanted.rounds}")
+            for name in wanted.names:
+                _measure(name, wanted, limit, plan, questions, results)
+    return table.render(results, table.describe(model, results, wanted.seconds, wanted.rounds))
+
+
+def _model() -> str:
+    settings = ModelSettings.from_env()
+    return f"{ModelManifest.load(settings.model).name} in {settings.precision}"
+
+
+def _measure(
+    name: str, wanted: Wanted, limit: LimitProcess, plan: Plan, questions: Questions, results: table.Results
+) -> None:
+    with systems.running(name) as port:
+        load = Load(port, questions)
+        load.run(_WARM_UP_USERS, min(_WARM_UP_S, wanted.seconds))
+        quiet.wait(wanted.patience_s)
+        before = limit.measure(plan, wanted.seconds)
+        for users in wanted.users:
+            quiet.wait(wanted.patience_s)
+            measured = load.run(users, wanted.seconds)
+            quiet.wait(wanted.patience_s)
+            after = limit.measure(plan, wanted.seconds)
+            results.add(name, users, measured, (before, after))
+            _say(f"  {name}, {users} users: {measured.rate_per_s:.1f} requests/s; limit {before:.1f}, {after:.1f}")
+            for reason, count in load.failures.most_common(5):
+                _say(f"    {count} x {reason}")
+            before = after
+
+
+def _say(what: str) -> None:
+    click.echo(what, err=True)

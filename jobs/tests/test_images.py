@@ -1,0 +1,49 @@
+"""Where uploads live."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import StorageUnavailable
+from jobs.images import FolderImageStore
+
+DATA = bytes(range(256)) * 4000
+
+
+def test_an_image_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+    store = FolderImageStore(tmp_path / "new" / "folder")
+    store.put("a.png", DATA)
+    assert store.get("a.png") == DATA
+
+
+def test_many_callers_store_the_same_image_and_none_sees_half_of_it(tmp_path: Path) -> None:
+    store = FolderImageStore(tmp_path)
+
+    def put_and_get(_: int) -> bytes:
+        store.put("a.png", DATA)
+        return store.get("a.png")
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(put_and_get, range(64))) == {DATA}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StorageUnavailable):
+        FolderImageStore(tmp_path).put("a.png", DATA)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_user_may_read_what_is_stored(tmp_path: Path) -> None:
+    FolderImageStore(tmp_path).put("a.png", DATA)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_an_image_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FolderImageStore(tmp_path).get("a.png")

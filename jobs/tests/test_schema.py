@@ -1,0 +1,52 @@
+"""Messages, errors and settings."""
+
+import pytest
+
+from jobs.errors import ServiceError, error_types
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
+from jobs.settings import SettingsError, SharedSettings
+
+
+def test_a_job_survives_the_queue() -> None:
+    job = ImageJob.create("é.png", 2.5)
+    assert ImageJob.decode(job.encode()) == job
+
+
+def test_no_two_jobs_have_the_same_id() -> None:
+    assert ImageJob.create("a.png", 1).id != ImageJob.create("a.png", 1).id
+
+
+@pytest.mark.parametrize("outcome", [Prediction("Eskimo_dog", 248, 0.1), JobFailure("not-an-image", "Bad “file”")])
+def test_an_outcome_survives_the_queue(outcome: Outcome) -> None:
+    assert decode_outcome(encode_outcome(outcome)) == outcome
+
+
+@pytest.mark.parametrize("error_type", error_types().values())
+def test_every_error_is_the_same_on_the_other_side_of_the_queue(error_type: type[ServiceError]) -> None:
+    error = JobFailure.of(error_type("a reason")).error()
+    assert type(error) is error_type
+    assert str(error) == "a reason"
+
+
+def test_an_error_of_a_newer_worker_is_still_an_error() -> None:
+    error = JobFailure("from-the-future", "a reason").error()
+    assert (type(error), error.status) == (ServiceError, 500)
+
+
+def test_every_error_says_something_and_has_a_code_of_its_own() -> None:
+    assert all(error_type.message for error_type in error_types().values())
+    assert len({error_type.code for error_type in error_types().values()}) == len(error_types())
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_QUEUED_JOBS", "7")
+    monkeypatch.setenv("LOG_LEVEL", "")  # as Compose passes on what is not set
+    settings = SharedSettings.from_env()
+    assert (settings.max_queued_jobs, settings.log_level) == (7, "INFO")
+
+
+def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_QUEUED_JOBS", "0")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(SettingsError, match=r"(?s)MAX_QUEUED_JOBS=0.*LOG_LEVEL=LOUD"):
+        SharedSettings.from_env()
