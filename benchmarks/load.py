@@ -51,6 +51,7 @@ class Load:
 
     def __init__(self, port: int, questions: Questions) -> None:
         self.failures: Counter[str] = Counter()
+        self.asked = 0
         self._port = port
         self._questions = questions
         self._record = _Record()
@@ -58,7 +59,7 @@ class Load:
         self._over = False
 
     def run(self, users: int, seconds: float) -> Cell:
-        """Let `users` ask for `seconds`; `failures` has the reasons of errors then."""
+        """Let `users` ask for `seconds`; `failures` has the reasons of errors then, `asked` all there was."""
         return asyncio.run(self._run(users, seconds))
 
     async def _run(self, users: int, seconds: float) -> Cell:
@@ -98,6 +99,7 @@ class Load:
     async def _ask(self, connection: "_Connection") -> bool:
         """Ask about one picture; record the answer, and return whether it is right."""
         body, expected = self._questions.next()
+        self.asked += 1
         started = time.perf_counter()
         try:
             answer = await connection.post("/predict", self._questions.content_type, body)

@@ -33,8 +33,13 @@ def render(results: Results, about: str) -> str:
     """Return the table, and below it how it came about."""
     rows = [_limit_row(results)]
     rows += [_row(system, users, measured) for (system, users), measured in results.cells.items()]
-    lines = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{about}"
+    return f"{markdown(_HEADER, rows)}\n\n{about}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose first column holds words, the others figures."""
+    lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _limit_row(results: Results) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""Workers that sleep instead of computing: each batch takes the same time, and no processor.
+
+`python -m benchmarks.simulated_worker WORKERS BATCH_S` runs them in one process until SIGTERM.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import Outcome, Prediction
+from model.ml_service import Worker, classify_process
+
+BATCH_SIZE = 8
+ANSWER = Prediction("simulated", 0, 0.5)
+
+
+def main(workers: int, batch_s: float) -> None:
+    """Answer every job, until SIGTERM."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    threads = [threading.Thread(target=_work, args=(batch_s, stopped)) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _work(batch_s: float, stopped: threading.Event) -> None:
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        time.sleep(batch_s)
+        return [ANSWER] * len(names)
+
+    queue = RedisJobQueue(os.environ["REDIS_URL"], max_jobs=1)
+    service_time_s = batch_s / BATCH_SIZE
+    worker = Worker(queue, classify, jobs_at_once=BATCH_SIZE, batch_size=BATCH_SIZE, service_time_s=service_time_s)
+    classify_process(worker, stopped)
+    queue.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -1,0 +1,33 @@
+"""The API with a queue that answers at once, or after $ANSWER_AFTER_S: what is left is the WSGI server's cost."""
+
+import os
+import time
+
+from flask import Flask
+
+from api.app import create_app as create_api
+from benchmarks.simulated_worker import ANSWER
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import ImageJob, Prediction
+
+
+class InstantQueue(MemoryJobQueue):
+    """Has every answer ready after `answer_after_s`."""
+
+    def __init__(self, answer_after_s: float) -> None:
+        super().__init__(max_jobs=1)
+        self._answer_after_s = answer_after_s
+
+    def submit(self, job: ImageJob) -> None:
+        """Take no note of the job."""
+
+    def wait(self, job: ImageJob) -> Prediction:  # noqa: ARG002 - all get the same answer
+        """Return the answer."""
+        if self._answer_after_s:
+            time.sleep(self._answer_after_s)
+        return ANSWER
+
+
+def create_app() -> Flask:
+    """Return the API of one process."""
+    return create_api(queue=InstantQueue(float(os.environ.get("ANSWER_AFTER_S", "0"))))
