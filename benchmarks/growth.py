@@ -112,7 +112,7 @@ def measure_backlog(backlog: int) -> BacklogRow:
     """Return what submitting, and taking and answering, cost while `backlog` jobs wait."""
     with tempfile.TemporaryDirectory(prefix="mlapi-growth-") as name, _redis(Path(name)) as (url, redis_pid):
         queue, server = RedisJobQueue(url, max_jobs=10**9), redis.Redis.from_url(url)
-        queue.heartbeat("worker", 0.01)
+        queue.heartbeat("worker", 0.01, "simulated")
         queue.take_batch("worker", 1, 0.001)
         empty_bytes = int(server.info("memory")["used_memory"])
         _submit(queue, backlog)
@@ -134,7 +134,7 @@ def _submit(queue: RedisJobQueue, jobs: int) -> float:
     started = time.perf_counter()
     for number in range(jobs):
         if number % 1000 == 0:
-            queue.heartbeat("worker", 0.01)
+            queue.heartbeat("worker", 0.01, "simulated")
         queue.submit(ImageJob.create(*_JOB))
     return time.perf_counter() - started
 

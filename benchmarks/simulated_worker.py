@@ -36,7 +36,14 @@ def _work(batch_s: float, stopped: threading.Event) -> None:
 
     queue = RedisJobQueue(os.environ["REDIS_URL"], max_jobs=1)
     service_time_s = batch_s / BATCH_SIZE
-    worker = Worker(queue, classify, jobs_at_once=BATCH_SIZE, batch_size=BATCH_SIZE, service_time_s=service_time_s)
+    worker = Worker(
+        queue,
+        classify,
+        model="simulated",
+        jobs_at_once=BATCH_SIZE,
+        batch_size=BATCH_SIZE,
+        service_time_s=service_time_s,
+    )
     classify_process(worker, stopped)
     queue.close()
 
