@@ -17,7 +17,7 @@ from jobs.schema import ImageJob, JobFailure, Prediction, Timings
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4))
 CAT = Prediction("tabby", 281, 0.91, "m1")
-WORKER_TTL_S = 0.2
+WORKER_TTL_S = 0.4
 T = TypeVar("T")
 MakeQueue = Callable[..., JobQueue]
 
