@@ -47,8 +47,8 @@ def preprocess(data: bytes, manifest: ModelManifest, max_pixels: int) -> NDArray
 
     Channel order, mean, std and layout are left to the network's graph. Raises as `decode` does.
 
-    Of a JPEG with pixels to spare, not all are decoded: 1.8 times as fast as `fit(decode(data))`, the reference, for a
-    photo of 500 to 800 pixels, 3.7 times for one of 2000, and classified like it (docs/performance.md).
+    Of a JPEG with pixels to spare, not all are decoded, which is faster than `fit(decode(data))`, the reference, and
+    nearly always classified like it (docs/performance.md).
     """
     pixels = _fit_small(data, manifest, max_pixels)
     return fit(decode(data, max_pixels), manifest) if pixels is None else pixels
