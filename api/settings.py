@@ -15,7 +15,7 @@ class ApiSettings(SharedSettings):
     api_processes: int = Field(
         default=1, ge=1, description="API processes; one serves far more than a few cores classify"
     )
-    # A request that waits for its answer holds a thread, which costs some 60 KB of memory and no processor time.
+    # A request that waits for its answer holds a thread, which costs about half a megabyte of memory.
     api_threads: int = Field(default=256, ge=1, description="Requests that one API process handles at once")
     predict_timeout_s: float = Field(default=30, gt=0, description="Seconds until an unanswered request gets a 504")
     max_upload_bytes: int = Field(

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import processes
@@ -18,12 +18,15 @@ COMMANDS = {
 
 
 @contextlib.contextmanager
-def running(name: str) -> Iterator[int]:
-    """Start a system, and yield its port when it is ready. Raises `CannotRun` with what it printed if it never is."""
+def running(name: str, settings: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Start a system, and yield its port when it is ready. Raises `CannotRun` with what it printed if it never is.
+
+    `settings` are environment variables beside those that give it a place of its own.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mlapi-bench-") as folder:
         log, command = Path(folder) / "log", processes.python(*COMMANDS[name])
-        with processes.running(command, _environment(Path(folder), port), log) as process:
+        with processes.running(command, {**_environment(Path(folder), port), **(settings or {})}, log) as process:
             processes.wait_until(lambda: _READY in log.read_text(errors="replace"), process, log)
             yield port
 

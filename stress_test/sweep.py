@@ -1,14 +1,7 @@
 """The command `python -m stress_test.sweep`, which is `make report`: users x instances, one by one against batched."""
 
 import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,12 +9,12 @@ import click
 # Before anything that imports `ssl`: when it is imported, Locust replaces what blocks in the standard library.
 import locust  # noqa: F401
 
+from benchmarks import systems
 from stress_test import images, load, written_report
 from stress_test.cells import Cell, Result, cells, read
 from stress_test.errors import CannotRun
 from stress_test.images import UniqueImages
 from stress_test.load import Load
-from stress_test.readiness import require_ready
 
 REPORT = Path("stress_test/REPORT.md")
 RESULTS = Path("var/report/cells.jsonl")
@@ -29,8 +22,6 @@ USERS = (1, 2, 3, 4, 8, 16, 64)
 # What a cell takes beside its load: starting and stopping the service, and the last answers.
 _CELL_OVERHEAD_S = 5.0
 _WARM_UP_S = 1.0
-_START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 30.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -80,56 +71,13 @@ def _measure_all(missing: list[Cell], seconds: float, results: Path) -> None:
 
 def measure(cell: Cell, pictures: UniqueImages, seconds: float) -> Result:
     """Start the service as the cell says, load it, and stop it. Raises `CannotRun`."""
-    with _service(cell) as host:
+    with systems.running("this service", cell.environment()) as port:
+        host = f"http://127.0.0.1:{port}"
         load.run(Load(host, cell.users, _WARM_UP_S), pictures)
         measurement = load.run(Load(host, cell.users, seconds), pictures)
     if measurement.interrupted:
         raise CannotRun("Interrupted; the next run goes on with this measurement.")
     return Result.of(cell, measurement)
-
-
-@contextmanager
-def _service(cell: Cell) -> Iterator[str]:
-    """Run the service with folders of its own; yield its address."""
-    with tempfile.TemporaryDirectory(prefix="mlapi-report-") as folder, tempfile.TemporaryFile() as log:
-        port = _free_port()
-        environment = {
-            "PORT": str(port),
-            "UPLOAD_FOLDER": f"{folder}/uploads",
-            "FEEDBACK_FILEPATH": f"{folder}/feedback",
-            **cell.environment(),
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlapi", "serve"],
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the sweep, which then stops the service
-        )
-        try:
-            host = f"http://127.0.0.1:{port}"
-            _wait_until_ready(host, process)
-            yield host
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(_STOP_TIMEOUT_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(host: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        try:
-            return require_ready(host)
-        except CannotRun:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 if __name__ == "__main__":
