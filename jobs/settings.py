@@ -16,9 +16,13 @@ class SettingsError(SetupError):
 
 
 class SharedSettings(BaseSettings):
-    """What the API and the workers must agree on. Every field is the environment variable of its upper-case name."""
+    """What the API and the workers must agree on.
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+    Every field is the environment variable of its upper-case name, or where that is not set, a line of the file `.env`.
+    """
+
+    # The file is read by all that run here, and by Compose, whose own variables it may hold.
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, env_file=".env", extra="ignore")
 
     redis_url: str = Field(default="redis://127.0.0.1:6379", description="The Redis that carries the jobs")
     upload_folder: Path = Field(

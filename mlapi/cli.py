@@ -52,6 +52,35 @@ def health(service: str) -> None:
     health.CHECKS[service]()
 
 
+@cli.command()
+@click.option("--photos", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of your photos.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=1.0, help="How long each try lasts.")
+@click.option(
+    "--write", "file", type=click.Path(path_type=Path), default=Path(".env"), help="The file to keep the best in."
+)
+def tune(photos: Path | None, seconds: float, file: Path) -> None:
+    """Find how many workers, threads and images at once serve MODEL best here, and keep that as settings.
+
+    It decodes and classifies as workers do, without HTTP and queue. `mlapi serve`, `make run` and Compose read .env;
+    what the environment says goes before.
+    """
+    from mlapi import tune
+    from mlapi.cores import available_cores
+    from model.ml_service import load_classifier
+    from model.settings import ModelSettings
+
+    settings, cores = ModelSettings.from_env(), available_cores()
+    classifier = load_classifier(settings)
+    candidates, files = tune.plans(cores), tune.pictures(photos, settings)
+    tries = tune.measurements(settings, candidates, files, seconds)
+    with click.progressbar(tries, length=tune.ROUNDS * len(candidates), label="Measuring", file=sys.stderr) as progress:
+        speeds = tune.summary(list(progress))
+    click.echo(f"{classifier.manifest.name} in {classifier.precision} on {cores} cores:\n\n{tune.table(speeds)}\n")
+    chosen = tune.as_settings(tune.best(speeds).plan)
+    tune.write(chosen, file)
+    click.echo(f"{file} has {' '.join(f'{key}={value}' for key, value in chosen.items())}")
+
+
 @cli.group()
 def model() -> None:
     """Make, list and check the models that can be served."""

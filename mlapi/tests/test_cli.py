@@ -14,6 +14,7 @@ COMMANDS = [
     ["api"],
     ["worker"],
     ["health"],
+    ["tune"],
     ["model"],
     ["model", "add"],
     ["model", "list"],
