@@ -1,4 +1,4 @@
-"""The job queue on Redis Streams; every Redis key and command of the project is in this file.
+"""The job queue on Redis Streams; every Redis key of the project is named here; what must happen at once is in `lua/`.
 
     mlapi:jobs                        stream: what waits and what workers hold; group "workers"
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
@@ -21,10 +21,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
 import redis
+from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -62,132 +64,7 @@ _IN_FLIGHT_SPARE_S = 60
 _LISTEN_S = 0.5
 _MAX_SET_ASIDE = 1000
 
-_NOW = """
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-"""
-
-# A cached prediction answers at once. A job for an image in flight joins the one that computes it.
-# KEYS jobs workers model in_flight
-# ARGV worker_ttl_ms max_jobs job reply_to job_id in_flight_ttl_s prediction_prefix image_hash ("" without caching)
-_SUBMIT = (
-    _NOW
-    + """
-local caching = ARGV[8] ~= ''
-if caching then
-  local model = redis.call('GET', KEYS[3])
-  local prediction = model and redis.call('GET', ARGV[7] .. model .. ':' .. ARGV[8])
-  if prediction then return {'cached', prediction} end
-  if redis.call('EXISTS', KEYS[4]) == 1 then
-    redis.call('RPUSH', KEYS[4], ARGV[3], ARGV[4])
-    redis.call('EXPIRE', KEYS[4], ARGV[6])
-    return {'accepted'}
-  end
-end
-if redis.call('ZCOUNT', KEYS[2], now_ms() - ARGV[1], '+inf') == 0 then return {'no-worker'} end
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return {'full'} end
-redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'reply_to', ARGV[4])
-if caching then
-  redis.call('RPUSH', KEYS[4], ARGV[5])
-  redis.call('EXPIRE', KEYS[4], ARGV[6])
-end
-return {'accepted'}
-"""
-)
-
-# KEYS jobs workers  ARGV worker_ttl_ms group worker max_jobs
-_TAKE_SHARE = (
-    _NOW
-    + """
-local now = now_ms()
-local alive = math.max(1, redis.call('ZCOUNT', KEYS[2], now - ARGV[1], '+inf'))
-local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[2])[1]
-local share = math.min(tonumber(ARGV[4]), math.ceil(waiting / alive))
-if share < 1 then return {now, {}} end
-local taken = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', share, 'STREAMS', KEYS[1], '>')
-return {now, taken and taken[1][2] or {}}
-"""
-)
-
-# Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
-# Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
-# KEYS jobs workers service_times  ARGV worker_ttl_ms group worker
-_CLAIM_ABANDONED = (
-    _NOW
-    + """
-local now = now_ms()
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[2])) do
-  local name, held = consumer[2], consumer[4]
-  local seen = redis.call('ZSCORE', KEYS[2], name)
-  local dead = not seen or tonumber(seen) < now - ARGV[1]
-  if held > 0 and (dead or name == ARGV[3]) then
-    local entry = redis.call('XPENDING', KEYS[1], ARGV[2], '-', '+', 1, name)[1]
-    local claimed = redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, entry[1])
-    if claimed[1] then return {now, claimed[1], entry[4], name} end
-    redis.call('XACK', KEYS[1], ARGV[2], entry[1])
-  elseif dead and name ~= ARGV[3] then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name)
-    redis.call('ZREM', KEYS[2], name)
-    redis.call('HDEL', KEYS[3], name)
-  end
-end
-return {now, false, 0, ''}
-"""
-)
-
-# Only the first to acknowledge a job answers it, and those that joined it. Where the job expired, which says nothing
-# about the image, the first that joined takes its place.
-# KEYS jobs reply_to in_flight cached  ARGV group entry_id job_id outcome reply_ttl_s expired prediction_key ("" where
-# nothing is cached) cache_ttl_s cache_entries in_flight_spare_s
-# max_replies
-_FINISH = (
-    _NOW
-    + """
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XDEL', KEYS[1], ARGV[2])
-local function reply(stream, job_id)
-  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[11], '*', 'job_id', job_id, 'outcome', ARGV[4])
-  redis.call('EXPIRE', stream, ARGV[5])
-end
-reply(KEYS[2], ARGV[3])
-if ARGV[7] ~= '' then
-  redis.call('SET', ARGV[7], ARGV[4], 'EX', ARGV[8])
-  redis.call('ZADD', KEYS[4], now_ms(), ARGV[7])
-  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1 - ARGV[9])) do
-    redis.call('DEL', oldest)
-    redis.call('ZREM', KEYS[4], oldest)
-  end
-end
-local joined = redis.call('LRANGE', KEYS[3], 0, -1)
-if joined[1] ~= ARGV[3] then return 1 end
-redis.call('DEL', KEYS[3])
-for i = 2, #joined, 2 do
-  local job = cjson.decode(joined[i])
-  if ARGV[6] == '0' then
-    reply(joined[i + 1], job.id)
-  elseif i == 2 then
-    redis.call('XADD', KEYS[1], '*', 'job', joined[2], 'reply_to', joined[3])
-    redis.call('RPUSH', KEYS[3], job.id)
-    redis.call('EXPIRE', KEYS[3], math.ceil(job.timeout_s) + ARGV[10])
-  else
-    redis.call('RPUSH', KEYS[3], joined[i], joined[i + 1])
-  end
-end
-return 1
-"""
-)
-
-# KEYS workers service_times model  ARGV worker service_time_s model
-_HEARTBEAT = (
-    _NOW
-    + """
-redis.call('ZADD', KEYS[1], now_ms(), ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('SET', KEYS[3], ARGV[3])
-"""
-)
+_LUA = files("jobs") / "lua"
 
 _Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
 
@@ -225,11 +102,11 @@ class RedisJobQueue:
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
-        self._submit = self._redis.register_script(_SUBMIT)
-        self._take_share = self._redis.register_script(_TAKE_SHARE)
-        self._claim_abandoned = self._redis.register_script(_CLAIM_ABANDONED)
-        self._finish = self._redis.register_script(_FINISH)
-        self._heartbeat = self._redis.register_script(_HEARTBEAT)
+        self._submit = self._script("submit")
+        self._take_share = self._script("take_share")
+        self._claim_abandoned = self._script("claim_abandoned")
+        self._finish = self._script("finish")
+        self._heartbeat = self._script("heartbeat")
         self._replies = _REPLIES + uuid4().hex
         self._waiters = Waiters()
         self._listener: threading.Thread | None = None
@@ -246,6 +123,10 @@ class RedisJobQueue:
             cache_entries=settings.cache_entries,
         )
 
+    def _script(self, name: str) -> Script:
+        source = ((_LUA / f"{part}.lua").read_text() for part in ("now", name))
+        return Script(self._redis, "\n".join(source))
+
     # What the API calls
 
     def submit(self, job: ImageJob) -> None:
@@ -260,11 +141,11 @@ class RedisJobQueue:
                         self._worker_ttl_ms,
                         self._max_jobs,
                         job.encode(),
-                        self._replies,
                         job.id,
-                        int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
-                        _PREDICTION,
+                        self._replies,
                         job.image_hash if self._cache_ttl_s else "",
+                        _PREDICTION,
+                        int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
                     ],
                 )
             if status == b"no-worker":
@@ -327,13 +208,13 @@ class RedisJobQueue:
                         delivery.receipt,
                         delivery.job.id,
                         encode_outcome(outcome),
-                        _REPLY_TTL_S,
                         int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
+                        _REPLY_TTL_S,
+                        _MAX_REPLIES,
+                        _IN_FLIGHT_SPARE_S,
                         self._key_to_cache(delivery, outcome),
                         self._cache_ttl_s,
                         self._cache_entries,
-                        _IN_FLIGHT_SPARE_S,
-                        _MAX_REPLIES,
                     ],
                     client=pipeline,
                 )

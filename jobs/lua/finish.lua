@@ -1,0 +1,40 @@
+-- Only the first to acknowledge a job answers it, and those that joined it. Where the job expired, which says nothing
+-- about the image, the first that joined takes its place. The prediction is cached where it is given a key.
+local jobs, reply_to, in_flight, cached = unpack(KEYS)
+local group, entry_id, job_id, outcome, expired, reply_ttl_s, max_replies, in_flight_spare_s,
+  prediction_key, cache_ttl_s, cache_entries = unpack(ARGV)
+
+local function reply(stream, id)
+  redis.call('XADD', stream, 'MAXLEN', '~', max_replies, '*', 'job_id', id, 'outcome', outcome)
+  redis.call('EXPIRE', stream, reply_ttl_s)
+end
+
+if redis.call('XACK', jobs, group, entry_id) == 0 then return 0 end
+redis.call('XDEL', jobs, entry_id)
+reply(reply_to, job_id)
+
+if prediction_key ~= '' then
+  redis.call('SET', prediction_key, outcome, 'EX', cache_ttl_s)
+  redis.call('ZADD', cached, now_ms(), prediction_key)
+  for _, oldest in ipairs(redis.call('ZRANGE', cached, 0, -1 - cache_entries)) do
+    redis.call('DEL', oldest)
+    redis.call('ZREM', cached, oldest)
+  end
+end
+
+local joined = redis.call('LRANGE', in_flight, 0, -1)
+if joined[1] ~= job_id then return 1 end
+redis.call('DEL', in_flight)
+for i = 2, #joined, 2 do
+  local job = cjson.decode(joined[i])
+  if expired == '0' then
+    reply(joined[i + 1], job.id)
+  elseif i == 2 then
+    redis.call('XADD', jobs, '*', 'job', joined[2], 'reply_to', joined[3])
+    redis.call('RPUSH', in_flight, job.id)
+    redis.call('EXPIRE', in_flight, math.ceil(job.timeout_s) + in_flight_spare_s)
+  else
+    redis.call('RPUSH', in_flight, joined[i], joined[i + 1])
+  end
+end
+return 1

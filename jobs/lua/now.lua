@@ -1,0 +1,5 @@
+-- Put before each of the other scripts.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
