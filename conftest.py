@@ -1,5 +1,6 @@
 """What the tests of every package share: options, and a real Redis, started for them."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the caller ask for tests that need more than Python and make."""
     parser.addoption("--compose", action="store_true", help="run the tests that need a Docker engine")
     parser.addoption("--require-browser", action="store_true", help="fail, not skip, where Chromium is missing")
+
+
+def pytest_configure() -> None:
+    """Leave out the settings that are kept here, also in the programs and Compose projects that tests start."""
+    os.environ |= {"ENV_FILE": os.devnull, "COMPOSE_DISABLE_ENV_FILE": "1"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

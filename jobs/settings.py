@@ -1,5 +1,6 @@
 """Settings from environment variables: the ones both services share, and how a wrong one is reported."""
 
+import os
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,11 +19,12 @@ class SettingsError(SetupError):
 class SharedSettings(BaseSettings):
     """What the API and the workers must agree on.
 
-    Every field is the environment variable of its upper-case name, or where that is not set, a line of the file `.env`.
+    Every field is the environment variable of its upper-case name, or where that is not set, a line of the file `.env`
+    (or of the one that ENV_FILE names).
     """
 
-    # The file is read by all that run here, and by Compose, whose own variables it may hold.
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, env_file=".env", extra="ignore")
+    # Compose reads the same file, so it may hold variables that are not ours.
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
     redis_url: str = Field(default="redis://127.0.0.1:6379", description="The Redis that carries the jobs")
     upload_folder: Path = Field(
@@ -49,7 +51,7 @@ class SharedSettings(BaseSettings):
     def from_env(cls: type[S]) -> S:
         """Read the settings. Raises `SettingsError` that names each wrong one and says what it must be."""
         try:
-            return cls()
+            return cls(_env_file=os.environ.get("ENV_FILE", ".env"))  # type: ignore[call-arg]  # BaseSettings takes it
         except ValidationError as err:
             problems = [f"{str(error['loc'][0]).upper()}={error['input']}: {error['msg']}" for error in err.errors()]
             raise SettingsError("\n".join(problems)) from err

@@ -16,7 +16,7 @@ from model.settings import ModelSettings
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder of the test's own, where no settings are kept; the default model stays."""
     monkeypatch.setenv("MODEL", str(Path("var/models/efficientnet-lite0").absolute()))
-    for key in ("INSTANCES", "THREADS", "BATCH_SIZE"):
+    for key in ("INSTANCES", "THREADS", "BATCH_SIZE", "ENV_FILE"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
