@@ -4,6 +4,7 @@ from flask import Flask
 
 from api import views
 from api.feedback import FeedbackFile
+from api.forms import FormRequest
 from api.settings import ApiSettings
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
@@ -14,6 +15,7 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
     """Return the API as a WSGI application; what is not given is made from the environment. Raises `SettingsError`."""
     settings = settings or ApiSettings.from_env()
     app = Flask(__name__)
+    app.request_class = FormRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + views.FORM_OVERHEAD_BYTES
     app.extensions["services"] = views.Services(
         settings=settings,

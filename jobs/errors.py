@@ -30,6 +30,13 @@ class BadRequest(ServiceError):
     message = "The request cannot be read."
 
 
+class BadForm(BadRequest):
+    """The body is not the form that its header says it is."""
+
+    code = "bad-form"
+    message = "The form is damaged."
+
+
 class NoFile(BadRequest):
     """The form has no file in the expected field."""
 
@@ -57,6 +64,13 @@ class TooLarge(ServiceError):
     status = 413
     code = "too-large"
     message = "The image is too large. Send a smaller one."
+
+
+class FormTooLarge(TooLarge):
+    """A form has more parts, or a field or header of it more bytes, than the limit."""
+
+    code = "form-too-large"
+    message = 'The form has too many parts, or a field that is too large. Send one image, as the form field "file".'
 
 
 class QueueFull(ServiceError):

@@ -61,7 +61,6 @@ def test_an_upload_is_stored_under_its_hash_and_the_ending_of_its_content(
 @pytest.mark.parametrize(
     ("data", "filename", "reason"),
     [
-        (b"", "empty.jpg", "not-an-image: The file is empty"),
         (b"hello", "text.jpg", "not-an-image"),
         (b"\x89PNG\r\n\x1a\n", "header-only.png", "not-an-image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "picture.svg", "unsupported-file"),
@@ -81,7 +80,7 @@ def test_what_is_no_image_is_refused_with_the_reason(
 
 @pytest.mark.parametrize(
     "form",
-    [{}, {"file": "a text, not a file"}, {"picture": (io.BytesIO(b"data"), "photo.jpg")}, {"file": (io.BytesIO(), "")}],
+    [{}, {"file": "a text, not a file"}, {"picture": (io.BytesIO(b"data"), "photo.jpg")}],
 )
 def test_a_request_without_a_file_is_refused(client: FlaskClient, form: dict[str, object]) -> None:
     response = client.post("/predict", data=form)

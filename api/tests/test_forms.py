@@ -1,0 +1,85 @@
+"""Parsing the body of an upload."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.tests.conftest import MakeApp
+
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+FILE = PART % (b"file", b'; filename="dog.jpeg"', b"%s")
+END = b"--b--\r\n"
+CONTENT_TYPE = "multipart/form-data; boundary=b"
+
+
+def post(client: FlaskClient, body: bytes, content_type: str = CONTENT_TYPE) -> tuple[int, str]:
+    response = client.post("/predict", data=body, content_type=content_type)
+    return response.status_code, response.headers.get("X-Error", "").partition(":")[0]
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_file_is_found_among_other_parts(client: FlaskClient, dog: bytes) -> None:
+    note = PART % (b"note", b"", b"a text")
+    assert post(client, note + FILE.replace(b"%s", dog) + note + END) == (200, "")
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("boundary_inside", [b"\r\n--", b"--b", b"\r\n--a\r\n", b"\r"])
+def test_content_that_resembles_a_boundary_stays_whole(client: FlaskClient, dog: bytes, boundary_inside: bytes) -> None:
+    assert post(client, FILE.replace(b"%s", dog + boundary_inside) + END) == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", "no-file"),
+        (b"hello", "bad-form"),
+        (END, "no-file"),
+        (FILE, "bad-form"),
+        (FILE + b"--b", "bad-form"),
+        (FILE[:-20], "bad-form"),
+        (FILE.replace(b"%s", b"") + END, "not-an-image"),
+        (FILE.replace(b"dog.jpeg", b"") + END, "no-file"),
+        (FILE.replace(b"form-data", b"attachment") + END, "bad-form"),
+        (FILE.replace(b"\r\n", b"\n") + END, "bad-form"),
+        (b"--b\r\nContent-Type: image/jpeg\r\n\r\ndata\r\n" + END, "bad-form"),
+        (b"--b\r\n: \r\n\r\ndata\r\n" + END, "bad-form"),
+    ],
+)
+def test_a_damaged_form_is_refused(client: FlaskClient, body: bytes, error: str) -> None:
+    assert post(client, body) == (400, error)
+
+
+def test_a_form_without_a_boundary_is_refused(client: FlaskClient) -> None:
+    assert post(client, FILE + END, "multipart/form-data") == (400, "bad-form")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        (PART % (b"note", b"", b"x")) * 100 + END,
+        PART % (b"note", b"", b"x" * 100_000) + END,
+        b"--b\r\nContent-Disposition: form-data; name=" + b"n" * 10_000 + b"\r\n\r\n\r\n" + END,
+        b"--b\r\n" + b"A: b\r\n" * 20 + b"\r\n\r\n" + END,
+    ],
+)
+def test_a_form_with_more_of_anything_than_an_upload_needs_is_refused(make_app: MakeApp, body: bytes) -> None:
+    assert post(make_app().test_client(), body) == (413, "form-too-large")
+
+
+def test_a_field_that_is_no_utf8_is_read_with_replacements(make_app: MakeApp) -> None:
+    app = make_app()
+    body = PART % (b"note", b"", b"caf\xe9") + END
+    with app.test_request_context("/", method="POST", data=body, content_type=CONTENT_TYPE) as ctx:
+        assert ctx.request.form["note"] == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_form_in_a_url_is_parsed_as_ever(make_app: MakeApp) -> None:
+    with make_app().test_request_context("/", method="POST", data={"report": "wrong & all"}) as ctx:
+        assert ctx.request.form["report"] == "wrong & all"
+
+
+def test_a_large_file_in_many_chunks_is_whole(make_app: MakeApp) -> None:
+    data = bytes(range(256)) * 20_000
+    body = FILE.replace(b"%s", data) + END
+    with make_app().test_request_context("/", method="POST", data=body, content_type=CONTENT_TYPE) as ctx:
+        assert ctx.request.files["file"].read() == data
