@@ -42,9 +42,8 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--only", type=click.Choice(list(systems.COMMANDS)), multiple=True, help="Measure this; may be repeated.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="Else as PRECISION or the default says.")
 @click.option(
-    "--plan", type=_Numbers("x", 3), help="The limit's streams x threads x batch, else the best is tried for."
+    "--plan", type=_Numbers("x", 3), help="The limit's streams x threads x batch, as 2x1x4, instead of trying."
 )
-@click.option("--patience", type=float, default=10.0, help="Seconds to wait for a quiet processor before each cell.")
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

@@ -78,7 +78,10 @@ def _answers(url: str) -> bool:
 
 def measure_workers(workers: int, seconds: float, questions: Questions) -> Row:
     """Return what `workers` simulated workers do behind one API process."""
-    with tempfile.TemporaryDirectory(prefix="mlapi-growth-") as name, contextlib.ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="mlapi-growth-", dir=processes.memory_folder()) as name,
+        contextlib.ExitStack() as stack,
+    ):
         folder, port = Path(name), redis_server.free_port()
         url, redis_pid = stack.enter_context(_redis(folder))
         environment = {"REDIS_URL": url, "PORT": str(port), "UPLOAD_FOLDER": str(folder / "uploads")}
@@ -110,7 +113,10 @@ def _live_workers(port: int) -> int:
 
 def measure_backlog(backlog: int) -> BacklogRow:
     """Return what submitting, and taking and answering, cost while `backlog` jobs wait."""
-    with tempfile.TemporaryDirectory(prefix="mlapi-growth-") as name, _redis(Path(name)) as (url, redis_pid):
+    with (
+        tempfile.TemporaryDirectory(prefix="mlapi-growth-", dir=processes.memory_folder()) as name,
+        _redis(Path(name)) as (url, redis_pid),
+    ):
         queue, server = RedisJobQueue(url, max_jobs=10**9), redis.Redis.from_url(url)
         queue.heartbeat("worker", 0.01, "simulated")
         queue.take_batch("worker", 1, 0.001)
@@ -166,6 +172,7 @@ def powers(base: int, first: int, last: int) -> list[int]:
 @click.option("--seconds", default=4.0, show_default=True, help="How long each number of workers is measured.")
 def main(workers: int, backlog: int, seconds: float) -> None:
     """Measure how API and queue grow with simulated workers and with the backlog."""
+    processes.stop_on_sigterm()
     answer = Expected(frozenset({ANSWER.label}), ANSWER.score)
     questions = Questions(pictures.render(None, _FILES), [answer] * _FILES)
     rows = [measure_workers(number, seconds, questions) for number in powers(2, 1, workers)]

@@ -35,6 +35,16 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         _stop(process)
 
 
+def stop_on_sigterm() -> None:
+    """Have SIGTERM end this process as Ctrl-C does, so that it ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def memory_folder() -> str | None:
+    """Return a folder in memory, where there is one, for what is not to measure a disk."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - only a parent of temporary folders
+
+
 def python(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module."""
     return [sys.executable, "-m", module, *arguments]

@@ -25,7 +25,7 @@ def test_a_backlog_costs_time_and_memory() -> None:
 def test_a_server_is_one_line_of_figures() -> None:
     instant, waiting = cell([0.002] * 100, 1), cell([2.0] * 10, 1, errors=3)
     line = wsgi.cells("a server", wsgi.Row([instant] * 3, 500.0, 60.0, 256, waiting))
-    assert line == ("a server", "2.0", "100", "100", "100", "500", "60", "256", "2.0", "3")
+    assert line == ("a server", "2.0", "100", "100", "100", "500", "60", "256", "10", "2.0", "3")
 
 
 def test_a_server_answers_with_the_api() -> None:
