@@ -8,8 +8,6 @@ from pathlib import Path
 from benchmarks import processes
 from mlapi.redis_server import free_port
 
-# Where the service keeps its uploads by default: what a file costs depends on the file system.
-_PARENT = processes.ROOT / "var"
 # Each prints this when all of its processes are up.
 _READY = "Ctrl-C stops it."
 
@@ -26,8 +24,7 @@ def running(name: str, settings: Mapping[str, str] | None = None) -> Iterator[in
     `settings` are environment variables beside those that give it a place of its own.
     """
     port = free_port()
-    _PARENT.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=_PARENT) as folder:
+    with tempfile.TemporaryDirectory(prefix="mlapi-bench-", dir=processes.memory_folder()) as folder:
         log, command = Path(folder) / "log", processes.python(*COMMANDS[name])
         with processes.running(command, {**_environment(Path(folder), port), **(settings or {})}, log) as process:
             processes.wait_until(lambda: _READY in log.read_text(errors="replace"), process, log)
