@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from api import views
+from api import request_log, views
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
 from api.settings import ApiSettings
@@ -23,5 +23,6 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
     )
+    request_log.install(app)
     app.register_blueprint(views.blueprint)
     return app

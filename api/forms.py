@@ -38,7 +38,7 @@ class FormParser(FormDataParser):
         except multipart.ParserLimitReached as err:
             raise FormTooLarge from err
         except multipart.MultipartError as err:
-            raise BadForm(f"The form is damaged: {err}.") from err
+            raise BadForm(f"The form is damaged: {err.args[0]}.") from err
         return stream, fields, files
 
 

@@ -41,7 +41,7 @@ class Server(MPServer):
 def wsgi_app() -> Flask:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     return create_app(settings)
 
 

@@ -144,15 +144,14 @@ def add_headers(response: Response) -> Response:
 
 def _classify_upload() -> tuple[str, Prediction]:
     """Check, store and classify the file of the request's form; return its name in the store and the prediction."""
-    started = time.monotonic()
     settings, images = services().settings, services().images
     filename, data = _uploaded_file()
     if len(data) > settings.max_upload_bytes:
         raise TooLarge(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     name = image_name(data, filename, settings.max_image_pixels)
     images.put(name, data)
-    prediction = model_predict(services().queue, name, settings.predict_timeout_s)
-    g.server_timing = _server_timing(prediction.timings, time.monotonic() - started)
+    prediction = model_predict(services().queue, name, settings.predict_timeout_s, g.request_id)
+    g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
     return name, prediction
 
 

@@ -11,13 +11,14 @@ from jobs.errors import ServiceError, error_types
 class ImageJob:
     """One image to classify.
 
-    `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its
-    submission the answer is of no use any more.
+    `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
+    is of no use any more; `request_id` is what its request is called in the logs.
     """
 
     id: str
     image_name: str
     timeout_s: float
+    request_id: str = ""
 
     @property
     def image_hash(self) -> str:
@@ -25,9 +26,9 @@ class ImageJob:
         return self.image_name.partition(".")[0]
 
     @classmethod
-    def create(cls, image_name: str, timeout_s: float) -> "ImageJob":
+    def create(cls, image_name: str, timeout_s: float, request_id: str = "") -> "ImageJob":
         """Return a job with a new, unique id."""
-        return cls(uuid4().hex, image_name, timeout_s)
+        return cls(uuid4().hex, image_name, timeout_s, request_id)
 
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""

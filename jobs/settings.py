@@ -46,6 +46,9 @@ class SharedSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log lines to print"
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines to read (text) or for machines (json, the default in containers)"
+    )
 
     @classmethod
     def from_env(cls: type[S]) -> S:

@@ -39,7 +39,7 @@ def serve() -> None:
     Raises `SettingsError`, `ModelError`, `RedisServerMissing` or `CannotStart` with what to do.
     """
     settings, api_settings, model_settings = ServeSettings.from_env(), ApiSettings.from_env(), ModelSettings.from_env()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     manifest = ModelManifest.load(model_settings.model)
     _refuse_taken_port(api_settings)
     with tempfile.TemporaryDirectory(prefix="mlapi-redis-") as redis_folder, Supervisor() as supervisor:

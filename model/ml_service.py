@@ -126,7 +126,7 @@ class Worker:
         self._finish(
             [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
         )
-        log.info("%d jobs in %.0f ms: %s", len(batch), 1000 * batch_s, ", ".join(d.job.id for d in batch))
+        _log_batch(batch, outcomes, batch_s)
 
     def _sign(self, delivery: Delivery, outcome: Outcome) -> Outcome:
         """Add to a prediction which model made it, and how long it waited for that."""
@@ -155,6 +155,19 @@ class Worker:
         """Say that this worker takes no more jobs."""
         with suppress(QueueUnavailable):
             self._queue.retire(self.name)
+
+
+def _log_batch(batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: float) -> None:
+    timings = next((outcome.timings for outcome in outcomes if isinstance(outcome, Prediction)), None)
+    fields = {
+        "ms": round(1000 * batch_s, 1),
+        "decode_ms": timings and round(timings.decode_ms, 1),
+        "inference_ms": timings and round(timings.inference_ms, 1),
+        "failures": sum(isinstance(outcome, JobFailure) for outcome in outcomes),
+        "job_ids": [delivery.job.id for delivery in batch],
+        "request_ids": [delivery.job.request_id for delivery in batch],
+    }
+    log.info("batch of %d", len(batch), extra=fields)
 
 
 def classify_process(worker: Worker, stopped: threading.Event) -> None:
@@ -214,7 +227,7 @@ def _identity(manifest: ModelManifest, precision: str) -> str:
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
     settings = ModelSettings.from_env()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -100,7 +100,7 @@ def test_the_same_image_is_computed_once_and_then_answered_from_the_cache(make_s
     with ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: service.predict(DOG), range(8)))
     assert all(is_right(response) for response in responses)
-    assert service.log.count(" jobs in ") == 1
+    assert service.log.count(": batch of ") == 1
     assert service.predict(DOG).headers["Server-Timing"].startswith("cache, total;dur=")
 
 
@@ -108,7 +108,7 @@ def test_a_request_in_work_is_answered_before_the_service_stops(make_service: Ma
     service = make_service(INSTANCES="1").wait_until_ready()
     with ThreadPoolExecutor(16) as pool:
         requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
-        until(lambda: "classified" in service.log, 10)
+        until(lambda: "label=" in service.log, 10)
         service.stop()
         # A request that came too late to be taken finds no listener.
         taken = [

@@ -22,6 +22,7 @@ class FakeWorker:
     def __init__(self, queue: MemoryJobQueue) -> None:
         self.outcome: Outcome | None = DOG
         self.image_names: list[str] = []
+        self.request_ids: list[str] = []
         self._queue = queue
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -33,6 +34,7 @@ class FakeWorker:
             self._queue.heartbeat("fake", 0.01, "m1")
             for delivery in self._queue.take_batch("fake", 10, 0.02):
                 self.image_names.append(delivery.job.image_name)
+                self.request_ids.append(delivery.job.request_id)
                 if self.outcome is not None:
                     self._queue.finish([(delivery, self.outcome)])
 

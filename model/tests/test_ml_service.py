@@ -115,6 +115,20 @@ def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
     assert queue.wait(jobs[4]).label == "dog"
 
 
+def test_a_batch_is_one_log_line_with_the_requests_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    queue = MemoryJobQueue(max_jobs=100)
+    worker = make_worker(queue, Recorder())
+    jobs = [ImageJob.create(name, 10, f"request-{name}") for name in "ab"]
+    for job in jobs:
+        queue.submit(job)
+    caplog.set_level("INFO")
+    worker.step()
+    [line] = caplog.records
+    assert line.getMessage() == "batch of 2"
+    assert vars(line)["request_ids"] == ["request-a", "request-b"]
+    assert vars(line)["job_ids"] == [job.id for job in jobs]
+
+
 @pytest.mark.parametrize(
     ("speeds", "size"),
     [

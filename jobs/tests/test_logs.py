@@ -1,0 +1,73 @@
+"""Log lines as text and as JSON."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jobs import logs
+
+log = logging.getLogger("test")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Give pytest its log handlers back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_text_puts_the_fields_after_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    log.info("batch of %d", 2, extra={"ms": 3.5})
+    assert last_line(capsys).endswith("INFO    test: batch of 2 ms=3.5")
+
+
+def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "json")
+    log.warning("two\nlines", extra={"ms": 3.5})
+    line = json.loads(last_line(capsys))
+    assert line.pop("time").startswith("20")
+    assert line == {"level": "WARNING", "logger": "test", "message": "two\nlines", "ms": 3.5}
+
+
+def test_a_traceback_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "json")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("it failed")
+    assert "ValueError: why" in json.loads(last_line(capsys))["exc_info"]
+
+
+def test_lines_of_a_request_carry_its_fields_and_none_of_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    logs.start(request_id="r1")
+    logs.bind(job_id="j1")
+    logs.start(request_id="r2")
+    log.info("answered")
+    assert last_line(capsys).endswith("answered request_id=r2")
+
+
+def test_threads_do_not_see_each_others_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    logs.start(request_id="r1")
+    thread = threading.Thread(target=log.info, args=("elsewhere",))
+    thread.start()
+    thread.join()
+    assert last_line(capsys).endswith("elsewhere")
+
+
+def test_lines_below_the_level_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("WARNING", "text")
+    log.info("not now")
+    assert capsys.readouterr().err == ""
