@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from benchmarks import systems
-from benchmarks.raw import Plan
 from benchmarks.run import Wanted, run
 from jobs.errors import SetupError
+from mlapi.throughput import Plan
 from stress_test.errors import CannotRun
 
 _INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for Ctrl-C
@@ -42,7 +42,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--only", type=click.Choice(list(systems.COMMANDS)), multiple=True, help="Measure this; may be repeated.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="Else as PRECISION or the default says.")
 @click.option(
-    "--plan", type=_Numbers("x", 3), help="The limit's streams x threads x batch, as 2x1x4, instead of trying."
+    "--plan", type=_Numbers("x", 3), help="The limit's workers x threads x batch, as 2x1x4, instead of trying."
 )
 @click.option(
     "--photos",

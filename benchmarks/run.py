@@ -9,7 +9,8 @@ import click
 from benchmarks import pictures, quiet, systems, table
 from benchmarks.load import Load
 from benchmarks.pictures import Questions
-from benchmarks.raw import LimitProcess, Plan
+from benchmarks.raw import Limit
+from mlapi.throughput import Plan, Workers
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 
@@ -35,15 +36,16 @@ def run(wanted: Wanted) -> str:
     model = _model()
     _say("preparing the pictures")
     files = pictures.render(wanted.photos)
-    with LimitProcess(files) as limit:
-        _say("finding the best streams x threads x batch")
-        plan = wanted.plan or limit.find_best(_PLAN_S)
-        questions = Questions(files, limit.answers())
-        results = table.Results(str(plan), limit.measure_alone(wanted.seconds))
+    limit = Limit(files, ModelSettings.from_env())
+    _say("finding the best workers x threads x batch")
+    plan = wanted.plan or limit.find_best(_PLAN_S)
+    questions = Questions(files, limit.answers())
+    results = table.Results(plan, limit.measure_alone(wanted.seconds))
+    with limit.workers(plan) as workers:
         for number in range(1, wanted.rounds + 1):
             _say(f"round {number} of {wanted.rounds}")
             for name in wanted.names:
-                _measure(name, wanted, limit, plan, questions, results)
+                _measure(name, wanted, workers, questions, results)
     return table.render(results, table.describe(model, results, wanted.seconds, wanted.rounds))
 
 
@@ -52,19 +54,17 @@ def _model() -> str:
     return f"{ModelManifest.load(settings.model).name} in {settings.precision}"
 
 
-def _measure(
-    name: str, wanted: Wanted, limit: LimitProcess, plan: Plan, questions: Questions, results: table.Results
-) -> None:
+def _measure(name: str, wanted: Wanted, limit: Workers, questions: Questions, results: table.Results) -> None:
     with systems.running(name) as port:
         load = Load(port, questions)
         load.run(_WARM_UP_USERS, min(_WARM_UP_S, wanted.seconds))
         quiet.wait(wanted.patience_s)
-        before = limit.measure(plan, wanted.seconds)
+        before = limit.images_per_s(results.plan.batch_size, wanted.seconds)
         for users in wanted.users:
             quiet.wait(wanted.patience_s)
             measured = load.run(users, wanted.seconds)
             quiet.wait(wanted.patience_s)
-            after = limit.measure(plan, wanted.seconds)
+            after = limit.images_per_s(results.plan.batch_size, wanted.seconds)
             results.add(name, users, measured, (before, after))
             _say(f"  {name}, {users} users: {measured.rate_per_s:.1f} requests/s; limit {before:.1f}, {after:.1f}")
             for reason, count in load.failures.most_common(5):

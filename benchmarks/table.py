@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.load import Cell
 from mlapi.cores import available_cores
+from mlapi.throughput import Plan
 
 _HEADER = ("system", "users", "requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "of the limit")
 
@@ -20,7 +21,7 @@ _HEADER = ("system", "users", "requests/s", "p50 ms", "p95 ms", "p99 ms", "error
 class Results:
     """Cells by system and users with the limit, images/s, that held at the time; and the time of one image alone."""
 
-    plan: str
+    plan: Plan
     alone: Cell
     cells: defaultdict[tuple[str, int], list[tuple[Cell, float]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -69,7 +70,7 @@ def describe(model: str, results: Results, seconds: float, rounds: int) -> str:
     today = datetime.now().astimezone().date().isoformat()
     generator = max(cell.generator_cores for measured in results.cells.values() for cell, _ in measured)
     return (
-        f"{today}, {hardware()}; {model}. Medians of {rounds} x {seconds:g} s. The limit's streams x threads x batch: "
+        f"{today}, {hardware()}; {model}. Medians of {rounds} x {seconds:g} s. The limit's workers x threads x batch: "
         f"{results.plan}. The load generator took at most {generator:.2f} cores."
     )
 

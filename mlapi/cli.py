@@ -1,6 +1,7 @@
 """The command `mlapi`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -64,17 +65,18 @@ def tune(photos: Path | None, seconds: float, file: Path) -> None:
     It decodes and classifies as workers do, without HTTP and queue. `mlapi serve`, `make run` and Compose read .env;
     what the environment says goes before.
     """
-    from mlapi import tune
+    from mlapi import throughput, tune
     from mlapi.cores import available_cores
     from model.ml_service import load_classifier
     from model.settings import ModelSettings
 
     settings, cores = ModelSettings.from_env(), available_cores()
     classifier = load_classifier(settings)
-    candidates, files = tune.plans(cores), tune.pictures(photos, settings)
-    tries = tune.measurements(settings, candidates, files, seconds)
+    candidates, files = throughput.plans(cores), tune.pictures(photos, settings)
+    start = partial(throughput.classifiers, settings, files)
+    tries = throughput.measurements(start, candidates, seconds, tune.ROUNDS)
     with click.progressbar(tries, length=tune.ROUNDS * len(candidates), label="Measuring", file=sys.stderr) as progress:
-        speeds = tune.summary(list(progress))
+        speeds = throughput.summary(progress)
     click.echo(f"{classifier.manifest.name} in {classifier.precision} on {cores} cores:\n\n{tune.table(speeds)}\n")
     chosen = tune.as_settings(tune.best(speeds).plan)
     tune.write(chosen, file)

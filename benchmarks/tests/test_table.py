@@ -4,12 +4,13 @@ from pathlib import Path
 
 from benchmarks.load import cell
 from benchmarks.quiet import busy_share
-from benchmarks.raw import Plan, plans
+from benchmarks.raw import plans
 from benchmarks.table import Results, describe, hardware, render
+from mlapi.throughput import Plan
 
 
 def results() -> Results:
-    found = Results("2 x 1 x 4", cell([0.008], 1))
+    found = Results(Plan(2, 1, 4), cell([0.008], 1))
     for rate, limits in ((80, (100, 100)), (50, (40, 60)), (90, (120, 80))):
         found.add("this service", 4, cell([0.03] * rate, 1), limits)
     return found
@@ -23,7 +24,7 @@ def test_the_table_has_medians_and_ratios_to_the_limit_of_the_time() -> None:
 
 
 def test_a_cell_without_answers_has_no_times() -> None:
-    found = Results("1 x 1 x 1", cell([0.008], 1))
+    found = Results(Plan(1, 1, 1), cell([0.008], 1))
     found.add("classic design", 64, cell([], 1, errors=9), (100, 100))
     assert "| classic design | 64 | 0.0 | - | - | - | 9 | 0 % |" in render(found, "how")
 

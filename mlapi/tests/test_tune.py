@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.errors import SetupError
-from mlapi import cli, tune
+from mlapi import cli, throughput, tune
 from mlapi.serve import ServeSettings
-from mlapi.tune import Plan, Speed
+from mlapi.throughput import Plan, Speed
 from model.settings import ModelSettings
 
 
@@ -20,29 +20,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(key, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("cores", "shapes"),
-    [
-        (1, [(1, 1)]),
-        (2, [(2, 1), (1, 2)]),
-        (6, [(6, 1), (3, 2), (1, 4), (1, 6)]),
-        (8, [(8, 1), (4, 2), (2, 4), (1, 8)]),
-    ],
-)
-def test_every_width_of_worker_is_tried_with_every_batch_size(cores: int, shapes: list[tuple[int, int]]) -> None:
-    expected = [Plan(*shape, size) for shape in shapes for size in (1, 2, 4, 8, 16)]
-    assert tune.plans(cores) == expected
-
-
-def test_the_summary_is_the_median_of_each_plans_tries() -> None:
-    one, two = Plan(2, 1, 4), Plan(1, 2, 4)
-    speeds = tune.summary([(one, 100), (two, 80), (one, 10), (two, 90), (one, 101), (two, 70)])
-    assert [(speed.plan, speed.images_per_s, round(speed.batch_ms)) for speed in speeds] == [
-        (one, 100, 80),
-        (two, 80, 50),
-    ]
 
 
 def test_of_plans_that_are_equally_fast_the_one_whose_images_wait_less_is_best() -> None:
@@ -94,7 +71,7 @@ def test_made_up_pictures_are_as_large_as_photos_on_the_web() -> None:
 
 
 def test_the_command_measures_prints_and_keeps_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "BATCH_SIZES", (1, 2))
+    monkeypatch.setattr(throughput, "BATCH_SIZES", (1, 2))
     monkeypatch.setattr(tune, "ROUNDS", 1)
     monkeypatch.setattr("mlapi.cores.available_cores", lambda: 1)
     result = CliRunner().invoke(cli.cli, ["tune", "--seconds", "0.05"])
