@@ -44,6 +44,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--plan", type=_Numbers("x", 3), help="The limit's workers x threads x batch, as 2x1x4, instead of trying."
 )
+@click.option("--patience", type=float, default=10.0, help="Seconds to wait for a quiet processor before each cell.")
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
