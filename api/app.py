@@ -5,6 +5,7 @@ from flask import Flask
 from api import request_log, views
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
+from api.headers import add_security_headers
 from api.settings import ApiSettings
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
@@ -25,4 +26,5 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
     )
     request_log.install(app)
     app.register_blueprint(views.blueprint)
+    app.after_request(add_security_headers)
     return app

@@ -11,6 +11,7 @@ from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
 from werkzeug.wrappers import Response as WsgiResponse
 
 from api.feedback import FeedbackFile
+from api.headers import UPLOAD_POLICY
 from api.middleware import model_predict
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name
@@ -89,7 +90,8 @@ def display(name: str) -> Response:
         data = services().images.get(name)
     except FileNotFoundError:
         abort(404)
-    return Response(data, mimetype=MEDIA_TYPES[match[1]], headers={"Cache-Control": _DISPLAY_CACHING})
+    headers = {"Cache-Control": _DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
+    return Response(data, mimetype=MEDIA_TYPES[match[1]], headers=headers)
 
 
 @blueprint.get("/livez")
@@ -134,9 +136,8 @@ def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, dict
 
 
 @blueprint.after_app_request
-def add_headers(response: Response) -> Response:
-    """Say where a prediction's time went, and that media types are to be believed, those of uploads above all."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def add_timing(response: Response) -> Response:
+    """Say where a prediction's time went."""
     if "server_timing" in g:
         response.headers["Server-Timing"] = g.server_timing
     return response

@@ -52,6 +52,7 @@ def open_page(context: BrowserContext, base_url: str) -> Iterator[Page]:
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("requestfailed", lambda failed: problems.append(failed.url))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.goto(base_url)
     yield page
     context.close()
@@ -95,6 +96,18 @@ def test_the_page_fits_a_phone(browser: Browser, base_url: str) -> None:
         expect(page.get_by_text("Eskimo dog")).to_be_visible()
         assert page.evaluate(WIDEST_TEXT) <= 320
         _screenshot(page, "phone")
+
+
+def test_a_picture_opened_on_its_own_is_shown_and_belongs_to_no_origin(browser: Browser, base_url: str) -> None:
+    for page in open_page(browser.new_context(), base_url):
+        choose(page, "dog.jpeg", DOG)
+        page.get_by_role("button", name="Classify").click()
+        picture = page.get_by_alt_text("The uploaded picture").get_attribute("src")
+    alone = browser.new_page()
+    alone.goto(f"{base_url}{picture}")
+    assert alone.locator("img").evaluate("image => image.naturalWidth") == 729
+    assert alone.evaluate("origin") == "null"
+    alone.close()
 
 
 def _screenshot(page: Page, name: str) -> None:

@@ -1,0 +1,31 @@
+"""What answers forbid the browser."""
+
+import io
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.headers import HEADERS
+from api.tests.conftest import FakeWorker
+
+GOOD_AND_BAD_PATHS = ["/", "/feedback", "/predict", "/static/page.js", "/livez", "/readyz", "/display/x", "/nowhere"]
+
+
+@pytest.mark.parametrize("path", GOOD_AND_BAD_PATHS)
+def test_every_answer_has_the_security_headers_and_no_cookie(client: FlaskClient, path: str) -> None:
+    for response in (client.get(path, buffered=True), client.post(path)):
+        assert {name: response.headers.get(name) for name in HEADERS} == HEADERS
+        assert "Set-Cookie" not in response.headers
+
+
+def test_the_page_may_load_its_own_files_and_nothing_else(client: FlaskClient) -> None:
+    assert client.get("/").headers["Content-Security-Policy"] == (
+        "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'; "
+        "script-src 'self'; style-src 'self'; img-src 'self' blob:"
+    )
+
+
+def test_an_upload_is_displayed_in_a_sandbox(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
+    client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")})
+    policy = client.get(f"/display/{worker.image_names[0]}").headers["Content-Security-Policy"]
+    assert policy == "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'; sandbox"
