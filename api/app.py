@@ -3,6 +3,7 @@
 from flask import Flask
 
 from api import request_log, views
+from api.access import refuse_cross_site
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
 from api.headers import add_security_headers
@@ -25,6 +26,7 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
     )
     request_log.install(app)
+    app.before_request(refuse_cross_site)
     app.register_blueprint(views.blueprint)
     app.after_request(add_security_headers)
     return app

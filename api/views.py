@@ -118,7 +118,7 @@ def answer_error(err: ServiceError) -> tuple[Response | str, int, dict[str, str]
     headers = {"X-Error": f"{err.code}: {err}"}
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
-    if request.path == url_for(".predict"):
+    if request.path == url_for("views.predict"):
         return jsonify(success=False, prediction=None, score=None), err.status, headers
     return render_template("index.html", error=str(err)), err.status, headers
 

@@ -58,6 +58,14 @@ class NotAnImage(BadRequest):
     message = "The file is not a PNG, JPEG or GIF image, or it is damaged. Try another."
 
 
+class CrossSite(ServiceError):
+    """A browser was made to send the request by a page of another site."""
+
+    status = 403
+    code = "cross-site"
+    message = "This request came from a page of another site. Send it from this service's own page, or from a program."
+
+
 class TooLarge(ServiceError):
     """The upload has more bytes, or the image more pixels, than the limit."""
 

@@ -110,6 +110,14 @@ def test_a_picture_opened_on_its_own_is_shown_and_belongs_to_no_origin(browser: 
     alone.close()
 
 
+def test_a_form_on_another_sites_page_is_refused(browser: Browser, base_url: str) -> None:
+    page = browser.new_page()
+    page.set_content(f'<form action="{base_url}/feedback" method="post"><input name="report" value="x"><button>')
+    page.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_contain_text("a page of another site")
+    page.close()
+
+
 def _screenshot(page: Page, name: str) -> None:
     """Keep a picture of the page in $SCREENSHOTS, for people to look at."""
     if folder := os.environ.get("SCREENSHOTS"):
