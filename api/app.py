@@ -1,9 +1,10 @@
 """Puts the API together."""
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import request_log, views
-from api.access import refuse_cross_site
+from api.access import Access
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
 from api.headers import add_security_headers
@@ -26,7 +27,9 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
     )
     request_log.install(app)
-    app.before_request(refuse_cross_site)
+    app.before_request(Access(settings).admit)
     app.register_blueprint(views.blueprint)
     app.after_request(add_security_headers)
+    if proxies := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     return app

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from api.rates import Rate
 from jobs.settings import SharedSettings
 
 
@@ -25,3 +26,9 @@ class ApiSettings(SharedSettings):
         default=Path("var/feedback/feedback"), description="The file that reports of wrong predictions are appended to"
     )
     max_feedback_bytes: int = Field(default=4096, ge=1, description="Size of one report; a larger one gets a 413")
+    rate_limit: Rate | None = Field(
+        default=None, description="Requests that one client address may send, as in `600/minute`; more get a 429"
+    )
+    trusted_proxies: int = Field(
+        default=0, ge=0, description="Proxies in front of the API, whose `X-Forwarded-` headers are believed"
+    )

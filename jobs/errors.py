@@ -81,6 +81,14 @@ class FormTooLarge(TooLarge):
     message = 'The form has too many parts, or a field that is too large. Send one image, as the form field "file".'
 
 
+class TooManyRequests(ServiceError):
+    """The caller has sent as many requests as it may; try again after `retry_after_s`."""
+
+    status = 429
+    code = "too-many-requests"
+    message = "You have sent as many requests as you may. Try again later."
+
+
 class QueueFull(ServiceError):
     """The queue holds as many jobs as it may; try again after `retry_after_s`."""
 

@@ -10,6 +10,7 @@
     mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
     mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
                                       for the same one
+    mlapi:rate:...                    the API's counts of requests, by api/rates.py
 
 Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 """

@@ -23,7 +23,7 @@ def table() -> str:
 
 def _row(settings: type[BaseSettings], name: str) -> str:
     field = settings.model_fields[name]
-    default = "cores" if field.default_factory else f"`{field.default}`"
+    default = "cores" if field.default_factory else "none" if field.default is None else f"`{field.default}`"
     return f"| `{name.upper()}` | {default} | {field.description} |\n"
 
 
