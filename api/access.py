@@ -1,35 +1,86 @@
-"""Who may call: nobody faster than the rate limit, and nobody through a page of another site."""
+"""Who may call: whoever has a key, as often as the rate allows, and nobody through a page of another site."""
 
+import logging
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from flask import request
+from flask import Flask, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.keys import ApiKey, KeyFile, KeyFileError
 from api.rates import RateLimiter
 from api.settings import ApiSettings
-from jobs.errors import CrossSite
+from jobs import logs
+from jobs.errors import RETRY_AFTER_S, CrossSite, KeyRequired, KeysUnavailable, ServiceError
+
+log = logging.getLogger(__name__)
 
 # Whoever asks for these gets them. All else is protected, what will be added and what does not exist included.
 OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz"})
+
+# How to send a key: programs as a token, browsers as a password, for which they have a dialog and need no cookie.
+CHALLENGES = ('Bearer realm="Flask ML API"', 'Basic realm="Flask ML API", charset="UTF-8"')
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What one subscriber gets of the Internet's IPv6 addresses, at least.
 _IPV6_PREFIX = 64
 
 
+def install(app: Flask, settings: ApiSettings) -> None:
+    """Have `app` refuse whoever may not call."""
+    app.before_request(Access(settings).admit)
+    if proxies := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+
+
 class Access:
     """Admits a request or refuses it, as the settings say."""
 
     def __init__(self, settings: ApiSettings) -> None:
+        self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
         self._rate_limit = settings.rate_limit
         self._rates = RateLimiter(settings.redis_url, settings.api_threads)
 
     def admit(self) -> None:
-        """Return where the current request may go on. Raises `CrossSite` or `TooManyRequests`."""
+        """Return where the current request may go on, else raise the `ServiceError` that says why not."""
         if request.endpoint in OPEN_ENDPOINTS:
             return
-        refuse_cross_site()
-        if self._rate_limit:
+        try:
+            refuse_cross_site()
+            key = self._key()
+            self._count(key)  # those without a key too, so that nobody tries keys faster than the rate allows
+            if self._keys and not key:
+                raise KeyRequired
+        except ServiceError:
+            logs.bind(client=request.remote_addr)
+            raise
+
+    def _key(self) -> ApiKey | None:
+        """Return the key of the request, and remember its name for the log."""
+        if not self._keys:
+            return None
+        try:
+            key = self._keys.find(_secret())
+        except KeyFileError as err:
+            log.error("%s", err)
+            raise KeysUnavailable(retry_after_s=RETRY_AFTER_S) from err
+        if key:
+            logs.bind(key=key.name)
+        return key
+
+    def _count(self, key: ApiKey | None) -> None:
+        """Count the request: for a key with a rate of its own by that, for all others by address."""
+        if key and key.rate:
+            self._rates.count(f"key {key.name}", key.rate)
+        elif self._rate_limit:
             self._rates.count(subscriber(request.remote_addr or ""), self._rate_limit)
+
+
+def _secret() -> str:
+    """Return the key that a program sends as bearer token, a browser as password; "" where there is none."""
+    authorization = request.authorization
+    if authorization is None:
+        return ""
+    return {"bearer": authorization.token, "basic": authorization.password}.get(authorization.type) or ""
 
 
 def refuse_cross_site() -> None:

@@ -1,13 +1,10 @@
 """Puts the API together."""
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import request_log, views
-from api.access import Access
+from api import access, headers, request_log, views
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
-from api.headers import add_security_headers
 from api.settings import ApiSettings
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
@@ -26,10 +23,8 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
     )
-    request_log.install(app)
-    app.before_request(Access(settings).admit)
+    request_log.install(app)  # first, so that what is refused is logged too
+    access.install(app, settings)
+    headers.install(app)
     app.register_blueprint(views.blueprint)
-    app.after_request(add_security_headers)
-    if proxies := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     return app

@@ -1,6 +1,6 @@
 """What every answer forbids the browser to do with it."""
 
-from flask import Response
+from flask import Flask, Response
 
 # Neither the page nor an upload takes anything from elsewhere, or is shown inside another site's page.
 _NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -20,7 +20,12 @@ HEADERS = {
 }
 
 
-def add_security_headers(response: Response) -> Response:
+def install(app: Flask) -> None:
+    """Have every answer of `app` carry these headers."""
+    app.after_request(_add)
+
+
+def _add(response: Response) -> Response:
     """Add the headers that the response does not have yet."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)

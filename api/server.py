@@ -1,6 +1,8 @@
 """Runs the API under Granian, a WSGI server whose HTTP part is not Python."""
 
+import logging
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 
 from flask import Flask
@@ -9,8 +11,11 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from api.app import create_app
+from api.keys import KeyFile
 from api.settings import ApiSettings
 from jobs import logs
+
+log = logging.getLogger(__name__)
 
 # In-flight requests get this long after SIGTERM; then their process is ended.
 STOP_TIMEOUT_S = 10
@@ -45,9 +50,17 @@ def wsgi_app() -> Flask:
     return create_app(settings)
 
 
+def _look_for_keys(file: Path | None) -> None:
+    """Warn where keys are asked for and nobody has one. Raises `KeyFileError`."""
+    if file and not KeyFile(file).read():
+        log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
+
+
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Raises `SettingsError`."""
+    """Serve until SIGTERM or SIGINT. Raises `SettingsError` or `KeyFileError`."""
     settings = ApiSettings.from_env()
+    logs.configure(settings.log_level, settings.log_format)
+    _look_for_keys(settings.api_keys_file)
     server = Server(
         "api.server:wsgi_app",
         factory=True,

@@ -26,6 +26,9 @@ class ApiSettings(SharedSettings):
         default=Path("var/feedback/feedback"), description="The file that reports of wrong predictions are appended to"
     )
     max_feedback_bytes: int = Field(default=4096, ge=1, description="Size of one report; a larger one gets a 413")
+    api_keys_file: Path | None = Field(
+        default=None, description="The file of `mlapi key`; where it is set, every request needs a key"
+    )
     rate_limit: Rate | None = Field(
         default=None, description="Requests that one client address may send, as in `600/minute`; more get a 429"
     )

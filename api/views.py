@@ -7,15 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, abort, current_app, g, jsonify, redirect, render_template, request, url_for
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
 from werkzeug.wrappers import Response as WsgiResponse
 
+from api.access import CHALLENGES
 from api.feedback import FeedbackFile
 from api.headers import UPLOAD_POLICY
 from api.middleware import model_predict
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name
-from jobs.errors import BadRequest, NoFile, NoWorker, QueueUnavailable, ServiceError, TooLarge, error_types
+from jobs.errors import BadRequest, KeyRequired, NoFile, NoWorker, QueueUnavailable, ServiceError, TooLarge, error_types
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
 from jobs.schema import Prediction, Timings
@@ -113,24 +115,26 @@ def readyz() -> tuple[Response, int]:
 
 
 @blueprint.app_errorhandler(ServiceError)
-def answer_error(err: ServiceError) -> tuple[Response | str, int, dict[str, str]]:
+def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
     """Say what went wrong: `/predict` in a header, since its body has a fixed form, everything else on the page."""
-    headers = {"X-Error": f"{err.code}: {err}"}
+    headers = Headers({"X-Error": f"{err.code}: {err}"})
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
+    if err.status == KeyRequired.status:
+        headers.setlist("WWW-Authenticate", CHALLENGES)
     if request.path == url_for("views.predict"):
         return jsonify(success=False, prediction=None, score=None), err.status, headers
     return render_template("index.html", error=str(err)), err.status, headers
 
 
 @blueprint.app_errorhandler(RequestEntityTooLarge)
-def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, dict[str, str]]:
+def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers]:
     """Answer a body that is refused before it is read."""
     return answer_error(TooLarge(f"At most {services().settings.max_upload_bytes} bytes are accepted."))
 
 
 @blueprint.app_errorhandler(InternalServerError)
-def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, dict[str, str]]:
+def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers]:
     """Answer after an exception that nobody foresaw; Flask has logged it."""
     return answer_error(ServiceError())
 

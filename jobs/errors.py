@@ -58,6 +58,17 @@ class NotAnImage(BadRequest):
     message = "The file is not a PNG, JPEG or GIF image, or it is damaged. Try another."
 
 
+class KeyRequired(ServiceError):
+    """The request has no API key, or one that is nobody's."""
+
+    status = 401
+    code = "key-required"
+    message = (
+        'This service needs an API key. Programs send it in the header "Authorization: Bearer KEY"; a browser asks for '
+        "it as a password, again when the page is loaded again, and the user name does not matter."
+    )
+
+
 class CrossSite(ServiceError):
     """A browser was made to send the request by a page of another site."""
 
@@ -124,6 +135,13 @@ class StorageUnavailable(Unavailable):
 
     code = "storage-unavailable"
     message = "The image cannot be stored at the moment. Try again shortly."
+
+
+class KeysUnavailable(Unavailable):
+    """The file of the API keys cannot be read, so nobody can be told from anybody."""
+
+    code = "keys-unavailable"
+    message = "API keys cannot be checked at the moment. Try again shortly."
 
 
 class DeadlinePassed(ServiceError):

@@ -3,10 +3,14 @@
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.errors import ServiceError, SetupError
+
+if TYPE_CHECKING:
+    from api.keys import KeyFile
 
 # Each command imports what it runs only when it is called: a container holds one service, not the other.
 
@@ -120,6 +124,45 @@ def check_model(folder: Path) -> None:
 
     manifest = load_classifier(ModelSettings.from_env().model_copy(update={"model": folder})).manifest
     click.echo(f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes")
+
+
+@cli.group()
+def key() -> None:
+    """Make, list and remove the API keys in API_KEYS_FILE; a running service goes by the file as it is."""
+
+
+@key.command("add")
+@click.argument("name")
+@click.option("--rate", help="Requests that the key is good for, as in 600/minute; else RATE_LIMIT, by address.")
+def add_key(name: str, rate: str | None) -> None:
+    """Make a key for NAME and print it, this once: only its hash is kept."""
+    secret = _key_file().add(name, rate)
+    click.echo("This key is shown once. Programs send `Authorization: Bearer KEY`; browsers ask for it.", err=True)
+    click.echo(secret)
+
+
+@key.command("list")
+def list_keys() -> None:
+    """Show whose keys there are, and each one's rate."""
+    for kept in _key_file().read():
+        click.echo(f"{kept.name}  {kept.rate or ''}".rstrip())
+
+
+@key.command("remove")
+@click.argument("name")
+def remove_key(name: str) -> None:
+    """Make the key of NAME worthless."""
+    _key_file().remove(name)
+
+
+def _key_file() -> "KeyFile":
+    from api.keys import KeyFile, KeyFileError
+    from api.settings import ApiSettings
+
+    file = ApiSettings.from_env().api_keys_file
+    if file is None:
+        raise KeyFileError("Set API_KEYS_FILE, in the environment or in .env, to the file that keeps the keys.")
+    return KeyFile(file)
 
 
 def main() -> None:

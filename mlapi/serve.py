@@ -55,7 +55,7 @@ def serve() -> None:
         )
         if not all_up:
             return
-        print(_greeting(manifest, settings.instances, address), flush=True)
+        print(_greeting(manifest, settings.instances, address, with_key=bool(api_settings.api_keys_file)), flush=True)
         supervisor.run()
 
 
@@ -104,12 +104,12 @@ def _address(settings: ApiSettings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _greeting(manifest: ModelManifest, instances: int, address: str) -> str:
+def _greeting(manifest: ModelManifest, instances: int, address: str, *, with_key: bool) -> str:
     workers = f"{instances} model worker{'s' if instances > 1 else ''}"
     return f"""
 Serving {manifest.name} {manifest.version} ({len(manifest.labels)} classes) with {workers}.
 
   page  {address}/
-  try   curl -F file=@tests/dog.jpeg {address}/predict
+  try   curl {"-u :KEY " if with_key else ""}-F file=@tests/dog.jpeg {address}/predict
 
 Ctrl-C stops it."""

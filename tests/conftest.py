@@ -111,6 +111,14 @@ def until(condition: Callable[[], object], timeout_s: float) -> bool:
     return True
 
 
+def mlapi_key(file: Path, *words: str) -> str:
+    """Run `mlapi key` on a file of keys, and return what it prints."""
+    command = [sys.executable, "-m", "mlapi", "key", *words]
+    environment = {**os.environ, "API_KEYS_FILE": str(file)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
 MakeService = Callable[..., Service]
 
 

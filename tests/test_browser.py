@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.conftest import MakeService, mlapi_key
 from tests.images import BAD_FILES, DOG
 
 pytestmark = pytest.mark.browser
@@ -108,6 +109,21 @@ def test_a_picture_opened_on_its_own_is_shown_and_belongs_to_no_origin(browser: 
     assert alone.locator("img").evaluate("image => image.naturalWidth") == 729
     assert alone.evaluate("origin") == "null"
     alone.close()
+
+
+def test_with_a_key_as_the_password_the_page_works_as_ever(
+    browser: Browser, make_service: MakeService, tmp_path: Path
+) -> None:
+    key = mlapi_key(tmp_path / "keys.json", "add", "alice")
+    service = make_service(INSTANCES="1", API_KEYS_FILE=str(tmp_path / "keys.json")).wait_until_ready()
+    context = browser.new_context(http_credentials={"username": "anybody", "password": key})
+    for page in open_page(context, service.url):
+        choose(page, "dog.jpeg", DOG)
+        page.get_by_role("button", name="Classify").click()
+        expect(page.get_by_text("Eskimo dog")).to_be_visible()
+        expect(page.get_by_alt_text("The uploaded picture")).to_have_js_property("naturalWidth", 729)
+        page.get_by_role("button", name="This is wrong").click()
+        expect(page.get_by_role("status")).to_contain_text("Thank you")
 
 
 def test_a_form_on_another_sites_page_is_refused(browser: Browser, base_url: str) -> None:

@@ -42,10 +42,10 @@ class Stack:
         self._address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self._address}"
 
-    def compose(self, *words: str, timeout_s: float = 60) -> str:
+    def compose(self, *words: str, timeout_s: float = 60, **environment: str) -> str:
         """Run `docker compose` on this project."""
         command = ("docker", "compose", "--project-name", self.project, *words)
-        return run(*command, timeout_s=timeout_s, HTTP_PORT=self._address, CACHE_TTL_S="0")
+        return run(*command, timeout_s=timeout_s, HTTP_PORT=self._address, CACHE_TTL_S="0", **environment)
 
     def up(self, *words: str) -> None:
         """Start two workers and the rest; return when all are healthy, fail with their logs where they are not."""
@@ -130,7 +130,7 @@ def test_every_setting_reaches_its_containers() -> None:
     fixed_in_containers = {"REDIS_URL", "HOST", "PORT", "UPLOAD_FOLDER", "FEEDBACK_FILEPATH"}
     settings = set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) - fixed_in_containers
     compose = (ROOT / "docker-compose.yml").read_text()
-    passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):-", compose))
+    passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):[-+]", compose))
     assert settings
     assert settings <= passed_on
 
@@ -193,6 +193,18 @@ def test_feedback_and_uploads_outlive_the_containers(stack: Stack) -> None:
     assert report in stack.shell(api, "cat /src/feedback/feedback").splitlines()
     assert requests.get(stack.url + picture, timeout=10).content == DOG
     assert stack.predict().json()["prediction"] == "Eskimo_dog"
+
+
+@pytest.mark.compose
+def test_keys_are_asked_for_and_kept_in_their_volume(stack: Stack) -> None:
+    key = ""
+    for _ in range(2):  # the second container finds the key of the first
+        stack.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "api", API_KEYS_FILE="on")
+        assert stack.predict().status_code == 401
+        key = key or stack.compose("exec", "-T", "api", "mlapi", "key", "add", "alice")
+        assert requests.get(stack.url, auth=("", key), timeout=10).status_code == 200
+    [api] = stack.containers("api")
+    assert stack.shell(api, "stat -c %a keys/keys.json") == "600"
 
 
 @pytest.mark.compose

@@ -133,6 +133,8 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeSer
     [
         ({"PORT": "http"}, ["PORT=http", "integer"]),
         ({"INSTANCES": "0"}, ["INSTANCES=0", "greater than or equal to 1"]),
+        ({"RATE_LIMIT": "often"}, ["RATE_LIMIT=often", "600/minute"]),
+        ({"API_KEYS_FILE": "README.md"}, ["README.md", "file of API keys"]),
         ({"MODEL": "nowhere/at-all"}, ["nowhere/at-all"]),
         ({"REDIS_SERVER": "/bin/false"}, ["Redis server", "exit status 1"]),
     ],

@@ -1,13 +1,20 @@
 """Who may call."""
 
 import io
+import logging
+from base64 import b64encode
 from ipaddress import IPv4Address
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.datastructures import Authorization
 
+from api.keys import KeyFile
 from api.tests.conftest import MakeApp
+from jobs import logs
+from jobs.errors import KeysUnavailable
 
 FAILED = {"success": False, "prediction": None, "score": None}
 
@@ -124,3 +131,145 @@ def test_behind_a_proxy_the_page_has_the_proxys_name(make_app: MakeApp, proxies:
     client = make_app(trusted_proxies=proxies).test_client()
     headers = {"Origin": "https://pictures.example", "Host": "10.0.0.1:5000", "X-Forwarded-Host": "pictures.example"}
     assert client.post("/feedback", headers=headers).status_code == status
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile(tmp_path / "keys")
+
+
+@pytest.fixture
+def closed(make_app: MakeApp, tmp_path: Path) -> FlaskClient:
+    """Return a client of an API that asks for keys."""
+    return make_app(api_keys_file=tmp_path / "keys").test_client()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_program_sends_its_key_as_a_token_and_a_browser_as_the_password(
+    closed: FlaskClient, keys: KeyFile, dog: bytes
+) -> None:
+    key = keys.add("alice")
+    for auth in (Authorization("bearer", token=key), ("", key), ("anybody", key)):
+        response = closed.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, auth=auth)
+        assert response.get_json()["success"]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Bearer mlapi_é",
+        "Bearer a=b",
+        "Basic",
+        "Basic !!!",
+        "Basic " + b64encode(b"alice").decode(),
+        "Basic " + b64encode(b"alice:").decode(),
+        "Basic " + b64encode(b"alice:x").decode(),
+        "Basic " + b64encode(b"\xff:\xff").decode(),
+        'Digest username="alice"',
+        "Digest x",
+        "Token x",
+        "x" * 5000,
+    ],
+)
+def test_without_a_right_key_nothing_is_answered(
+    closed: FlaskClient, keys: KeyFile, dog: bytes, authorization: str | None
+) -> None:
+    keys.add("alice")
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = closed.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, headers=headers)
+    assert (response.status_code, response.get_json()) == (401, FAILED)
+    assert response.headers["X-Error"].startswith("key-required: ")
+    assert [challenge.split()[0] for challenge in response.headers.getlist("WWW-Authenticate")] == ["Bearer", "Basic"]
+
+
+def test_a_key_of_another_scheme_or_in_the_address_does_not_count(closed: FlaskClient, keys: KeyFile) -> None:
+    key = keys.add("alice")
+    assert closed.get("/", auth=Authorization("digest", {"password": key})).status_code == 401
+    assert closed.get(f"/?key={key}").status_code == 401
+    assert closed.get("/", headers={"Cookie": f"key={key}"}).status_code == 401
+
+
+def test_everything_needs_a_key_but_for_health_checks_and_the_pages_own_files(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    app = make_app(api_keys_file=tmp_path / "keys")
+    app.add_url_rule("/metrics", view_func=lambda: "added later")
+    client = app.test_client()
+    paths = [
+        "/",
+        "/predict",
+        "/feedback",
+        "/display/x",
+        "/metrics",
+        "/static/page.css",
+        "/livez",
+        "/readyz",
+        "/nowhere",
+    ]
+    refused = {path for path in paths if client.get(path, buffered=True).status_code == 401}
+    assert refused == set(paths) - {"/static/page.css", "/livez", "/readyz"}
+
+
+def test_while_the_keys_cannot_be_read_nobody_is_let_in(closed: FlaskClient, keys: KeyFile, tmp_path: Path) -> None:
+    key = keys.add("alice")
+    (tmp_path / "keys").write_text("damaged")
+    response = closed.post("/predict", auth=("", key))
+    assert (response.status_code, response.get_json()) == (503, FAILED)
+    assert response.headers["X-Error"] == f"keys-unavailable: {KeysUnavailable.message}"  # not where the file is
+
+
+def test_a_right_key_does_not_help_another_sites_page(closed: FlaskClient, keys: KeyFile) -> None:
+    assert closed.post("/feedback", auth=("", keys.add("alice")), headers=OTHERS_PAGE).status_code == 403
+
+
+def test_a_key_counts_by_its_own_rate_or_by_its_address(
+    make_app: MakeApp, keys: KeyFile, tmp_path: Path, redis_url: str, address: str
+) -> None:
+    client = make_app(api_keys_file=tmp_path / "keys", rate_limit="3/day", redis_url=redis_url).test_client()
+    name = uuid4().hex
+    own_rate, without = ("", keys.add(name, "2/day")), ("", keys.add("bob"))
+
+    def statuses(auth: tuple[str, str] | None) -> list[int]:
+        return [client.get("/", auth=auth, environ_base={"REMOTE_ADDR": address}).status_code for _ in range(3)]
+
+    assert statuses(own_rate) == [200, 200, 429]
+    assert statuses(without) == [200, 200, 200]
+    assert statuses(without) == [429, 429, 429]
+    assert statuses(None) == [429, 429, 429]
+
+
+def test_wrong_keys_are_counted_as_well(make_app: MakeApp, tmp_path: Path, redis_url: str, address: str) -> None:
+    client = make_app(api_keys_file=tmp_path / "keys", rate_limit="2/day", redis_url=redis_url).test_client()
+    tries = [client.get("/", auth=("", "wrong"), environ_base={"REMOTE_ADDR": address}) for _ in range(3)]
+    assert [response.status_code for response in tries] == [401, 401, 429]
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Log as the API does, but into this."""
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    logs.configure("INFO", "text")
+    return written
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_log_has_the_name_of_a_key_and_never_the_key(
+    closed: FlaskClient, keys: KeyFile, dog: bytes, log: io.StringIO
+) -> None:
+    key = keys.add("alice")
+    closed.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, auth=("", key))
+    closed.post("/feedback", auth=("", key[:-1]))
+    classified, refused = log.getvalue().splitlines()
+    assert "POST /predict" in classified
+    assert "key=alice" in classified
+    assert "POST /feedback" in refused
+    assert {"status=401", "client=127.0.0.1"} <= set(refused.split())
+    assert "alice" not in refused
+    assert key[:-1] not in log.getvalue()

@@ -6,6 +6,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from api.keys import KeyFile
 from mlapi import cli
 
 COMMANDS = [
@@ -19,6 +20,10 @@ COMMANDS = [
     ["model", "add"],
     ["model", "list"],
     ["model", "check"],
+    ["key"],
+    ["key", "add"],
+    ["key", "list"],
+    ["key", "remove"],
 ]
 
 
@@ -66,3 +71,43 @@ def test_a_health_check_fails_where_nothing_runs(monkeypatch: pytest.MonkeyPatch
     assert "No worker" in run(monkeypatch, "health", "worker")
     monkeypatch.setenv("PORT", "1")
     assert "not ready" in run(monkeypatch, "health", "api")
+
+
+@pytest.fixture
+def key_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KeyFile:
+    monkeypatch.setenv("API_KEYS_FILE", str(tmp_path / "keys"))
+    return KeyFile(tmp_path / "keys")
+
+
+def test_a_key_is_printed_once_and_good_until_it_is_removed(key_file: KeyFile) -> None:
+    made = CliRunner().invoke(cli.cli, ["key", "add", "alice", "--rate", "10/second"])
+    key = made.stdout.strip()  # alone, for `KEY=$(mlapi key add alice)`
+    assert "shown once" in made.stderr
+    assert key_file.find(key) is not None
+    CliRunner().invoke(cli.cli, ["key", "add", "bob"])
+    listed = CliRunner().invoke(cli.cli, ["key", "list"])
+    assert listed.output == "alice  10/second\nbob\n"
+    assert CliRunner().invoke(cli.cli, ["key", "remove", "alice"]).exit_code == 0
+    assert key_file.find(key) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["add", "alice"], "There is a key alice already"),
+        (["add", "two words"], "letters, digits"),
+        (["add", "bob", "--rate", "often"], "as in 600/minute"),
+        (["remove", "bob"], "There is no key bob"),
+    ],
+)
+def test_a_key_that_cannot_be_made_or_removed_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, key_file: KeyFile, words: list[str], reason: str
+) -> None:
+    key_file.add("alice")
+    assert reason in run(monkeypatch, "key", *words)
+    assert [key.name for key in key_file.read()] == ["alice"]
+
+
+def test_where_keys_are_kept_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("API_KEYS_FILE", raising=False)
+    assert "Set API_KEYS_FILE" in run(monkeypatch, "key", "list")

@@ -1,0 +1,140 @@
+"""API keys: a file of who may call, which holds no key, only what the right one hashes to."""
+
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from api.rates import Rate
+from jobs.errors import SetupError
+
+# By it, a key that ends up in a repository or a log is found.
+_PREFIX = "mlapi_"
+_SECRET_BYTES = 32
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII | re.IGNORECASE)
+
+
+class KeyFileError(SetupError):
+    """The file of the keys cannot be read or changed; the message says why."""
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("A name has up to 64 letters, digits and any of .@_- but begins with a letter or a digit.")
+    return name
+
+
+class ApiKey(BaseModel):
+    """What is kept of a key: whose it is, its hash, and how many requests it is good for.
+
+    A key is 256 random bits, which nobody finds by trying, however fast the hash. So SHA-256 does; a slow hash is for
+    passwords that people think up, and would cost every request a tenth of a second.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_checked)]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    rate: Rate | None = None
+
+
+_Keys = TypeAdapter(tuple[ApiKey, ...])
+
+
+class KeyFile:
+    """The keys in the file at `path`. What is changed there counts from the next request on, in every process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._latest: tuple[object, tuple[ApiKey, ...]] = (None, ())  # which state of the file, and its keys
+
+    def find(self, secret: str) -> ApiKey | None:
+        """Return what is kept of this key, None where it is nobody's. Raises `KeyFileError`.
+
+        All keys are compared, each in constant time, so that the time tells nothing about any.
+        """
+        sha256 = _hash(secret)
+        fitting = [key for key in self.read() if hmac.compare_digest(key.sha256, sha256)]
+        return fitting[0] if fitting else None
+
+    def read(self) -> tuple[ApiKey, ...]:
+        """Return all keys; none where there is no file. Raises `KeyFileError`."""
+        try:
+            status = self._path.stat()
+            state = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if state != self._latest[0]:
+                self._latest = (state, _Keys.validate_json(self._path.read_bytes()))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as err:
+            raise KeyFileError(f"{self._path} cannot be read as a file of API keys: {err}") from err
+        return self._latest[1]
+
+    def add(self, name: str, rate: str | None = None) -> str:
+        """Make a key and return it, which nobody can do again. Raises `KeyFileError`."""
+        secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+        try:
+            key = ApiKey(name=name, sha256=_hash(secret), rate=rate)
+        except ValidationError as err:
+            raise KeyFileError("\n".join(error["msg"] for error in err.errors())) from err
+        with self._changing() as keys:
+            if name in keys:
+                raise KeyFileError(f"There is a key {name} already. Remove it first, or choose another name.")
+            keys[name] = key
+        return secret
+
+    def remove(self, name: str) -> None:
+        """Make a key worthless. Raises `KeyFileError`."""
+        with self._changing() as keys:
+            if keys.pop(name, None) is None:
+                raise KeyFileError(f"There is no key {name}.")
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+        """Yield the keys by name, and keep what is made of them. Meanwhile nobody else changes them."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self._path.parent):
+                keys = {key.name: key for key in self.read()}
+                yield keys
+                _replace(self._path, _Keys.dump_json(tuple(keys.values()), indent=2))
+        except OSError as err:
+            raise KeyFileError(f"{self._path} cannot be changed: {err}") from err
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that one process at a time can have."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a file in the place of another in one step; only its owner may read it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
