@@ -13,6 +13,10 @@ from model.manifest import ModelManifest
 
 FORMATS = ("PNG", "JPEG", "GIF")
 
+# How many times as large as the network's input a JPEG's crop stays when it is decoded small. What is then resized by
+# less comes out sharper than the reference, and fewer pictures are classified like it (docs/performance.md).
+LEAST_SPARE = 1.5
+
 # What Pillow raises on damaged files. Of 660,000 files with changed bytes, all refused ones raised one of
 # the first three; the others are what its parsers could raise, by their source, over impossible values.
 _DAMAGE = (
@@ -42,15 +46,18 @@ _TURNS = {
 }
 
 
-def preprocess(data: bytes, manifest: ModelManifest, max_pixels: int) -> NDArray[np.uint8]:
+def preprocess(
+    data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float = LEAST_SPARE
+) -> NDArray[np.uint8]:
     """Return the picture in `data` as uint8 RGB of shape (height, width, 3), the manifest's size.
 
     Channel order, mean, std and layout are left to the network's graph. Raises as `decode` does.
 
-    Of a JPEG with pixels to spare, not all are decoded, which is faster than `fit(decode(data))`, the reference, and
-    nearly always classified like it (docs/performance.md).
+    Of a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
+    network's input. That is faster than `fit(decode(data))`, the reference, and nearly always classified like it
+    (docs/performance.md).
     """
-    pixels = _fit_small(data, manifest, max_pixels)
+    pixels = _fit_small(data, manifest, max_pixels, least_spare)
     return fit(decode(data, max_pixels), manifest) if pixels is None else pixels
 
 
@@ -95,7 +102,7 @@ def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, 
     return (left, top, left + box_width, top + box_height)
 
 
-def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int) -> NDArray[np.uint8] | None:
+def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float) -> NDArray[np.uint8] | None:
     """Return a JPEG's pixels as `preprocess` does, decoded at 1/2, 1/4 or 1/8 of its size; None where that fails.
 
     JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed right away. The crop may
@@ -103,7 +110,7 @@ def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int) -> NDArray
     """
     try:
         image = _open(data, max_pixels)
-        divisor = _divisor(image.size, manifest)
+        divisor = _divisor(image.size, manifest, least_spare)
         if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
             return None
         seen = _as_seen(image)
@@ -114,14 +121,14 @@ def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int) -> NDArray
         return None
 
 
-def _divisor(size: tuple[int, int], manifest: ModelManifest) -> int:
-    """Return by how much a picture of `size` can be divided for its crop to be no smaller than the network's input."""
+def _divisor(size: tuple[int, int], manifest: ModelManifest, least_spare: float) -> int:
+    """Return by how much a picture of `size` can be divided for its crop to stay `least_spare` times the input."""
     if manifest.interpolation == "nearest":
         return 1  # it takes single pixels of the full picture, as Keras does
     # A turn, which is not known yet, may swap the sides.
     boxes = [crop_box(sides, manifest) for sides in (size, size[::-1])]
     spare = min(min((b[2] - b[0]) / manifest.width, (b[3] - b[1]) / manifest.height) for b in boxes)
-    return next((divisor for divisor in (8, 4, 2) if divisor <= spare), 1)
+    return next((divisor for divisor in (8, 4, 2) if divisor * least_spare <= spare), 1)
 
 
 def _resize(image: Image.Image, manifest: ModelManifest, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:

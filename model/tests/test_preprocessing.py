@@ -15,8 +15,8 @@ from PIL import ExifTags, Image
 
 from jobs.errors import NotAnImage, TooLarge
 from model.manifest import Interpolation, ModelManifest
+from model.preprocessing import LEAST_SPARE, crop_box, decode, fit, preprocess
 from model.preprocessing import _divisor as divisor_of
-from model.preprocessing import crop_box, decode, fit, preprocess
 
 MAX_PIXELS = 1_000_000
 
@@ -344,8 +344,10 @@ def test_pixels_are_bytes_of_the_networks_size(manifest: ModelManifest, photo: b
 
 
 def blocky(image: Image.Image) -> Image.Image:
-    """Return the image eight times as large, so that JPEG decoders may leave pixels out."""
-    return image.resize((image.width * 8, image.height * 8), Image.Resampling.BICUBIC)
+    """Return the image eight times as large and grainy: decoders may leave pixels out of its JPEG, and that shows."""
+    smooth = np.asarray(image.resize((image.width * 8, image.height * 8), Image.Resampling.BICUBIC))
+    grain = np.random.default_rng(0).normal(0, 4, smooth.shape)
+    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
 
 
 LARGE_JPEGS: dict[str, Callable[[Image.Image], bytes]] = {
@@ -380,12 +382,14 @@ def with_exif(jpeg: bytes, exif: Image.Exif) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
 
 
-@pytest.mark.parametrize("size", [(448, 448), (447, 600), (900, 500), (3000, 2000)])
-def test_no_jpeg_is_decoded_smaller_than_what_the_network_takes(size: tuple[int, int], manifest: ModelManifest) -> None:
+@pytest.mark.parametrize("size", [(672, 672), (671, 900), (1350, 750), (3000, 2000), (4032, 3024)])
+def test_no_jpeg_is_decoded_smaller_than_half_as_large_again_as_what_the_network_takes(
+    size: tuple[int, int], manifest: ModelManifest
+) -> None:
     square = replace(manifest, height=224, width=224, crop=1.0)
-    divisor = divisor_of(size, square)
-    assert min(size) // divisor >= 224
-    assert divisor == 8 or min(size) // (2 * divisor) < 224
+    divisor = divisor_of(size, square, LEAST_SPARE)
+    assert min(size) / divisor >= LEAST_SPARE * 224 or divisor == 1
+    assert divisor == 8 or min(size) / (2 * divisor) < LEAST_SPARE * 224
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
