@@ -67,12 +67,16 @@ def _milliseconds(value: float) -> str:
 
 def describe(model: str, results: Results, seconds: float, rounds: int) -> str:
     """Return where and how the table was measured."""
-    today = datetime.now().astimezone().date().isoformat()
     generator = max(cell.generator_cores for measured in results.cells.values() for cell, _ in measured)
     return (
-        f"{today}, {hardware()}; {model}. Medians of {rounds} x {seconds:g} s. The limit's workers x threads x batch: "
+        f"{conditions()}; {model}. Medians of {rounds} x {seconds:g} s. The limit's workers x threads x batch: "
         f"{results.plan}. The load generator took at most {generator:.2f} cores."
     )
+
+
+def conditions() -> str:
+    """Return the day, and on what is measured."""
+    return f"{datetime.now().astimezone().date().isoformat()}, {hardware()}"
 
 
 def hardware(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -71,6 +71,10 @@ class Classifier:
         """
         return [self._outcome(answer) for answer in self._run(pixels)] if len(pixels) else []
 
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return each picture's score of every class, shape (N, classes), of `pixels` as `classify` takes them."""
+        return np.stack([self._scores(answer) for answer in self._run(pixels)])
+
     def warm_up(self, max_batch_size: int) -> dict[int, float]:
         """Run every batch size up to `max_batch_size`; return how many seconds a batch of each takes.
 
@@ -103,9 +107,12 @@ class Classifier:
             return JobFailure.of(
                 InferenceFailed("the network's answer to this image is not a number; try another image")
             )
-        scores = _softmax(answer) if self.manifest.logits else answer.clip(0, 1)
+        scores = self._scores(answer)
         best = int(scores.argmax())
         return Prediction(self.manifest.labels[best], best, float(scores[best]))
+
+    def _scores(self, answer: NDArray[np.float32]) -> NDArray[np.float64]:
+        return _softmax(answer) if self.manifest.logits else answer.clip(0, 1).astype(np.float64)
 
     def _check_answers(self) -> None:
         path, probes = self.manifest.network_path, _probes(self.manifest)

@@ -52,6 +52,17 @@ def classifier(manifest: ModelManifest) -> Classifier:
     return Classifier.load(manifest)
 
 
+@pytest.mark.parametrize("logits", [True, False])
+def test_the_class_of_the_highest_score_is_the_prediction(manifest: ModelManifest, logits: bool) -> None:
+    save_network(manifest.network_path, NCHW, softmax=not logits)
+    classifier = Classifier.load(replace(manifest, logits=logits))
+    scores = classifier.scores(noise(9))
+    assert scores.shape == (9, 4)
+    assert scores.sum(axis=1) == pytest.approx(np.ones(9), abs=1e-5)
+    expected = [(int(row.argmax()), row.max()) for row in scores]
+    assert [(each.class_index, each.score) for each in predictions(classifier.classify(noise(9)))] == expected
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
 @pytest.mark.parametrize("logits", [True, False])

@@ -1,0 +1,129 @@
+"""What decoding fewer pixels and computing in bf16 change in the answers, and what they cost.
+
+`python -m benchmarks.agreement --photos FOLDER` makes varied JPEG files of the photos and prints one table, against the
+reference: every pixel decoded, f32.
+"""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.table import conditions, markdown
+from benchmarks.variations import vary
+from model.classifier import Classifier, Precision
+from model.manifest import ModelManifest
+from model.preprocessing import LEAST_SPARE, preprocess
+from model.settings import ModelSettings
+
+Scores = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+IN_FULL = math.inf
+_SPARES = sorted({IN_FULL, 2.0, LEAST_SPARE, 1.25, 1.0}, reverse=True)
+
+_PRECISIONS: Sequence[Precision] = ("f32", "bf16")
+
+# Between the two best classes; where it is less, rounding may decide which one is the answer.
+_CLEAR_MARGIN = 0.1
+_BATCH, _TIMED_FILES, _TIMED_ROUNDS = 8, 40, 5
+
+_HEADER = (
+    *("a JPEG's crop, decoded small, is at least", "arithmetic", "ms to decode", "same class"),
+    *("of clear ones", "largest score difference", "mean"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How many pictures have the reference's class, in all and of clear ones, and how far that class's score is off."""
+
+    same: int
+    count: int
+    clear_same: int
+    clear: int
+    largest: float
+    mean: float
+
+
+def compare(reference: Scores, other: Scores) -> Agreement:
+    """Return how scores, of shape (pictures, classes), agree with the reference's."""
+    best = reference.argmax(axis=1)
+    second, first = np.sort(reference, axis=1)[:, -2:].T
+    same, clear = other.argmax(axis=1) == best, first - second > _CLEAR_MARGIN
+    apart = np.abs(other - reference)[np.arange(len(best)), best]
+    return Agreement(
+        int(same.sum()), len(best), int((same & clear).sum()), int(clear.sum()), float(apart.max()), float(apart.mean())
+    )
+
+
+def decoders(manifest: ModelManifest, max_pixels: int) -> dict[float, Callable[[bytes], Pixels]]:
+    """Return what is compared by how many times as large as the network's input the crop of a JPEG at least stays."""
+
+    def decoder(spare: float) -> Callable[[bytes], Pixels]:
+        return lambda data: preprocess(data, manifest, max_pixels, spare)
+
+    return {spare: decoder(spare) for spare in _SPARES}
+
+
+def decode_ms(ways: Sequence[Callable[[bytes], Pixels]], files: Sequence[bytes]) -> list[float]:
+    """Return the processor time that each way takes for a file; they take turns, and the median counts."""
+    rounds = [[_processor_ms(way, files) for way in ways] for _ in range(_TIMED_ROUNDS)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def _processor_ms(way: Callable[[bytes], Pixels], files: Sequence[bytes]) -> float:
+    started = time.process_time()
+    for file in files:
+        way(file)
+    return 1000 * (time.process_time() - started) / len(files)
+
+
+def measure(files: Sequence[bytes], settings: ModelSettings) -> str:
+    """Return the table."""
+    manifest = ModelManifest.load(settings.model)
+    ways = decoders(manifest, settings.max_image_pixels)
+    times = dict(zip(ways, decode_ms(list(ways.values()), files[:_TIMED_FILES]), strict=True))
+    pixels = {spare: np.stack([way(file) for file in files]) for spare, way in ways.items()}
+    classifiers = {precision: Classifier.load(manifest, precision=precision) for precision in _PRECISIONS}
+    scores = {
+        (precision, spare): _scores(classifiers[precision], pixels[spare])
+        for precision, spare in itertools.product(classifiers, pixels)
+    }
+    found = {key: compare(scores["f32", IN_FULL], each) for key, each in scores.items()}
+    return markdown(_HEADER, [_row(spare, precision, times[spare], each) for (precision, spare), each in found.items()])
+
+
+def _scores(classifier: Classifier, pixels: Pixels) -> Scores:
+    batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
+    return np.concatenate([classifier.scores(batch) for batch in batches])
+
+
+def _row(spare: float, precision: str, ms: float, found: Agreement) -> tuple[str, ...]:
+    name = "decoded in full" if spare == IN_FULL else f"{spare:g} x the input"
+    name += ", the default" if spare == LEAST_SPARE else ""
+    same, clear = f"{found.same} of {found.count}", f"{found.clear_same} of {found.clear}"
+    return (name, precision, f"{ms:.2f}", same, clear, f"{found.largest:.3f}", f"{found.mean:.4f}")
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
+@click.option("--count", default=400, help="How many pictures are made of them.")
+@click.option("--sides", nargs=2, type=int, default=(400, 800), help="Their longer sides in pixels, from and to.")
+def main(photos: Path | None, count: int, sides: tuple[int, int]) -> None:
+    """Compare the answers of decoding fewer pixels, and of bf16, with the reference's, and print one table."""
+    files, settings = list(vary(photos, count, sides)), ModelSettings.from_env()
+    kilobytes = sum(map(len, files)) / len(files) / 1000
+    print(measure(files, settings))
+    print(f"\n{conditions()}. {count} JPEGs of {sides[0]} to {sides[1]} pixels, {kilobytes:.0f} KB on average.")
+
+
+if __name__ == "__main__":
+    main()
