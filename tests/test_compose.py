@@ -198,13 +198,16 @@ def test_feedback_and_uploads_outlive_the_containers(stack: Stack) -> None:
 @pytest.mark.compose
 def test_keys_are_asked_for_and_kept_in_their_volume(stack: Stack) -> None:
     key = ""
-    for _ in range(2):  # the second container finds the key of the first
-        stack.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "api", API_KEYS_FILE="on")
-        assert stack.predict().status_code == 401
-        key = key or stack.compose("exec", "-T", "api", "mlapi", "key", "add", "alice")
-        assert requests.get(stack.url, auth=("", key), timeout=10).status_code == 200
-    [api] = stack.containers("api")
-    assert stack.shell(api, "stat -c %a keys/keys.json") == "600"
+    try:
+        for _ in range(2):  # the second container finds the key of the first
+            stack.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "api", API_KEYS_FILE="on")
+            assert stack.predict().status_code == 401
+            key = key or stack.compose("exec", "-T", "api", "mlapi", "key", "add", "alice")
+            assert requests.get(stack.url, auth=("", key), timeout=10).status_code == 200
+        [api] = stack.containers("api")
+        assert stack.shell(api, "stat -c %a keys/keys.json") == "600"
+    finally:
+        stack.up()  # without keys
 
 
 @pytest.mark.compose
