@@ -1,18 +1,27 @@
-"""The plain text file of reports about wrong predictions, one a line."""
+"""The plain text file of reports about wrong predictions, one a line, and the images that they are about."""
 
 import fcntl
+import logging
 import os
+import shutil
 from pathlib import Path
 
-from jobs.errors import TooLarge
+from jobs.errors import StorageUnavailable, TooLarge
+from jobs.images import FolderImageStore, ImageStore
+
+log = logging.getLogger(__name__)
+
+# Reported images are never removed, so they leave the rest of the disk to everybody else.
+_MIN_FREE_BYTES = 1_000_000_000
 
 
 class FeedbackFile:
-    """Appends reports to the file at `path`; several processes may do so at once."""
+    """Appends reports to the file at `path`, and keeps images beside it; several processes may do so at once."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
+        self._images = FolderImageStore(path.parent / "images")
 
     def append(self, report: str) -> None:
         """Add a report as one line, on disk when this returns. Raises `TooLarge`.
@@ -28,3 +37,13 @@ class FeedbackFile:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def keep_image(self, name: str, uploads: ImageStore) -> None:
+        """Copy the image of a report, since uploads are removed in time; one that is gone, or does not fit, is not."""
+        if shutil.disk_usage(self._path.parent).free < _MIN_FREE_BYTES:
+            log.warning("the disk is nearly full: a reported image is not kept", extra={"image": name})
+            return
+        try:
+            self._images.put(name, uploads.get(name))
+        except (FileNotFoundError, StorageUnavailable) as err:
+            log.warning("a reported image is not kept: %s", err, extra={"image": name})

@@ -14,11 +14,16 @@ from api.app import create_app
 from api.keys import KeyFile
 from api.settings import ApiSettings
 from jobs import logs
+from jobs.images import FolderImageStore
+from jobs.retention import UploadSweeper
 
 log = logging.getLogger(__name__)
 
 # In-flight requests get this long after SIGTERM; then their process is ended.
 STOP_TIMEOUT_S = 10
+
+# Clocks of machines that share the uploads may differ, and a worker may be late.
+_NEEDED_MARGIN_S = 60
 
 
 class Server(MPServer):
@@ -56,11 +61,23 @@ def _look_for_keys(file: Path | None) -> None:
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
 
+def sweep_uploads(settings: ApiSettings) -> None:
+    """Keep the uploads within their limits, in a thread of this process, which answers no requests itself."""
+    sweeper = UploadSweeper(
+        FolderImageStore(settings.upload_folder),
+        max_age_s=settings.upload_max_age_s,
+        max_bytes=settings.upload_max_bytes,
+        needed_s=settings.predict_timeout_s + _NEEDED_MARGIN_S,
+    )
+    threading.Thread(target=sweeper.run, args=[threading.Event()], name="uploads", daemon=True).start()
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError` or `KeyFileError`."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     _look_for_keys(settings.api_keys_file)
+    sweep_uploads(settings)
     server = Server(
         "api.server:wsgi_app",
         factory=True,

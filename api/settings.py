@@ -22,6 +22,12 @@ class ApiSettings(SharedSettings):
     max_upload_bytes: int = Field(
         default=10_000_000, ge=1, description="Size of an uploaded file; a larger one gets a 413"
     )
+    upload_max_age_s: int = Field(
+        default=86_400, ge=1, description="Seconds that an uploaded image is kept since it was last sent"
+    )
+    upload_max_bytes: int = Field(
+        default=10_000_000_000, ge=1, description="Disk space of all uploaded images; beyond it, the oldest go"
+    )
     feedback_filepath: Path = Field(
         default=Path("var/feedback/feedback"), description="The file that reports of wrong predictions are appended to"
     )

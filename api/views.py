@@ -17,7 +17,17 @@ from api.headers import UPLOAD_POLICY
 from api.middleware import model_predict
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name
-from jobs.errors import BadRequest, KeyRequired, NoFile, NoWorker, QueueUnavailable, ServiceError, TooLarge, error_types
+from jobs.errors import (
+    BadRequest,
+    KeyRequired,
+    NoFile,
+    NoSuchImage,
+    NoWorker,
+    QueueUnavailable,
+    ServiceError,
+    TooLarge,
+    error_types,
+)
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
 from jobs.schema import Prediction, Timings
@@ -78,7 +88,7 @@ def feedback() -> str:
     report = request.form.get("report", "")
     if report:
         services().feedback.append(report)
-        _forget_reported(report)
+        _follow_up(report)
     return render_template("index.html", thanks=bool(report))
 
 
@@ -90,8 +100,8 @@ def display(name: str) -> Response:
         abort(404)
     try:
         data = services().images.get(name)
-    except FileNotFoundError:
-        abort(404)
+    except FileNotFoundError as err:
+        raise NoSuchImage from err
     headers = {"Cache-Control": _DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
     return Response(data, mimetype=MEDIA_TYPES[match[1]], headers=headers)
 
@@ -171,12 +181,22 @@ def _server_timing(timings: Timings | None, total_s: float) -> str:
     )
 
 
-def _forget_reported(report: str) -> None:
-    """Drop a prediction that was reported as wrong from the cache; a report may be any text, and then there is none."""
-    with suppress(ValueError, TypeError, LookupError, QueueUnavailable):
-        name = json.loads(report)["filename"]
-        if _STORED_NAME.fullmatch(name):
+def _follow_up(report: str) -> None:
+    """Keep the image that a report names, and drop its wrong prediction from the cache."""
+    name = _reported_image(report)
+    if name:
+        services().feedback.keep_image(name, services().images)
+        with suppress(QueueUnavailable):
             services().queue.forget(name)
+
+
+def _reported_image(report: str) -> str | None:
+    """Return the name of the image in a report, which may be any text, and then there is none."""
+    try:
+        name = json.loads(report)["filename"]
+        return name if _STORED_NAME.fullmatch(name) else None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def _uploaded_file() -> tuple[str, bytes]:

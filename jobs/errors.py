@@ -77,6 +77,14 @@ class CrossSite(ServiceError):
     message = "This request came from a page of another site. Send it from this service's own page, or from a program."
 
 
+class NoSuchImage(ServiceError):
+    """Nothing is stored under this name any more, or never was."""
+
+    status = 404
+    code = "no-such-image"
+    message = "There is no such picture: uploaded pictures are removed after a while. Send it again."
+
+
 class TooLarge(ServiceError):
     """The upload has more bytes, or the image more pixels, than the limit."""
 

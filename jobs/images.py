@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
+from jobs import locks
 from jobs.errors import RETRY_AFTER_S, StorageUnavailable
 
 
@@ -12,14 +13,21 @@ class ImageStore(Protocol):
     """Holds images by name; a name is made of the content's hash, so the same name always means the same bytes."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Store an image; any number of callers may store the same one at once. Raises `StorageUnavailable`."""
+        """Store an image, which counts as new again where it is stored already.
+
+        Any number of callers may store the same one at once. Raises `StorageUnavailable`.
+        """
 
     def get(self, name: str) -> bytes:
         """Return an image's bytes. Raises `FileNotFoundError` where there is none of this name."""
 
 
+# What a file is called until all of it is written.
+TEMPORARY_PREFIX = ".upload-"
+
+
 class FolderImageStore:
-    """Images as files of one folder, which is made at the first upload."""
+    """Images as files of one folder, which is made at the first upload; a file's time is when it was last stored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,17 +35,16 @@ class FolderImageStore:
     def put(self, name: str, data: bytes) -> None:
         """Store an image under its name."""
         path = self.folder / name
-        if path.exists():
-            return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write(path, data)
+            if not _renew(path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._write(path, data)
         except OSError as err:  # the disk is full, or the folder is not ours to write
             raise StorageUnavailable(retry_after_s=RETRY_AFTER_S) from err
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a temporary file and rename it, so that nobody ever sees half an image under its name."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".upload-")
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=TEMPORARY_PREFIX)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -50,3 +57,25 @@ class FolderImageStore:
     def get(self, name: str) -> bytes:
         """Return a file's bytes."""
         return (self.folder / name).read_bytes()
+
+    def remove(self, name: str, stored_before: float) -> bool:
+        """Remove an image, unless it was stored again since `stored_before` (a Unix time); tell whether it is gone."""
+        path = self.folder / name
+        with path.open("r+b") as file, locks.exclusive(file):
+            if os.fstat(file.fileno()).st_mtime >= stored_before:
+                return False
+            path.unlink()
+            return True
+
+
+def _renew(path: Path) -> bool:
+    """Set a stored image's time to now; tell whether there is one.
+
+    The lock keeps it from being removed by somebody who has just seen its old time.
+    """
+    try:
+        with path.open("rb") as file, locks.shared(file):
+            os.utime(file.fileno())
+            return os.fstat(file.fileno()).st_nlink > 0  # 0 where it was removed while we waited for the lock
+    except OSError:  # there is none; or it is another user's, or its disk has no locks, and can be written anew
+        return False

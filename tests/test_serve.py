@@ -1,5 +1,6 @@
 """`make run` itself: starting, stopping, and what happens when a part of it is killed."""
 
+import json
 import os
 import signal
 import socket
@@ -117,6 +118,20 @@ def test_a_request_in_work_is_answered_before_the_service_stops(make_service: Ma
         statuses = [request.result().status_code for request in taken]
     assert statuses
     assert set(statuses) == {200}
+
+
+def test_an_upload_goes_after_its_time_and_a_reported_one_is_kept(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    [uploads, kept] = [service.folder / "uploads", service.folder / "feedback" / "images"]
+    assert is_right(service.predict(DOG))
+    [name] = [path.name for path in uploads.glob("*.jpg")]
+    requests.post(f"{service.url}/feedback", data={"report": json.dumps({"filename": name})}, timeout=10)
+    service.stop()
+    os.utime(uploads / name, (0, 0))
+    again = make_service(INSTANCES="1", UPLOAD_FOLDER=str(uploads)).wait_until_ready()
+    assert until(lambda: "old uploads removed count=1" in again.log, 10), again.log
+    assert requests.get(f"{again.url}/display/{name}", timeout=10).status_code == 404
+    assert (kept / name).read_bytes() == DOG
 
 
 def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeService) -> None:

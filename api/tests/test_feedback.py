@@ -1,5 +1,7 @@
-"""`/feedback` and the file it writes."""
+"""`/feedback`, the file it writes, and the images it keeps."""
 
+import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.feedback import FeedbackFile
+from jobs.images import FolderImageStore
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
 
@@ -45,6 +48,61 @@ def test_a_report_of_more_than_a_few_kilobytes_is_refused(
 ) -> None:
     assert client.post("/feedback", data={"report": "x" * length}).status_code == 413
     assert not feedback_path.exists()
+
+
+NAME = f"{7:064x}.png"
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> str:
+    """Return the name of a stored image."""
+    FolderImageStore(tmp_path / "uploads").put(NAME, b"pixels")
+    return NAME
+
+
+def report_on(client: FlaskClient, name: str) -> None:
+    assert "Thank you" in client.post("/feedback", data={"report": json.dumps({"filename": name})}).text
+
+
+def test_the_image_of_a_report_is_kept_beside_it(client: FlaskClient, feedback_path: Path, upload: str) -> None:
+    report_on(client, upload)
+    report_on(client, upload)
+    assert (feedback_path.parent / "images" / upload).read_bytes() == b"pixels"
+    assert len(feedback_path.read_text().splitlines()) == 2
+
+
+def test_a_report_on_an_image_that_is_gone_is_kept_all_the_same(client: FlaskClient, feedback_path: Path) -> None:
+    report_on(client, NAME)
+    assert NAME in feedback_path.read_text()
+    assert not (feedback_path.parent / "images").exists()
+
+
+def test_no_report_fills_the_disk_with_images(
+    client: FlaskClient, feedback_path: Path, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(feedback_path.anchor)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9 - 1))
+    report_on(client, upload)
+    assert upload in feedback_path.read_text()
+    assert not (feedback_path.parent / "images").exists()
+
+
+def test_an_image_that_cannot_be_kept_costs_no_report(client: FlaskClient, feedback_path: Path, upload: str) -> None:
+    feedback_path.parent.mkdir()
+    (feedback_path.parent / "images").touch()
+    report_on(client, upload)
+    assert upload in feedback_path.read_text()
+
+
+@pytest.mark.parametrize("name", ["../uploads/x", "feedback", f"{7:064x}.png/..", f"x{7:064x}.png"])
+def test_a_report_names_nothing_but_an_upload(client: FlaskClient, feedback_path: Path, name: str) -> None:
+    report_on(client, name)
+    assert [path.name for path in feedback_path.parent.iterdir()] == ["feedback"]
+
+
+def test_a_report_nested_too_deeply_to_be_read_is_kept(client: FlaskClient, feedback_path: Path) -> None:
+    assert client.post("/feedback", data={"report": "[" * 4000}).status_code == 200
+    assert feedback_path.read_text() == "[" * 4000 + "\n"
 
 
 def _append_many(path: Path, letter: str) -> None:

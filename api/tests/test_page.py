@@ -71,6 +71,13 @@ def test_nothing_but_stored_pictures_is_displayed(client: FlaskClient, name: str
     assert client.get(f"/display/{name}").status_code == 404
 
 
+def test_of_a_picture_that_is_not_kept_any_more_the_page_says_so(client: FlaskClient) -> None:
+    page = client.get(f"/display/{'0' * 64}.png")
+    assert page.status_code == 404
+    assert page.headers["X-Error"].startswith("no-such-image")
+    assert "removed after a while" in page.text
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_picture_is_displayed_as_what_it_is_and_nothing_else(
     client: FlaskClient, worker: FakeWorker, dog: bytes

@@ -1,5 +1,7 @@
 """Where uploads live."""
 
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,3 +49,44 @@ def test_another_user_may_read_what_is_stored(tmp_path: Path) -> None:
 def test_an_image_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FolderImageStore(tmp_path).get("a.png")
+
+
+def test_an_old_image_is_removed_unless_it_was_stored_again(tmp_path: Path) -> None:
+    store = FolderImageStore(tmp_path)
+    store.put("a.png", DATA)
+    os.utime(tmp_path / "a.png", (1000, 1000))
+    assert not store.remove("a.png", stored_before=1000)
+    assert store.remove("a.png", stored_before=1001)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_stored_while_it_is_removed_is_there_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, unlink = FolderImageStore(tmp_path), Path.unlink
+    store.put("a.png", DATA)
+    os.utime(tmp_path / "a.png", (1000, 1000))
+    again = threading.Thread(target=store.put, args=("a.png", DATA))
+
+    def unlink_late(path: Path) -> None:
+        """Let the other caller come between the look at the time and the removal, unless it is made to wait."""
+        again.start()
+        again.join(0.3)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    assert store.remove("a.png", stored_before=1001)
+    again.join()
+    assert store.get("a.png") == DATA
+
+
+def test_another_users_file_is_replaced_by_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    store = FolderImageStore(tmp_path)
+    store.put("a.png", DATA)
+    before = (tmp_path / "a.png").stat().st_ino
+    monkeypatch.setattr(os, "utime", refuse)
+    store.put("a.png", DATA)
+    assert (tmp_path / "a.png").stat().st_ino != before
