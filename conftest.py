@@ -5,12 +5,17 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from mlapi import redis_server
+
+# The same inputs in every run, wherever it is, however slow; `make fuzz` looks for others.
+hypothesis.settings.register_profile("tests", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from jobs.errors import StorageUnavailable, TooLarge
+from jobs.errors import ReportTooLarge, StorageUnavailable
 from jobs.images import FolderImageStore, ImageStore
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ class FeedbackFile:
         self._images = FolderImageStore(path.parent / "images")
 
     def append(self, report: str) -> None:
-        """Add a report as one line, on disk when this returns. Raises `TooLarge`.
+        """Add a report as one line, on disk when this returns. Raises `ReportTooLarge`.
 
         What would end the line is replaced by a space; in a JSON object, line breaks stand only where a space may.
         """
         line = " ".join(report.splitlines()).encode()
         if len(line) > self._max_bytes:
-            raise TooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
+            raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -9,7 +9,7 @@ from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 
-from jobs.errors import BadForm, FormTooLarge
+from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 
 _CHUNK_BYTES = 1024 * 1024
 _MAX_PARTS = 20
@@ -24,7 +24,7 @@ class FormParser(FormDataParser):
     def parse(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
     ) -> _Parsed:
-        """Return the stream, the fields and the files. Raises `BadForm` or `FormTooLarge`."""
+        """Return the stream, the fields and the files. Raises `BadForm`, or the `TooLarge` of what is too much."""
         if mimetype != "multipart/form-data":
             return super().parse(stream, mimetype, content_length, options)
         fields: MultiDict[str, str] = MultiDict()
@@ -32,11 +32,11 @@ class FormParser(FormDataParser):
         try:
             for part, content in _parts(stream, (options or {}).get("boundary", "")):
                 if part.filename is None:
-                    fields.add(part.name, _text(content))
+                    fields.add(part.name, content.decode("utf-8", "replace"))
                 else:
                     files.add(part.name, FileStorage(io.BytesIO(content), part.filename, part.name))
-        except multipart.ParserLimitReached as err:
-            raise FormTooLarge from err
+        except multipart.ParserLimitReached as err:  # we set no other limit there
+            raise PartHeaderTooLarge from err
         except multipart.MultipartError as err:
             raise BadForm(f"The form is damaged: {err.args[0]}.") from err
         return stream, fields, files
@@ -49,21 +49,18 @@ class FormRequest(Request):
 
 
 def _parts(stream: IO[bytes], boundary: str) -> Iterator[tuple[multipart.MultipartSegment, bytes]]:
-    """Yield each part of a form with its content."""
+    """Yield each part of a form with its content. Raises `TooManyParts` or `FieldTooLarge` as soon as one is."""
+    parts = 0
+    part: multipart.MultipartSegment = None
     chunks: list[bytes] = []
-    part = None
-    for event in multipart.PushMultipartParser(boundary, max_segment_count=_MAX_PARTS).parse_blocking(
-        stream.read, _CHUNK_BYTES
-    ):
+    for event in multipart.PushMultipartParser(boundary).parse_blocking(stream.read, _CHUNK_BYTES):
         if isinstance(event, multipart.MultipartSegment):
-            part, chunks = event, []
+            parts, part, chunks = parts + 1, event, []
+            if parts > _MAX_PARTS:
+                raise TooManyParts
         elif event is not None:
             chunks.append(event)
-        elif part is not None:
+            if part.filename is None and part.bytes_received > _MAX_FIELD_BYTES:
+                raise FieldTooLarge
+        else:
             yield part, b"".join(chunks)
-
-
-def _text(content: bytes) -> str:
-    if len(content) > _MAX_FIELD_BYTES:
-        raise FormTooLarge
-    return content.decode("utf-8", "replace")

@@ -61,7 +61,7 @@ def _look_for_keys(file: Path | None) -> None:
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
 
-def sweep_uploads(settings: ApiSettings) -> None:
+def _sweep_uploads(settings: ApiSettings) -> None:
     """Keep the uploads within their limits, in a thread of this process, which answers no requests itself."""
     sweeper = UploadSweeper(
         FolderImageStore(settings.upload_folder),
@@ -77,7 +77,7 @@ def main() -> None:
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     _look_for_keys(settings.api_keys_file)
-    sweep_uploads(settings)
+    _sweep_uploads(settings)
     server = Server(
         "api.server:wsgi_app",
         factory=True,

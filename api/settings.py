@@ -22,6 +22,13 @@ class ApiSettings(SharedSettings):
     max_upload_bytes: int = Field(
         default=10_000_000, ge=1, description="Size of an uploaded file; a larger one gets a 413"
     )
+    max_image_frames: int = Field(
+        default=1000, ge=1, description="Frames of an animation, of which the first is classified; more get a 413"
+    )
+    # Photos have some kilobytes; those with a depth map or an editor's history in them, a few megabytes.
+    max_metadata_bytes: int = Field(
+        default=4_000_000, ge=1, description="Size of what is in an image file beside the picture; more gets a 413"
+    )
     upload_max_age_s: int = Field(
         default=86_400, ge=1, description="Seconds that an uploaded image is kept since it was last sent"
     )

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response as WsgiResponse
 from api.access import CHALLENGES
 from api.feedback import FeedbackFile
 from api.headers import UPLOAD_POLICY
+from api.image_structure import ImageLimits
 from api.middleware import model_predict
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name
@@ -25,7 +26,7 @@ from jobs.errors import (
     NoWorker,
     QueueUnavailable,
     ServiceError,
-    TooLarge,
+    TooManyBytes,
     error_types,
 )
 from jobs.images import ImageStore
@@ -140,7 +141,7 @@ def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
 @blueprint.app_errorhandler(RequestEntityTooLarge)
 def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers]:
     """Answer a body that is refused before it is read."""
-    return answer_error(TooLarge(f"At most {services().settings.max_upload_bytes} bytes are accepted."))
+    return answer_error(TooManyBytes(f"At most {services().settings.max_upload_bytes} bytes are accepted."))
 
 
 @blueprint.app_errorhandler(InternalServerError)
@@ -162,8 +163,9 @@ def _classify_upload() -> tuple[str, Prediction]:
     settings, images = services().settings, services().images
     filename, data = _uploaded_file()
     if len(data) > settings.max_upload_bytes:
-        raise TooLarge(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
-    name = image_name(data, filename, settings.max_image_pixels)
+        raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
+    name = image_name(data, filename, limits)
     images.put(name, data)
     prediction = model_predict(services().queue, name, settings.predict_timeout_s, g.request_id)
     g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)

@@ -86,18 +86,79 @@ class NoSuchImage(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """The upload has more bytes, or the image more pixels, than the limit."""
+    """There is more of something than the limit; each limit has an error of its own."""
 
     status = 413
     code = "too-large"
     message = "The image is too large. Send a smaller one."
 
 
-class FormTooLarge(TooLarge):
-    """A form has more parts, or a field or header of it more bytes, than the limit."""
+class TooManyBytes(TooLarge):
+    """The upload has more bytes than the limit."""
 
-    code = "form-too-large"
-    message = 'The form has too many parts, or a field that is too large. Send one image, as the form field "file".'
+    code = "too-many-bytes"
+
+
+class TooManyPixels(TooLarge):
+    """The image has more pixels, or more on one side, than the limit."""
+
+    code = "too-many-pixels"
+
+
+class TooManyFrames(TooLarge):
+    """The animation has more frames than the limit."""
+
+    code = "too-many-frames"
+    message = "The animation has too many frames. Send one of them."
+
+
+class TooManyScans(TooLarge):
+    """The JPEG stores its picture in more passes than any encoder does."""
+
+    code = "too-many-scans"
+    message = "The JPEG image has too many scans. Save it anew and send it again."
+
+
+class TooMuchMetadata(TooLarge):
+    """What the image file says about the image has more bytes, or is in more pieces, than the limit."""
+
+    code = "too-much-metadata"
+    message = "The image has too many pieces of metadata. Save it without them and send it again."
+
+
+class TooFragmented(TooLarge):
+    """The image file consists of more and smaller pieces than any encoder writes."""
+
+    code = "too-fragmented"
+    message = "The image file is cut into too many small pieces. Save it anew and send it again."
+
+
+class TooManyParts(TooLarge):
+    """The form has more parts than the limit."""
+
+    code = "too-many-parts"
+    message = 'The form has too many parts. Send one image, as the form field "file".'
+
+
+class FieldTooLarge(TooLarge):
+    """A field of the form, other than a file, has more bytes than the limit."""
+
+    code = "field-too-large"
+    message = 'A field of the form is too large. Send one image, as the form field "file".'
+
+
+class PartHeaderTooLarge(TooLarge):
+    """A part of the form has more headers, or more bytes in one, than the limit."""
+
+    code = "part-header-too-large"
+    message = 'A part of the form has too many headers. Send one image, as the form field "file".'
+
+
+class ReportTooLarge(TooLarge):
+    """A report of a wrong prediction has more bytes than the limit."""
+
+    code = "report-too-large"
+    message = "The report is too large."
 
 
 class TooManyRequests(ServiceError):

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -228,6 +229,8 @@ def main() -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
     settings = ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
+    # Pillow's, of damaged metadata: one image may give thousands, and nobody can do anything about them.
+    warnings.filterwarnings("ignore", module="PIL")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

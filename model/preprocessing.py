@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from jobs.errors import NotAnImage, TooLarge
+from jobs.errors import NotAnImage, TooManyPixels
 from model.manifest import ModelManifest
 
 FORMATS = ("PNG", "JPEG", "GIF")
@@ -65,7 +65,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     """Return the picture in a PNG, JPEG or GIF file as a person sees it: RGB, upright, on white.
 
     Of an animation, that is the first frame. The type is told by the content. Raises `NotAnImage` where
-    the bytes cannot be decoded, and `TooLarge`, before any pixel is decoded, where the picture has more
+    the bytes cannot be decoded, and `TooManyPixels`, before any pixel is decoded, where the picture has more
     than `max_pixels` pixels.
     """
     if not data:
@@ -146,10 +146,12 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow has a limit of its own, and checks it first; the warning is raised under `python -W error`.
-        raise TooLarge(f"The image has more than {max_pixels} pixels. Make it smaller.") from err
+        raise TooManyPixels(f"The image has more than {max_pixels} pixels. Make it smaller.") from err
     width, height = image.size
     if width * height > max_pixels:
-        raise TooLarge(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted. Make it smaller.")
+        raise TooManyPixels(
+            f"The image has {width} x {height} pixels; at most {max_pixels} are accepted. Make it smaller."
+        )
     return image
 
 

@@ -1,9 +1,13 @@
 """Parsing the body of an upload."""
 
+import io
+
 import pytest
 from flask.testing import FlaskClient
 
+from api.forms import FormParser
 from api.tests.conftest import MakeApp
+from jobs.errors import TooLarge
 
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
 FILE = PART % (b"file", b'; filename="dog.jpeg"', b"%s")
@@ -54,16 +58,33 @@ def test_a_form_without_a_boundary_is_refused(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "error"),
     [
-        (PART % (b"note", b"", b"x")) * 100 + END,
-        PART % (b"note", b"", b"x" * 100_000) + END,
-        b"--b\r\nContent-Disposition: form-data; name=" + b"n" * 10_000 + b"\r\n\r\n\r\n" + END,
-        b"--b\r\n" + b"A: b\r\n" * 20 + b"\r\n\r\n" + END,
+        (PART % (b"note", b"", b"x") * 21 + END, "too-many-parts"),
+        (PART % (b"note", b"", b"x" * 65_537) + END, "field-too-large"),
+        (
+            b"--b\r\nContent-Disposition: form-data; name=" + b"n" * 10_000 + b"\r\n\r\n\r\n" + END,
+            "part-header-too-large",
+        ),
+        (b"--b\r\n" + b"A: b\r\n" * 20 + b"\r\n\r\n" + END, "part-header-too-large"),
     ],
 )
-def test_a_form_with_more_of_anything_than_an_upload_needs_is_refused(make_app: MakeApp, body: bytes) -> None:
-    assert post(make_app().test_client(), body) == (413, "form-too-large")
+def test_a_form_with_more_of_anything_than_an_upload_needs_is_refused(
+    client: FlaskClient, body: bytes, error: str
+) -> None:
+    assert post(client, body) == (413, error)
+
+
+def test_a_form_with_as_much_as_allowed_is_read(client: FlaskClient) -> None:
+    assert post(client, PART % (b"note", b"", b"x" * 65_536) * 20 + END) == (400, "no-file")
+
+
+@pytest.mark.parametrize("body", [PART % (b"note", b"", b"x" * 65_536) * 100, PART % (b"note", b"", b"x" * 6_000_000)])
+def test_a_form_is_read_no_further_than_to_its_limit(body: bytes) -> None:
+    stream = io.BytesIO(body)
+    with pytest.raises(TooLarge):
+        FormParser().parse(stream, "multipart/form-data", None, {"boundary": "b"})
+    assert stream.tell() <= 2 * 1024 * 1024
 
 
 def test_a_field_that_is_no_utf8_is_read_with_replacements(make_app: MakeApp) -> None:
