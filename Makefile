@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose stress report bench lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose fuzz audit stress report bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorc
 
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests
+
+fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000] [SEED=1] [REPLAY=file]
+	@$(BIN)/python -m fuzz --inputs $(or $(INPUTS),10000) $(if $(SEED),--seed $(SEED)) $(if $(REPLAY),--replay $(REPLAY))
+
+audit: $(VENV)-audit/bin/pip-audit ## Look for known vulnerabilities of the locked packages: make audit [SERVICE=pypi|osv]
+	@$< --strict --disable-pip --require-hashes --progress-spinner off --vulnerability-service $(or $(SERVICE),pypi) \
+	    $(foreach lock,run dev keras report redis-server,--requirement requirements/$(lock).txt) || { \
+	    echo "Not every package is known to be safe. Where one was not found, this machine's package index does not serve"; \
+	    echo "what is known of vulnerabilities: run it where https://pypi.org or https://api.osv.dev is reached."; exit 1; }
 
 stress: $(VENV)/dev.stamp ## Load a running service: make stress [HOST=http://127.0.0.1:5000] [USERS=16] [SECONDS=60] [PHOTOS=folder]
 	@$(BIN)/python -m stress_test --host $(or $(HOST),http://127.0.0.1:5000) --users $(or $(USERS),16) --seconds $(or $(SECONDS),60)
@@ -88,9 +97,13 @@ $(DEFAULT_MODEL): $(VENV)/run.stamp
 	@$(BIN)/mlapi model add efficientnet-lite0
 	@touch $@
 
+$(VENV)-audit/bin/pip-audit:
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+
 lock: ## Write requirements/*.txt anew from pyproject.toml
 	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
 	@PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
 
 clean: ## Remove environments, models and caches; uploads and feedback stay
-	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock var/models var/redis .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock $(VENV)-audit var/models var/redis .mypy_cache .ruff_cache .pytest_cache

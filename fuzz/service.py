@@ -1,0 +1,148 @@
+"""The API and a worker as they are shipped, but in memory and in a process of their own, to be sent anything."""
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from api.app import create_app
+from api.keys import KeyFile
+from api.settings import ApiSettings
+from fuzz.request import HostileRequest
+from jobs.errors import SetAside
+from jobs.images import FolderImageStore
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import JobFailure, Outcome
+from model.ml_service import Worker, classify_process, load_classifier, predict
+from model.settings import ModelSettings
+
+_LOAD_TIMEOUT_S = 120.0
+# A worker that is busy with one image for longer counts as dead. Before that, its request has been answered 504.
+_HANG_S = 60.0
+# Not the default Linux start method: a fork would copy the threads' locks as they happen to be.
+_processes = get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response's status and error, how long it took, and whether a worker has died meanwhile."""
+
+    status: int
+    error: str
+    took_s: float
+    worker_died: bool
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether no request whatever should be answered so."""
+        return self.status >= 500 or self.worker_died
+
+
+class WorkerProcess:
+    """Classifies stored images in a process of its own, which is started again when it dies."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.deaths = 0
+        self._settings = settings
+        self._start()
+
+    def _start(self) -> None:
+        self._connection, theirs = _processes.Pipe()
+        self._process = _processes.Process(target=_classify_forever, args=(theirs, self._settings), daemon=True)
+        self._process.start()
+        theirs.close()
+        if not self._connection.poll(_LOAD_TIMEOUT_S):
+            raise TimeoutError("The worker did not start.")
+        self._connection.recv()
+
+    def kill(self) -> None:
+        """End the process, as a decoder's fault would."""
+        self._process.kill()
+        self._process.join()
+
+    def classify(self, names: Sequence[str]) -> list[Outcome]:
+        """Return the outcomes of a batch; where it ends the process, they are failures."""
+        try:
+            self._connection.send(names)
+            if self._connection.poll(_HANG_S):
+                outcomes: list[Outcome] = self._connection.recv()
+                return outcomes
+        except (EOFError, OSError):
+            pass
+        self.deaths += 1
+        self.stop()
+        self._start()
+        return [JobFailure.of(SetAside())] * len(names)
+
+    def stop(self) -> None:
+        """End the process at once."""
+        self.kill()
+        self._connection.close()
+
+
+def _classify_forever(connection: Connection, settings: ModelSettings) -> None:
+    """Load the network, say so, and answer each list of names with its outcomes."""
+    warnings.filterwarnings("ignore", module="PIL")
+    images, classifier = FolderImageStore(settings.upload_folder), load_classifier(settings)
+    connection.send("ready")
+    while True:
+        connection.send(predict(connection.recv(), images, classifier, settings.max_image_pixels))
+
+
+class Service:
+    """An API whose jobs go through a queue in memory to the worker's own loop."""
+
+    def __init__(self, settings: ApiSettings, worker: WorkerProcess, key: str) -> None:
+        self.settings = settings
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self.worker = worker
+        self._queue = MemoryJobQueue(max_jobs=settings.max_queued_jobs)
+        self._client = create_app(settings, self._queue).test_client()
+        self._stopped = threading.Event()
+        loop = Worker(self._queue, worker.classify, model="fuzz", jobs_at_once=1, batch_size=1, service_time_s=0.01)
+        loop.heartbeat()
+        self._thread = threading.Thread(target=classify_process, args=(loop, self._stopped))
+        self._thread.start()
+
+    def send(self, request: HostileRequest) -> Answer:
+        """Return what becomes of a request."""
+        deaths, started = self.worker.deaths, time.monotonic()
+        response = self._client.open(
+            request.path,
+            method=request.method,
+            headers={**self._headers, **request.headers},
+            data=request.body,
+            content_type=request.content_type or None,
+        )
+        took_s = time.monotonic() - started
+        return Answer(response.status_code, response.headers.get("X-Error", ""), took_s, self.worker.deaths > deaths)
+
+    def stop(self) -> None:
+        """End the worker's loop."""
+        self._stopped.set()
+        self._thread.join()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Service]:
+    """Run a service that asks for keys and keeps its files in a folder; its limits are those of the environment."""
+    uploads, keys = folder / "uploads", folder / "keys"
+    changes = {
+        "upload_folder": uploads,
+        "feedback_filepath": folder / "feedback" / "feedback",
+        "api_keys_file": keys,
+        "trusted_proxies": 1,
+        "rate_limit": None,
+    }
+    worker = WorkerProcess(ModelSettings.from_env().model_copy(update={"upload_folder": uploads}))
+    service = Service(ApiSettings.from_env().model_copy(update=changes), worker, KeyFile(keys).add("fuzz"))
+    try:
+        yield service
+    finally:
+        service.stop()
+        worker.stop()

@@ -1,0 +1,134 @@
+"""What Hypothesis makes requests of, by kind: uploads of image files, forms, headers, reports, addresses."""
+
+import json
+from base64 import b64encode
+from dataclasses import replace
+from functools import partial
+from urllib.parse import quote, quote_plus
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from fuzz.images import image_files
+from fuzz.pieces import png
+from fuzz.request import HostileRequest
+
+_FORM = "multipart/form-data; boundary=hostile"
+_PICTURE = png(3, 2)
+_filenames = st.sampled_from([b"photo.jpg", b"photo.PNG", b"a.gif", b"x.jpeg"])
+# What a server lets through: Latin-1 without control characters.
+_header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=60)
+_access_headers = st.sampled_from(
+    ["Authorization", "Host", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"]
+)
+_other_headers = st.sampled_from(
+    ["X-Request-ID", "Cookie", "Range", "If-None-Match", "If-Modified-Since", "Content-Length", "Content-Encoding"]
+)
+_header_values = st.one_of(
+    _header_text,
+    st.binary(max_size=20).map(lambda data: f"Basic {b64encode(data).decode()}"),
+    st.sampled_from(
+        ["Bearer ", "Basic", "Basic !", "Digest a=b", "null", "[::1", "::1%eth0", "1.2.3.4, ", "bytes=9-1", "-1"]
+    ),
+)
+_line_ends = st.sampled_from([b"\r\n"] * 6 + [b"\n", b"\r", b""])
+_header_lines = st.one_of(
+    st.sampled_from(
+        [
+            b'Content-Disposition: form-data; name="file"; filename="a.png"',
+            b'Content-Disposition: form-data; name="file"; filename="\xff\xfe.png"',
+            b"Content-Disposition: form-data; name=file; filename*=UTF-8''a%ff.png",
+            b'Content-Disposition: form-data; name="file"',
+            b"Content-Disposition: form-data",
+            b"Content-Disposition: attachment",
+            b"Content-Disposition:" + b" form-data;" * 50,
+            b"Content-Type: image/png; charset=nothing",
+            b"Content-Length: 3",
+            b"Content-Length: -1",
+            b" continued",
+            b"no colon",
+            b"\xff\xfe: \xff",
+        ]
+    ),
+    st.binary(max_size=60),
+)
+
+
+@st.composite
+def _forms(draw: DrawFn) -> HostileRequest:
+    """Return a form whose parts, lines and ends may be of any shape."""
+    body = draw(st.sampled_from([b"", b"", b"", b"preamble\r\n", b"\r\n"]))
+    for _ in range(draw(st.integers(0, 4))):
+        body += b"--hostile" + draw(_line_ends)
+        for line in draw(st.lists(_header_lines, max_size=4)):
+            body += line + draw(_line_ends)
+        body += draw(_line_ends) + draw(st.just(_PICTURE) | st.binary(max_size=20)) + draw(_line_ends)
+    body += draw(st.sampled_from([b"--hostile--\r\n", b"--hostile--", b"--hostile", b"", b"--hostile--\r\nmore"]))
+    content_type = draw(st.one_of(st.just(_FORM), _content_types))
+    return HostileRequest("forms", body, content_type, draw(st.sampled_from(["/predict", "/", "/feedback"])))
+
+
+_content_types = st.one_of(
+    st.sampled_from(
+        [
+            "",
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            'multipart/form-data; boundary="hostile"',
+            "multipart/form-data; boundary=" + "x" * 3000,
+            "multipart/form-data; boundary=hostile; boundary=other",
+            "multipart/form-data; charset=utf-16; boundary=hostile",
+            "multipart/mixed; boundary=hostile",
+            "application/x-www-form-urlencoded",
+            "application/json",
+        ]
+    ),
+    _header_text,
+)
+
+_names = st.one_of(
+    st.text(max_size=80), st.from_regex(r"[0-9a-f]{64}\.(png|jpg|svg)", fullmatch=True), st.just("../uploads/.sweep")
+)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_reports = st.one_of(
+    st.builds(lambda name, rest: json.dumps({"filename": name, "prediction": rest}), _names | _json, _json),
+    _json.map(json.dumps),
+    st.text(),
+    st.sampled_from(["[" * 3000, '{"filename":' * 300, "9" * 4000, '"\\ud800"', "x" * 5000]),
+)
+
+
+def _feedback(report: str) -> HostileRequest:
+    body = b"report=" + quote_plus(report, errors="surrogatepass").encode()
+    return HostileRequest("reports", body, "application/x-www-form-urlencoded", "/feedback")
+
+
+def _with_headers(path: str, headers: dict[str, str]) -> HostileRequest:
+    return replace(HostileRequest.upload("headers", _PICTURE, path=path), headers=headers)
+
+
+def _address(path: str, name: str) -> HostileRequest:
+    return HostileRequest("addresses", path=path + quote(name, errors="surrogatepass"), content_type="", method="GET")
+
+
+def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
+    """Return what makes each kind of request."""
+    uploads = {
+        kind: st.builds(partial(HostileRequest.upload, kind), files, _filenames)
+        for kind, files in image_files().items()
+    }
+    return {
+        **uploads,
+        "forms": _forms(),
+        "headers": st.builds(
+            _with_headers,
+            st.sampled_from(["/predict", "/", "/feedback", "/readyz", "/static/page.css"]),
+            st.dictionaries(_access_headers | _other_headers, _header_values, min_size=1, max_size=4),
+        ),
+        "reports": _reports.map(_feedback),
+        "addresses": st.builds(_address, st.sampled_from(["/display/", "/?error=", "/feedback?report=", "/"]), _names),
+    }
