@@ -10,12 +10,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from jobs.errors import NotAnImage, TooManyPixels
 from model.manifest import ModelManifest
+from model.resizing import resize, with_pillow
 
 FORMATS = ("PNG", "JPEG", "GIF")
 
 # How many times as large as the network's input a JPEG's crop stays when it is decoded small. What is then resized by
 # less comes out sharper than the reference, and fewer pictures are classified like it (docs/performance.md).
-LEAST_SPARE = 1.5
+LEAST_SPARE = 2.0
 
 # What Pillow raises on damaged files. Of 660,000 files with changed bytes, all refused ones raised one of
 # the first three; the others are what its parsers could raise, by their source, over impossible values.
@@ -53,12 +54,17 @@ def preprocess(
 
     Channel order, mean, std and layout are left to the network's graph. Raises as `decode` does.
 
-    Of a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
-    network's input. That is faster than `fit(decode(data))`, the reference, and nearly always classified like it
-    (docs/performance.md).
+    `fit(decode(data))` is the reference; this is faster and nearly always classified like it (docs/performance.md). Of
+    a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
+    network's input; and where there is a package for it, SIMD resizes. "nearest", which takes single pixels of the full
+    picture, is left to the reference.
     """
-    pixels = _fit_small(data, manifest, max_pixels, least_spare)
-    return fit(decode(data, max_pixels), manifest) if pixels is None else pixels
+    if manifest.interpolation == "nearest":
+        return fit(decode(data, max_pixels), manifest)
+    image, divisor = _decode_small(data, manifest, max_pixels, least_spare) or (decode(data, max_pixels), 1)
+    left, top, right, bottom = crop_box((image.width * divisor, image.height * divisor), manifest)
+    box = (left / divisor, top / divisor, right / divisor, bottom / divisor)
+    return resize(image, box, (manifest.width, manifest.height), manifest.interpolation)
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -80,8 +86,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
 def fit(image: Image.Image, manifest: ModelManifest) -> NDArray[np.uint8]:
     """Return an RGB image cropped and resized to the manifest's size: uint8, shape (height, width, 3)."""
-    box = crop_box(image.size, manifest)
-    return _resize(image.crop(box), manifest, (0, 0, box[2] - box[0], box[3] - box[1]))
+    part = image.crop(crop_box(image.size, manifest))
+    return with_pillow(part, (0, 0, *part.size), (manifest.width, manifest.height), manifest.interpolation)
 
 
 def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, int, int]:
@@ -102,8 +108,10 @@ def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, 
     return (left, top, left + box_width, top + box_height)
 
 
-def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float) -> NDArray[np.uint8] | None:
-    """Return a JPEG's pixels as `preprocess` does, decoded at 1/2, 1/4 or 1/8 of its size; None where that fails.
+def _decode_small(
+    data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float
+) -> tuple[Image.Image, int] | None:
+    """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None where that fails.
 
     JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed right away. The crop may
     then begin inside a pixel, as it would not in whole ones of the full size.
@@ -113,9 +121,7 @@ def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int, least_spar
         divisor = _divisor(image.size, manifest, least_spare)
         if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
             return None
-        seen = _as_seen(image)
-        left, top, right, bottom = crop_box((seen.width * divisor, seen.height * divisor), manifest)
-        return _resize(seen, manifest, (left / divisor, top / divisor, right / divisor, bottom / divisor))
+        return _as_seen(image), divisor
     except _DAMAGE:
         # A lossless JPEG has no frequencies; and of a damaged file, `decode` says what is wrong.
         return None
@@ -123,17 +129,10 @@ def _fit_small(data: bytes, manifest: ModelManifest, max_pixels: int, least_spar
 
 def _divisor(size: tuple[int, int], manifest: ModelManifest, least_spare: float) -> int:
     """Return by how much a picture of `size` can be divided for its crop to stay `least_spare` times the input."""
-    if manifest.interpolation == "nearest":
-        return 1  # it takes single pixels of the full picture, as Keras does
     # A turn, which is not known yet, may swap the sides.
     boxes = [crop_box(sides, manifest) for sides in (size, size[::-1])]
     spare = min(min((b[2] - b[0]) / manifest.width, (b[3] - b[1]) / manifest.height) for b in boxes)
     return next((divisor for divisor in (8, 4, 2) if divisor * least_spare <= spare), 1)
-
-
-def _resize(image: Image.Image, manifest: ModelManifest, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
-    size, resample = (manifest.width, manifest.height), Image.Resampling[manifest.interpolation.upper()]
-    return np.asarray(image.resize(size, resample, box), dtype=np.uint8)
 
 
 def _as_seen(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from model.preprocessing import decode, fit, preprocess
 from model.tests.conftest import DOG
 from model.zoo.efficientnet_lite0 import build
 
-MAX_PIXELS = 10_000_000
+MAX_PIXELS = 20_000_000
 Pixels = Sequence[NDArray[np.uint8]]
 
 
@@ -38,7 +38,7 @@ def photos() -> list[bytes]:
 def _variant(dog: Image.Image, chance: random.Random) -> bytes:
     left, top = chance.randint(0, 150), chance.randint(0, 60)
     part = dog.crop((left, top, left + chance.randint(450, 570), top + chance.randint(380, 420)))
-    scale = chance.choice([2.1, 3, 4, 5]) * chance.uniform(1, 1.2)
+    scale = chance.choice([2.8, 3.5, 4.2, 5]) * chance.uniform(1, 1.2)
     file = io.BytesIO()
     part.resize((int(part.width * scale), int(part.height * scale))).save(
         file, "JPEG", quality=chance.randint(75, 95), progressive=chance.random() < 0.2
