@@ -1,7 +1,7 @@
 """What decoding fewer pixels and computing in bf16 change in the answers, and what they cost.
 
 `python -m benchmarks.agreement --photos FOLDER` makes varied JPEG files of the photos and prints one table, against the
-reference: every pixel decoded, f32.
+reference: every pixel decoded, resized by Pillow, f32.
 """
 
 import itertools
@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,15 +21,14 @@ from benchmarks.table import conditions, markdown
 from benchmarks.variations import vary
 from model.classifier import Classifier, Precision
 from model.manifest import ModelManifest
-from model.preprocessing import LEAST_SPARE, preprocess
+from model.preprocessing import LEAST_SPARE, decode, fit, preprocess
 from model.settings import ModelSettings
 
 Scores = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
-IN_FULL = math.inf
-_SPARES = sorted({IN_FULL, 2.0, LEAST_SPARE, 1.25, 1.0}, reverse=True)
-
+REFERENCE = "reference"
+_SPARES = (math.inf, 2.0, 1.5, 1.0)
 _PRECISIONS: Sequence[Precision] = ("f32", "bf16")
 
 # Between the two best classes; where it is less, rounding may decide which one is the answer.
@@ -36,7 +36,7 @@ _CLEAR_MARGIN = 0.1
 _BATCH, _TIMED_FILES, _TIMED_ROUNDS = 8, 40, 5
 
 _HEADER = (
-    *("a JPEG's crop, decoded small, is at least", "arithmetic", "ms to decode", "same class"),
+    *("a JPEG is decoded", "arithmetic", "ms to decode and resize", "same class"),
     *("of clear ones", "largest score difference", "mean"),
 )
 
@@ -64,13 +64,17 @@ def compare(reference: Scores, other: Scores) -> Agreement:
     )
 
 
-def decoders(manifest: ModelManifest, max_pixels: int) -> dict[float, Callable[[bytes], Pixels]]:
-    """Return what is compared by how many times as large as the network's input the crop of a JPEG at least stays."""
+def decoders(manifest: ModelManifest, max_pixels: int) -> dict[str, Callable[[bytes], Pixels]]:
+    """Return what is compared: the reference, and the service's way with more or fewer pixels decoded."""
+    ways: dict[str, Callable[[bytes], Pixels]] = {REFERENCE: lambda data: fit(decode(data, max_pixels), manifest)}
+    for spare in _SPARES:
+        ways[_name(spare)] = partial(preprocess, manifest=manifest, max_pixels=max_pixels, least_spare=spare)
+    return ways
 
-    def decoder(spare: float) -> Callable[[bytes], Pixels]:
-        return lambda data: preprocess(data, manifest, max_pixels, spare)
 
-    return {spare: decoder(spare) for spare in _SPARES}
+def _name(spare: float) -> str:
+    name = "in full" if spare == math.inf else f"at {spare:g} x the input or more"
+    return f"{name}, the default" if spare == LEAST_SPARE else name
 
 
 def decode_ms(ways: Sequence[Callable[[bytes], Pixels]], files: Sequence[bytes]) -> list[float]:
@@ -91,14 +95,14 @@ def measure(files: Sequence[bytes], settings: ModelSettings) -> str:
     manifest = ModelManifest.load(settings.model)
     ways = decoders(manifest, settings.max_image_pixels)
     times = dict(zip(ways, decode_ms(list(ways.values()), files[:_TIMED_FILES]), strict=True))
-    pixels = {spare: np.stack([way(file) for file in files]) for spare, way in ways.items()}
+    pixels = {name: np.stack([way(file) for file in files]) for name, way in ways.items()}
     classifiers = {precision: Classifier.load(manifest, precision=precision) for precision in _PRECISIONS}
     scores = {
-        (precision, spare): _scores(classifiers[precision], pixels[spare])
-        for precision, spare in itertools.product(classifiers, pixels)
+        (precision, name): _scores(classifiers[precision], pixels[name])
+        for precision, name in itertools.product(classifiers, pixels)
     }
-    found = {key: compare(scores["f32", IN_FULL], each) for key, each in scores.items()}
-    return markdown(_HEADER, [_row(spare, precision, times[spare], each) for (precision, spare), each in found.items()])
+    found = {key: compare(scores["f32", REFERENCE], each) for key, each in scores.items()}
+    return markdown(_HEADER, [_row(name, precision, times[name], each) for (precision, name), each in found.items()])
 
 
 def _scores(classifier: Classifier, pixels: Pixels) -> Scores:
@@ -106,9 +110,7 @@ def _scores(classifier: Classifier, pixels: Pixels) -> Scores:
     return np.concatenate([classifier.scores(batch) for batch in batches])
 
 
-def _row(spare: float, precision: str, ms: float, found: Agreement) -> tuple[str, ...]:
-    name = "decoded in full" if spare == IN_FULL else f"{spare:g} x the input"
-    name += ", the default" if spare == LEAST_SPARE else ""
+def _row(name: str, precision: str, ms: float, found: Agreement) -> tuple[str, ...]:
     same, clear = f"{found.same} of {found.count}", f"{found.clear_same} of {found.clear}"
     return (name, precision, f"{ms:.2f}", same, clear, f"{found.largest:.3f}", f"{found.mean:.4f}")
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchmarks import quiet
 from benchmarks.table import conditions, markdown
 from benchmarks.variations import vary
 from mlapi import throughput
@@ -112,12 +113,18 @@ def _workers(prepare: Prepare, engine: str, manifest: ModelManifest, files: Sequ
 
 
 def measure(
-    engines: Sequence[str], manifest: ModelManifest, files: Sequence[bytes], seconds: float, rounds: int
+    engines: Sequence[str],
+    manifest: ModelManifest,
+    files: Sequence[bytes],
+    seconds: float,
+    rounds: int,
+    patience_s: float,
 ) -> list[tuple[str, ...]]:
     """Return the table's rows: how fast each engine is by workers and threads, each with its best batch size."""
     tries = defaultdict[tuple[str, Prepare], list[tuple[Plan, float]]](list)
     plans = throughput.plans(available_cores())
     for number, engine, work in itertools.product(range(rounds), engines, _WORKS):
+        quiet.wait(patience_s)
         click.echo(f"round {number + 1} of {rounds}: {engine}", err=True)
         tries[engine, work] += throughput.measurements(
             partial(_workers, work, engine, manifest, files), plans, seconds, rounds=1
@@ -147,15 +154,16 @@ def _cells(speed: Speed) -> tuple[str, str]:
 @click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
 @click.option("--seconds", default=1.0, help="How long each way to use the cores is measured.")
 @click.option("--rounds", default=3, help="How often; the table has the medians.")
+@click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each engine.")
 @click.option("--only", type=click.Choice(list(ENGINES)), multiple=True, help="Measure this; may be repeated.")
-def main(photos: Path | None, seconds: float, rounds: int, only: Sequence[str]) -> None:
+def main(photos: Path | None, seconds: float, rounds: int, patience: float, only: Sequence[str]) -> None:
     """Compare inference engines on the network of MODEL, and print one table."""
     engines = only or ENGINES
     if not find_spec("onnxruntime"):
         click.echo("ONNX Runtime is not installed: `pip install onnxruntime` adds it to the table", err=True)
         engines = [engine for engine in engines if not engine.startswith("ONNX")]
     manifest = ModelManifest.load(ModelSettings.from_env().model)
-    found = measure(list(engines), manifest, list(vary(photos, _PICTURES, _SIDES_PX)), seconds, rounds)
+    found = measure(list(engines), manifest, list(vary(photos, _PICTURES, _SIDES_PX)), seconds, rounds, patience)
     print(f"{markdown(_HEADER, found)}\n\n{conditions()}; {manifest.name}. Medians of {rounds} x {seconds:g} s.")
 
 

@@ -14,6 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import quiet
 from benchmarks.table import conditions, markdown
 from benchmarks.variations import vary
 from mlapi import throughput
@@ -51,14 +52,19 @@ def overlapping(settings: ModelSettings, files: Sequence[bytes], plan: Plan) -> 
 
 
 def measure(
-    plan: Plan, settings: ModelSettings, files: Sequence[bytes], seconds: float, rounds: int
+    plan: Plan, settings: ModelSettings, files: Sequence[bytes], seconds: float, rounds: int, patience_s: float
 ) -> tuple[str, ...]:
     """Return the plan's row; both ways take turns, and the medians count."""
     with throughput.classifiers(settings, files, plan) as one, overlapping(settings, files, plan) as other:
-        tries = [[way.images_per_s(plan.batch_size, seconds) for way in (one, other)] for _ in range(rounds)]
+        tries = [_try((one, other), plan.batch_size, seconds, patience_s) for _ in range(rounds)]
     in_turn, overlapped = (statistics.median(rates) for rates in zip(*tries, strict=True))
     ratio = statistics.median(second / first for first, second in tries)
     return (str(plan.instances), f"{in_turn:.0f}", f"{overlapped:.0f}", f"{ratio:.2f}")
+
+
+def _try(ways: Sequence[Workers], batch_size: int, seconds: float, patience_s: float) -> list[float]:
+    quiet.wait(patience_s)
+    return [way.images_per_s(batch_size, seconds) for way in ways]
 
 
 @click.command(context_settings={"show_default": True})
@@ -66,11 +72,12 @@ def measure(
 @click.option("--batch", default=4, help="How many pictures go through the network at once.")
 @click.option("--seconds", default=1.0, help="How long each way is measured in a round.")
 @click.option("--rounds", default=9, help="How often; the table has the medians.")
-def main(photos: Path | None, batch: int, seconds: float, rounds: int) -> None:
+@click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each round.")
+def main(photos: Path | None, batch: int, seconds: float, rounds: int, patience: float) -> None:
     """Compare decoding and inference in turn with both at the same time, and print one table."""
     settings, files = ModelSettings.from_env(), list(vary(photos, _PICTURES, _SIDES_PX))
     plans = [Plan(instances, 1, batch) for instances in sorted({1, available_cores()})]
-    print(markdown(_HEADER, [measure(plan, settings, files, seconds, rounds) for plan in plans]))
+    print(markdown(_HEADER, [measure(plan, settings, files, seconds, rounds, patience) for plan in plans]))
     print(f"\n{conditions()}. Batches of {batch}, one thread of the engine in each worker.")
 
 

@@ -45,7 +45,7 @@ def test_the_command_prints_a_table_that_begins_with_the_reference() -> None:
     answer = CliRunner().invoke(main, ["--count", "2", "--sides", "700", "800"])
     assert answer.exit_code == 0, answer.output
     lines = answer.stdout.splitlines()
-    assert lines[2].startswith("| decoded in full | f32 |")
+    assert lines[2].startswith("| reference | f32 |")
     assert "| 2 of 2 |" in lines[2]
     assert lines[2].endswith("| 0.000 | 0.0000 |")
     assert sum("the default" in line for line in lines) == 2

@@ -54,7 +54,9 @@ def test_the_table_has_the_best_batch_size_of_each_way_to_use_the_cores() -> Non
 
 def test_the_command_prints_a_table_of_the_engines_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "BATCH_SIZES", (1, 2))
-    answer = CliRunner().invoke(main, ["--seconds", "0.05", "--rounds", "1", "--only", "OpenVINO, f32"])
+    answer = CliRunner().invoke(
+        main, ["--seconds", "0.05", "--rounds", "1", "--patience", "0", "--only", "OpenVINO, f32"]
+    )
     assert answer.exit_code == 0, answer.output
     lines = answer.stdout.splitlines()
     assert lines[0].startswith("| engine | workers | threads of each |")
