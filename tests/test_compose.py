@@ -143,7 +143,7 @@ def test_the_black_box_tests_pass_on_the_containers(stack: Stack) -> None:
 @pytest.mark.compose
 def test_both_workers_take_jobs(stack: Stack) -> None:
     def workers_that_took_jobs() -> set[str]:
-        return set(re.findall(r"(model-\d+) .* jobs in ", stack.compose("logs", "--no-color", "model")))
+        return set(re.findall(r"(model-\d+) .*batch of ", stack.compose("logs", "--no-color", "model")))
 
     with load(stack) as statuses:
         assert until(lambda: len(workers_that_took_jobs()) == 2, 30)
