@@ -38,17 +38,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class RedisServer:
-    """A Redis of the tests' own, which they may stop and start again; it forgets everything."""
+    """A Redis of the tests' own, which they may stop and start again; it forgets everything, or `keeps` it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
         self._folder = folder
+        self._kept = folder if keeps else None
         self._port = redis_server.free_port()
         self.url = f"redis://127.0.0.1:{self._port}"
         self.start()
 
     def start(self) -> None:
         """Start, and return when it answers; raise `redis.ConnectionError` when it does not within 10 s."""
-        self._process = subprocess.Popen(redis_server.command(self._port, self._folder))
+        self._process = subprocess.Popen(redis_server.command(self._port, self._folder, self._kept))
         with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=200)) as connection:
             connection.ping()
 

@@ -1,5 +1,6 @@
 """The plain text file of reports about wrong predictions, one a line, and the images that they are about."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -24,19 +25,31 @@ class FeedbackFile:
         self._images = FolderImageStore(path.parent / "images")
 
     def append(self, report: str) -> None:
-        """Add a report as one line, on disk when this returns. Raises `ReportTooLarge`.
+        """Add a report as one line, on disk when this returns. Raises `ReportTooLarge` or `StorageUnavailable`.
 
         What would end the line is replaced by a space; in a JSON object, line breaks stand only where a space may.
         """
         line = " ".join(report.splitlines()).encode()
         if len(line) > self._max_bytes:
             raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(line + b"\n")
+        except OSError as err:
+            raise StorageUnavailable("The report cannot be kept at the moment. Try again shortly.") from err
+
+    def _write(self, line: bytes) -> None:
+        """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""
+        with self._path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            size = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
 
     def keep_image(self, name: str, uploads: ImageStore) -> None:
         """Copy the image of a report, since uploads are removed in time; one that is gone, or does not fit, is not."""

@@ -1,7 +1,10 @@
 """Runs the API under Granian, a WSGI server whose HTTP part is not Python."""
 
 import logging
+import signal
+import socket
 import threading
+import time
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -15,12 +18,15 @@ from api.keys import KeyFile
 from api.settings import ApiSettings
 from jobs import logs
 from jobs.images import FolderImageStore
+from jobs.queue import JobQueue
 from jobs.retention import UploadSweeper
 
 log = logging.getLogger(__name__)
 
 # In-flight requests get this long after SIGTERM; then their process is ended.
 STOP_TIMEOUT_S = 10
+# Those that still wait this long after SIGTERM are answered that the service stops.
+_GIVE_UP_AFTER_S = 8
 
 # Clocks of machines that share the uploads may differ, and a worker may be late.
 _NEEDED_MARGIN_S = 60
@@ -52,7 +58,27 @@ def wsgi_app() -> Flask:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    _close_when_stopped(app.extensions["services"].queue)
+    return app
+
+
+def _close_when_stopped(queue: JobQueue) -> None:
+    """Have requests answered that would else be cut off some time after the first signal to this process.
+
+    Granian has handlers of its own and no hook, but Python tells of every signal it handles through a socket as well.
+    """
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    tell.detach()  # it is the process's now
+
+    def close_in_time() -> None:
+        told.recv(1)
+        time.sleep(_GIVE_UP_AFTER_S)
+        queue.close()
+
+    threading.Thread(target=close_in_time, name="stop", daemon=True).start()
 
 
 def _look_for_keys(file: Path | None) -> None:

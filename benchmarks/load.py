@@ -90,13 +90,13 @@ class Load:
         first = True
         while not self._over:
             with contextlib.suppress(OSError):
-                async with _connected(self._port) as connection:
+                async with connected(self._port) as connection:
                     while not self._over and await self._ask(connection):
                         self._answered += first
                         first = False
             await asyncio.sleep(0 if self._over else _PAUSE_AFTER_FAILURE_S)
 
-    async def _ask(self, connection: "_Connection") -> bool:
+    async def _ask(self, connection: "Connection") -> bool:
         """Ask about one picture; record the answer, and return whether it is right."""
         body, expected = self._questions.next()
         self.asked += 1
@@ -112,7 +112,9 @@ class Load:
         return True
 
 
-class _Connection:
+class Connection:
+    """A connection to a service, which it may keep open."""
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
@@ -127,10 +129,11 @@ class _Connection:
 
 
 @contextlib.asynccontextmanager
-async def _connected(port: int) -> AsyncIterator[_Connection]:
+async def connected(port: int) -> AsyncIterator[Connection]:
+    """Connect to a port of this machine."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        yield _Connection(reader, writer)
+        yield Connection(reader, writer)
     finally:
         writer.close()
         with contextlib.suppress(OSError):

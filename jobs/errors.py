@@ -184,6 +184,16 @@ class Unavailable(ServiceError):
     code = "unavailable"
     message = "The service is not available at the moment. Try again shortly."
 
+    def __init__(self, message: str | None = None, retry_after_s: int = RETRY_AFTER_S) -> None:
+        super().__init__(message, retry_after_s)
+
+
+class Stopping(Unavailable):
+    """The service was told to stop before the answer came."""
+
+    code = "stopping"
+    message = "The service is stopping. Try again shortly."
+
 
 class NoWorker(Unavailable):
     """No model worker is alive."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs import locks
-from jobs.errors import RETRY_AFTER_S, StorageUnavailable
+from jobs.errors import StorageUnavailable
 
 
 class ImageStore(Protocol):
@@ -36,11 +36,11 @@ class FolderImageStore:
         """Store an image under its name."""
         path = self.folder / name
         try:
-            if not _renew(path):
+            if not _renew(path, len(data)):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._write(path, data)
         except OSError as err:  # the disk is full, or the folder is not ours to write
-            raise StorageUnavailable(retry_after_s=RETRY_AFTER_S) from err
+            raise StorageUnavailable from err
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a temporary file and rename it, so that nobody ever sees half an image under its name."""
@@ -68,14 +68,17 @@ class FolderImageStore:
             return True
 
 
-def _renew(path: Path) -> bool:
-    """Set a stored image's time to now; tell whether there is one.
+def _renew(path: Path, size: int) -> bool:
+    """Set a stored image's time to now; tell whether it is there as a whole.
 
     The lock keeps it from being removed by somebody who has just seen its old time.
     """
     try:
         with path.open("rb") as file, locks.shared(file):
             os.utime(file.fileno())
-            return os.fstat(file.fileno()).st_nlink > 0  # 0 where it was removed while we waited for the lock
+            found = os.fstat(file.fileno())
+            # No link is left where it was removed while we waited for the lock; of an image written just before a loss
+            # of power, less may be left than was sent.
+            return found.st_nlink > 0 and found.st_size == size
     except OSError:  # there is none; or it is another user's, or its disk has no locks, and can be written anew
         return False

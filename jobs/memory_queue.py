@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
+from jobs.queue import MAX_DEATHS, WORKER_TTL_S, Delivery
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.waiters import Waiters
 
 
@@ -19,7 +19,7 @@ class _Entry:
     job: ImageJob
     submitted_at: float = field(default_factory=time.monotonic)
     worker: str | None = None
-    deliveries: int = 0
+    deaths: int = 0
     joined: list[ImageJob] = field(default_factory=list)
 
     @property
@@ -40,6 +40,7 @@ class MemoryJobQueue:
         self._worker_ttl_s = worker_ttl_s
         self._entries: dict[str, _Entry] = {}  # by receipt, oldest first
         self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
+        self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
         self._model = ""
         self._seen: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -48,9 +49,15 @@ class MemoryJobQueue:
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
         with self._changed:
-            if not self._answer_or_join(job):
+            if job.image_hash in self._set_aside:
+                self._refuse(job)
+            elif not self._answer_or_join(job):
                 self._add(job)
             self._changed.notify_all()
+
+    def _refuse(self, job: ImageJob) -> None:
+        self._waiters.add(job)
+        self._waiters.resolve(job.id, JobFailure.of(SetAside()))
 
     def _answer_or_join(self, job: ImageJob) -> bool:
         cached = self._cache.get((self._model, job.image_hash))
@@ -66,7 +73,7 @@ class MemoryJobQueue:
 
     def _add(self, job: ImageJob) -> None:
         if not self.live_workers():
-            raise NoWorker(retry_after_s=RETRY_AFTER_S)
+            raise NoWorker
         if len(self._entries) >= self._max_jobs:
             raise QueueFull(retry_after_s=RETRY_AFTER_S)
         self._waiters.add(job)
@@ -111,7 +118,15 @@ class MemoryJobQueue:
 
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
-        self._cache.pop((self._model, image_name.partition(".")[0]), None)
+        self._cache.pop((self._model, image_hash(image_name)), None)
+
+    def set_aside_images(self) -> list[SetAsideImage]:
+        """Return the images that are set aside."""
+        return list(self._set_aside.values())
+
+    def release(self, image_hash: str) -> bool:
+        """Let an image be tried again."""
+        return self._set_aside.pop(image_hash, None) is not None
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:  # noqa: ARG002 - memory needs no times
         """Say that a worker is alive."""
@@ -123,7 +138,8 @@ class MemoryJobQueue:
         self._seen.pop(worker, None)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Answer who still waits."""
+        self._waiters.close()
 
     def _is_alive(self, worker: str) -> bool:
         return self._seen.get(worker, float("-inf")) > time.monotonic() - self._worker_ttl_s
@@ -144,12 +160,15 @@ class MemoryJobQueue:
         return None
 
     def _deliver_again(self, entry: _Entry, worker: str) -> list[Delivery]:
-        if entry.deliveries < MAX_DELIVERIES:
+        former_worker = str(entry.worker)
+        entry.deaths += former_worker != worker
+        if entry.deaths < MAX_DEATHS:
             return [self._deliver(entry, worker)]
+        image = SetAsideImage(entry.job.image_name, entry.job.id, former_worker, time.time())
+        self._set_aside[image.image_hash] = image
         self.finish([(entry.delivery, JobFailure.of(SetAside()))])
         return []
 
     def _deliver(self, entry: _Entry, worker: str) -> Delivery:
         entry.worker = worker
-        entry.deliveries += 1
         return entry.delivery

@@ -4,14 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.schema import ImageJob, Outcome, Prediction
+from jobs.schema import ImageJob, Outcome, Prediction, SetAsideImage
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.
-WORKER_TTL_S = 2.0
+WORKER_TTL_S = 1.5
 
 # A job whose worker died is tried once more, alone. If that worker dies too, the image is the likely cause.
-MAX_DELIVERIES = 2
+MAX_DEATHS = 2
+# Images set aside that are kept; the oldest go first.
+MAX_SET_ASIDE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class JobQueue(Protocol):
     the later job gets the earlier one's outcome. Both are off where `cache_ttl_s` is 0.
 
     A job is finished once: of two workers that hold it, the first to finish answers. What a dead worker held is
-    delivered again, one job at a time; after `MAX_DELIVERIES` it is set aside and answered with that failure.
+    delivered again, one job at a time. A job that has ended `MAX_DEATHS` workers is answered with `SetAside`, and so is
+    every later one for the same image, until that is released.
     """
 
     def submit(self, job: ImageJob) -> None:
@@ -59,6 +62,12 @@ class JobQueue(Protocol):
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
 
+    def set_aside_images(self) -> list[SetAsideImage]:
+        """Return the images that are set aside, oldest first. Raises `QueueUnavailable`."""
+
+    def release(self, image_hash: str) -> bool:
+        """Let an image be tried again when it is sent; tell whether it was set aside. Raises `QueueUnavailable`."""
+
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive, how many seconds it takes for one image on average, and with which model."""
 
@@ -66,4 +75,4 @@ class JobQueue(Protocol):
         """Say that a worker takes no more jobs."""
 
     def close(self) -> None:
-        """End threads and connections."""
+        """End threads and connections; whoever still waits gets `Stopping`."""

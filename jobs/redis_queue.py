@@ -4,7 +4,7 @@
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
     mlapi:service-times               hash: worker -> seconds for one image
     mlapi:replies:<id>                stream: the outcomes for one API process
-    mlapi:set-aside                   stream: jobs that ended their workers
+    mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
     mlapi:prediction:<model>:<hash>   an image's cached prediction
     mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
@@ -27,14 +27,24 @@ from typing import Any
 from uuid import uuid4
 
 import redis
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
 
 from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_DELIVERIES, WORKER_TTL_S, Delivery
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
+from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.schema import (
+    ImageJob,
+    JobFailure,
+    Outcome,
+    Prediction,
+    SetAsideImage,
+    decode_outcome,
+    encode_outcome,
+    image_hash,
+)
 from jobs.settings import SharedSettings
 from jobs.waiters import Waiters
 
@@ -63,20 +73,14 @@ _REPLY_TTL_S = 300
 _IN_FLIGHT_SPARE_S = 60
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
-_MAX_SET_ASIDE = 1000
+# A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
+_RESTARTING = Retry(ConstantBackoff(0.1), retries=10, supported_errors=(RedisConnectionError,))
+# A pause between attempts to listen.
+_RETRY_S = 0.1
 
 _LUA = files("jobs") / "lua"
 
 _Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
-
-
-@contextmanager
-def _reaching_redis() -> Iterator[None]:
-    """Turn Redis being away, starting or out of memory into `QueueUnavailable`."""
-    try:
-        yield
-    except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError) as err:
-        raise QueueUnavailable(f"The queue does not answer ({err}). Try again shortly.", RETRY_AFTER_S) from err
 
 
 class RedisJobQueue:
@@ -95,11 +99,15 @@ class RedisJobQueue:
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
     ) -> None:
-        # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone.
-        self._redis: Any = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
+        # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls
+        # learns of it at once: it takes that into account.
+        self._redis: Any = redis.Redis.from_url(
+            url, socket_connect_timeout=2, socket_timeout=5, retry=Retry(NoBackoff(), retries=0)
+        )
         self._max_jobs = max_jobs
         self._cache_ttl_s = cache_ttl_s
         self._cache_entries = cache_entries
+        self._worker_ttl_s = worker_ttl_s
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
@@ -128,6 +136,19 @@ class RedisJobQueue:
         source = ((_LUA / f"{part}.lua").read_text() for part in ("now", name))
         return Script(self._redis, "\n".join(source))
 
+    @contextmanager
+    def _reaching_redis(self) -> Iterator[None]:
+        """Turn whatever keeps Redis from answering into `QueueUnavailable`.
+
+        It may be away, starting, a replica, or out of memory or disk. When it is back, the others need their time to
+        speak up before anybody can tell who is dead.
+        """
+        try:
+            yield
+        except RedisError as err:
+            self._next_claim = time.monotonic() + self._worker_ttl_s
+            raise QueueUnavailable(f"The queue does not answer ({err}). Try again shortly.") from err
+
     # What the API calls
 
     def submit(self, job: ImageJob) -> None:
@@ -135,29 +156,40 @@ class RedisJobQueue:
         self._ensure_listener()
         self._waiters.add(job)
         try:
-            with _reaching_redis():
-                status, *prediction = self._submit(
-                    keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash],
-                    args=[
-                        self._worker_ttl_ms,
-                        self._max_jobs,
-                        job.encode(),
-                        job.id,
-                        self._replies,
-                        job.image_hash if self._cache_ttl_s else "",
-                        _PREDICTION,
-                        int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
-                    ],
-                )
-            if status == b"no-worker":
-                raise NoWorker(retry_after_s=RETRY_AFTER_S)
-            if status == b"full":
-                raise QueueFull(retry_after_s=self._drain_time_s())
+            with self._reaching_redis():
+                _RESTARTING.call_with_retry(lambda: self._add(job), lambda _: None)
         except BaseException:
             self._waiters.remove(job)
             raise
+
+    def _add(self, job: ImageJob, *, before: bool = False) -> None:
+        """Add a job, or answer it at once; one that was accepted `before` is not refused.
+
+        It does no harm to add a job twice, as when Redis is away in between: the first answer counts.
+        """
+        status, *prediction = self._submit(
+            keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash, _SET_ASIDE],
+            args=[
+                self._worker_ttl_ms,
+                self._max_jobs,
+                job.encode(),
+                job.id,
+                job.image_hash,
+                self._replies,
+                int(before),
+                int(self._cache_ttl_s > 0),
+                _PREDICTION,
+                int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
+            ],
+        )
         if status == b"cached":
             self._waiters.resolve(job.id, _from_cache(prediction[0]))
+        elif status == b"set-aside":
+            self._waiters.resolve(job.id, JobFailure.of(SetAside()))
+        elif status == b"no-worker":
+            raise NoWorker
+        elif status == b"full":
+            raise QueueFull(retry_after_s=self._drain_time_s())
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -165,21 +197,33 @@ class RedisJobQueue:
 
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately."""
-        with _reaching_redis():
+        with self._reaching_redis():
             seconds, microseconds = self._redis.time()
             alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
             return [name.decode() for name in self._redis.zrangebyscore(_WORKERS, alive_since_ms, "+inf")]
 
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
-        with _reaching_redis():
+        with self._reaching_redis():
             model = self._redis.get(_MODEL)
             if model:
-                self._redis.delete(_prediction_key(model.decode(), image_name.partition(".")[0]))
+                self._redis.delete(_prediction_key(model.decode(), image_hash(image_name)))
+
+    def set_aside_images(self) -> list[SetAsideImage]:
+        """Return the images that are set aside, oldest first."""
+        with self._reaching_redis():
+            images = [SetAsideImage.decode(data) for data in self._redis.hvals(_SET_ASIDE)]
+        return sorted(images, key=lambda image: image.at_s)
+
+    def release(self, image_hash: str) -> bool:
+        """Let an image be tried again when it is sent."""
+        with self._reaching_redis():
+            return bool(self._redis.hdel(_SET_ASIDE, image_hash))
 
     def close(self) -> None:
-        """End the listener and the connections."""
+        """End the listener and the connections; answer who still waits."""
         self._closed.set()
+        self._waiters.close()
         if self._listener:
             self._listener.join(2 * _LISTEN_S)
         self._redis.close()
@@ -188,7 +232,7 @@ class RedisJobQueue:
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
-        with _reaching_redis():
+        with self._reaching_redis():
             try:
                 return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s)
             except ResponseError as err:
@@ -199,7 +243,7 @@ class RedisJobQueue:
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""
-        with _reaching_redis():
+        with self._reaching_redis():
             pipeline = self._redis.pipeline(transaction=False)
             for delivery, outcome in outcomes:
                 self._finish(
@@ -229,20 +273,19 @@ class RedisJobQueue:
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive."""
-        with _reaching_redis():
+        with self._reaching_redis():
             self._heartbeat(keys=[_WORKERS, _SERVICE_TIMES, _MODEL], args=[worker, service_time_s, model])
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
-        with _reaching_redis():
+        with self._reaching_redis():
             self._redis.zrem(_WORKERS, worker)
             self._redis.hdel(_SERVICE_TIMES, worker)
 
     def _drain_time_s(self) -> int:
         """Return in how many seconds the live workers will have done what waits now."""
-        with _reaching_redis():
-            service_times_s = [float(value) for value in self._redis.hvals(_SERVICE_TIMES)]
-            backlog = self._redis.xlen(_JOBS)
+        service_times_s = [float(value) for value in self._redis.hvals(_SERVICE_TIMES)]
+        backlog = self._redis.xlen(_JOBS)
         images_per_s = sum(1 / service_time_s for service_time_s in service_times_s)
         return math.ceil(backlog / images_per_s) if images_per_s else RETRY_AFTER_S
 
@@ -280,7 +323,7 @@ class RedisJobQueue:
         """Return one job that nobody alive holds; set aside one that has ended its workers."""
         if time.monotonic() < self._next_claim:
             return []
-        now_ms, entry, deliveries, former_worker = self._claim_abandoned(
+        now_ms, entry, deaths, former_worker = self._claim_abandoned(
             keys=[_JOBS, _WORKERS, _SERVICE_TIMES], args=[self._worker_ttl_ms, _GROUP, worker]
         )
         if not entry:
@@ -288,15 +331,18 @@ class RedisJobQueue:
             return []
         delivery = _delivery((entry[0], _pairs(entry[1])), now_ms)
         log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
-        if deliveries >= MAX_DELIVERIES:
-            self._set_aside(delivery, deliveries)
+        if deaths >= MAX_DEATHS:
+            self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
             return []
         return self._drop_expired([delivery])
 
-    def _set_aside(self, delivery: Delivery, deliveries: int) -> None:
+    def _set_aside(self, delivery: Delivery, former_worker: str, at_s: float) -> None:
         job = delivery.job
-        log.error("job %s ended %d workers; image %s is set aside", job.id, deliveries, job.image_name)
-        self._redis.xadd(_SET_ASIDE, {"job": job.encode()}, maxlen=_MAX_SET_ASIDE)
+        log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
+        image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
+        self._redis.hset(_SET_ASIDE, image.image_hash, image.encode())
+        for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
+            self.release(oldest.image_hash)
         self.finish([(delivery, JobFailure.of(SetAside()))])
 
     def _deliver(self, entries: list[_Entry], now_ms: int) -> list[Delivery]:
@@ -322,17 +368,34 @@ class RedisJobQueue:
                 self._listener.start()
 
     def _listen(self) -> None:
-        last_id = b"0"
+        last_id, lost_sight = b"0", False
         while not self._closed.is_set():
             try:
-                last_id = self._receive(last_id)
+                last_id = self._catch_up() if lost_sight else self._receive(last_id, _LISTEN_S)
+                lost_sight = False
             except RedisError as err:
                 log.warning("replies cannot be read, trying again: %s", err)
-                self._closed.wait(0.2)
+                lost_sight = True
+                self._closed.wait(_RETRY_S)
 
-    def _receive(self, last_id: bytes) -> bytes:
+    def _catch_up(self) -> bytes:
+        """Receive what there is, and submit again the jobs that are still waited for and that Redis does not have.
+
+        While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
+        """
+        present = {ImageJob.decode(fields[b"job"]).id for _, fields in self._redis.xrange(_JOBS)}
+        # From the first reply on, as the ids are times, and this may be another host's clock.
+        last_id = self._receive(b"0")
+        missing = [job for job in self._waiters.waiting() if job.id not in present]
+        for job in missing:
+            self._add(job, before=True)
+        log.warning("Redis is back; submitted %d jobs again that it did not have", len(missing))
+        return last_id
+
+    def _receive(self, last_id: bytes, wait_s: float = 0) -> bytes:
         """Hand the replies after `last_id` to the requests that wait for them; return the id of the last."""
-        streams = self._redis.xread({self._replies: last_id}, count=256, block=int(_LISTEN_S * 1000))
+        block_ms = int(wait_s * 1000) or None  # Redis takes 0 for ever
+        streams = self._redis.xread({self._replies: last_id}, count=2 * _MAX_REPLIES, block=block_ms)
         if not streams:
             return last_id
         entries = streams[0][1]

@@ -1,10 +1,15 @@
-"""The messages that cross the queue: a job, and the prediction or failure that answers it."""
+"""The messages that cross the queue: a job, the prediction or failure that answers it, an image that is set aside."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from uuid import uuid4
 
 from jobs.errors import ServiceError, error_types
+
+
+def image_hash(image_name: str) -> str:
+    """Return the hash of an image's content, which its name begins with."""
+    return image_name.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class ImageJob:
     @property
     def image_hash(self) -> str:
         """The hash of the image's content, which its name begins with."""
-        return self.image_name.partition(".")[0]
+        return image_hash(self.image_name)
 
     @classmethod
     def create(cls, image_name: str, timeout_s: float, request_id: str = "") -> "ImageJob":
@@ -79,6 +84,30 @@ class JobFailure:
     def error(self) -> ServiceError:
         """Return the error that this failure stands for; one of an unknown code is a plain `ServiceError`."""
         return error_types().get(self.code, ServiceError)(self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideImage:
+    """An image that ended its workers: the job that brought it, the last of the workers, and when, in Unix seconds."""
+
+    image_name: str
+    job_id: str
+    worker: str
+    at_s: float
+
+    @property
+    def image_hash(self) -> str:
+        """The hash of the image's content, which is what is set aside."""
+        return image_hash(self.image_name)
+
+    def encode(self) -> bytes:
+        """Return the facts as UTF-8 JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "SetAsideImage":
+        """Return what `encode` wrote."""
+        return cls(**json.loads(data))
 
 
 Outcome = Prediction | JobFailure

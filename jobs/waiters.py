@@ -3,14 +3,15 @@
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jobs.errors import DeadlinePassed
+from jobs.errors import DeadlinePassed, Stopping
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
+    job: ImageJob
     future: Future[Outcome]
     deadline: float  # on the monotonic clock
 
@@ -23,7 +24,7 @@ class Waiters:
 
     def add(self, job: ImageJob) -> None:
         """Expect an outcome for `job`. To be called before the job is sent, or the answer could come first."""
-        self._by_job_id[job.id] = _Waiter(Future(), time.monotonic() + job.timeout_s)
+        self._by_job_id[job.id] = _Waiter(job, Future(), time.monotonic() + job.timeout_s)
 
     def remove(self, job: ImageJob) -> None:
         """Expect nothing any more."""
@@ -34,6 +35,17 @@ class Waiters:
         waiter = self._by_job_id.get(job_id)
         if waiter and not waiter.future.done():
             waiter.future.set_result(outcome)
+
+    def close(self) -> None:
+        """Wake all that wait: the service stops."""
+        for job in self.waiting():
+            self.resolve(job.id, JobFailure.of(Stopping()))
+
+    def waiting(self) -> list[ImageJob]:
+        """Return the jobs that are still waited for, oldest first, each with the seconds that it has left."""
+        now = time.monotonic()
+        waiters = [waiter for waiter in list(self._by_job_id.values()) if not waiter.future.done()]
+        return [replace(waiter.job, timeout_s=waiter.deadline - now) for waiter in waiters if waiter.deadline > now]
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction for `job`, or raise the failure that came instead, or `DeadlinePassed`."""

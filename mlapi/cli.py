@@ -11,6 +11,7 @@ from jobs.errors import ServiceError, SetupError
 
 if TYPE_CHECKING:
     from api.keys import KeyFile
+    from jobs.redis_queue import RedisJobQueue
 
 # Each command imports what it runs only when it is called: a container holds one service, not the other.
 
@@ -85,6 +86,61 @@ def tune(photos: Path | None, seconds: float, file: Path) -> None:
     chosen = tune.as_settings(tune.best(speeds).plan)
     tune.write(chosen, file)
     click.echo(f"{file} has {' '.join(f'{key}={value}' for key, value in chosen.items())}")
+
+
+@cli.group("set-aside")
+def set_aside_group() -> None:
+    """List, inspect and release the images that ended two workers and are refused since.
+
+    REDIS_URL says where the queue is; `mlapi serve` prints it when it is ready.
+    """
+
+
+@set_aside_group.command("list")
+def list_set_aside() -> None:
+    """Show the images that are set aside, oldest first."""
+    from mlapi import set_aside
+
+    for image in _queue().set_aside_images():
+        click.echo(set_aside.line(image))
+
+
+@set_aside_group.command("show")
+@click.argument("name")
+@click.option("--save", type=click.Path(path_type=Path), help="Also write the image to this file.")
+def show_set_aside(name: str, save: Path | None) -> None:
+    """Show what is known of an image; the beginning of its NAME is enough."""
+    from jobs.images import FolderImageStore
+    from jobs.settings import SharedSettings
+    from mlapi import set_aside
+
+    images = FolderImageStore(SharedSettings.from_env().upload_folder)
+    image = set_aside.find(_queue(), name)
+    click.echo(set_aside.facts(image, images))
+    if save:
+        set_aside.save(image, images, save)
+
+
+@set_aside_group.command("release")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="Release all of them, as after the decoder was mended.")
+def release(names: tuple[str, ...], every: bool) -> None:
+    """Let images be tried again when they are sent; the beginnings of their NAMEs are enough."""
+    from mlapi import set_aside
+
+    if every == bool(names):
+        raise click.UsageError("Name the images, or say --all.")
+    queue = _queue()
+    for image in queue.set_aside_images() if every else [set_aside.find(queue, name) for name in names]:
+        queue.release(image.image_hash)
+        click.echo(f"{image.image_name} is tried again when it is sent")
+
+
+def _queue() -> "RedisJobQueue":
+    from jobs.redis_queue import RedisJobQueue
+    from jobs.settings import SharedSettings
+
+    return RedisJobQueue.from_settings(SharedSettings.from_env())
 
 
 @cli.group()

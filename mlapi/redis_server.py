@@ -3,8 +3,11 @@
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from jobs import locks
 from jobs.errors import SetupError
 
 # `make` unpacks the wheel here where the machine has no redis-server.
@@ -15,6 +18,10 @@ LOG_FILE = "redis.log"
 
 class RedisServerMissing(SetupError):
     """No redis-server program can be found."""
+
+
+class FolderTaken(SetupError):
+    """Another server writes to the folder."""
 
 
 def find_program() -> str:
@@ -32,7 +39,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command(port: int, folder: Path) -> list[str]:
-    """Return the command that runs Redis in the foreground, on 127.0.0.1 only, its log and other files in `folder`."""
-    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), "logfile": LOG_FILE, "save": ""}
+@contextmanager
+def kept_in(folder: Path) -> Iterator[Path]:
+    """Make a folder, and keep other servers from writing to its files meanwhile.
+
+    Raises `FolderTaken`, or `SetupError` where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("wb")
+    except OSError as err:
+        raise SetupError(f"REDIS_FOLDER={folder}: {err.strerror}") from err
+    with file, ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive(file, wait=False))
+        except BlockingIOError as err:
+            raise FolderTaken(f"REDIS_FOLDER={folder}: another service that runs keeps its jobs there") from err
+        yield folder.resolve()
+
+
+def command(port: int, folder: Path, kept: Path | None = None) -> list[str]:
+    """Return the command that runs Redis in the foreground, on 127.0.0.1 only, its log in `folder`.
+
+    What it is told is lost with the process, or written to an append-only file in the folder `kept`.
+    """
+    options = {"bind": "127.0.0.1", "port": str(port), "logfile": str(folder.resolve() / LOG_FILE), "save": ""}
+    options |= {"dir": str(kept), "appendonly": "yes"} if kept else {"dir": str(folder)}
     return [find_program(), *(word for name, value in options.items() for word in (f"--{name}", value))]

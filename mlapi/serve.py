@@ -6,6 +6,8 @@ import socket
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -30,6 +32,10 @@ _START_TIMEOUT_S = 120.0
 class ServeSettings(SharedSettings):
     """The settings of `mlapi serve` itself."""
 
+    redis_folder: Path | None = Field(
+        default=None,
+        description="Folder in which Redis keeps jobs and cache, in an append-only file; none is memory only",
+    )
     instances: int = Field(default_factory=available_cores, ge=1, description="Model workers; by default one per core")
 
 
@@ -42,10 +48,10 @@ def serve() -> None:
     logs.configure(settings.log_level, settings.log_format)
     manifest = ModelManifest.load(model_settings.model)
     _refuse_taken_port(api_settings)
-    with tempfile.TemporaryDirectory(prefix="mlapi-redis-") as redis_folder, Supervisor() as supervisor:
+    with _redis_folders(settings.redis_folder) as (folder, kept), Supervisor() as supervisor:
         port = redis_server.free_port()
         url = f"redis://127.0.0.1:{port}"
-        supervisor.start(_redis(port, Path(redis_folder)))
+        supervisor.start(_redis(port, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
         supervisor.start(*_services(settings.instances, {"REDIS_URL": url}))
@@ -55,12 +61,25 @@ def serve() -> None:
         )
         if not all_up:
             return
-        print(_greeting(manifest, settings.instances, address, with_key=bool(api_settings.api_keys_file)), flush=True)
+        with_key = bool(api_settings.api_keys_file)
+        print(_greeting(manifest, settings.instances, address, url, with_key=with_key), flush=True)
         supervisor.run()
 
 
-def _redis(port: int, folder: Path) -> Program:
-    return Program("Redis server", redis_server.command(port, folder), log_file=folder / redis_server.LOG_FILE)
+@contextmanager
+def _redis_folders(kept: Path | None) -> Iterator[tuple[Path, Path | None]]:
+    """Yield a folder for Redis's log, and the one that it keeps its jobs in, where one is set."""
+    with tempfile.TemporaryDirectory(prefix="mlapi-redis-") as folder:
+        if kept is None:
+            yield Path(folder), None
+            return
+        with redis_server.kept_in(kept) as locked:
+            yield Path(folder), locked
+
+
+def _redis(port: int, folder: Path, kept: Path | None) -> Program:
+    command = redis_server.command(port, folder, kept)
+    return Program("Redis server", command, log_file=folder / redis_server.LOG_FILE)
 
 
 def _services(instances: int, environment: dict[str, str]) -> list[Program]:
@@ -104,12 +123,13 @@ def _address(settings: ApiSettings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _greeting(manifest: ModelManifest, instances: int, address: str, *, with_key: bool) -> str:
+def _greeting(manifest: ModelManifest, instances: int, address: str, redis_url: str, *, with_key: bool) -> str:
     workers = f"{instances} model worker{'s' if instances > 1 else ''}"
     return f"""
 Serving {manifest.name} {manifest.version} ({len(manifest.labels)} classes) with {workers}.
 
   page  {address}/
   try   curl {"-u :KEY " if with_key else ""}-F file=@tests/dog.jpeg {address}/predict
+  jobs  REDIS_URL={redis_url}
 
 Ctrl-C stops it."""

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import queue
 import signal
@@ -71,17 +72,14 @@ class _Child:
         process.wait()
         on_exit(self)
 
-    def stop(self) -> None:
-        """Ask the process to end; end what is left of its group when the time is over."""
-        if self.process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+    def ask_to_stop(self) -> None:
+        """Ask the process to end."""
+        if self.process is not None:
             self.process.terminate()
-        try:
-            self.process.wait(self.program.stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            log.warning("%s does not stop and is killed", self.program.name)
-        self.kill_group()
+
+    def has_ended(self) -> bool:
+        """Tell whether no process of this program runs."""
+        return self.process is None or self.process.poll() is not None
 
     def kill_group(self) -> None:
         """Kill whatever is left of the process and those it started."""
@@ -112,6 +110,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._children: list[_Child] = []
+        self._due: dict[_Child, float] = {}  # when to start which one again, on the monotonic clock
         self._events: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
         self._former_handlers: dict[int, Any] = {}
 
@@ -121,8 +120,10 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in reversed(self._children):
-            child.stop()
+        while self._children:
+            last = self._children.pop()
+            self._due.pop(last, None)
+            self._stop(last)
         for number, handler in self._former_handlers.items():
             signal.signal(number, handler)
 
@@ -152,26 +153,47 @@ class Supervisor:
 
     def run(self) -> None:
         """Start again what ends, until SIGTERM, SIGINT or SIGHUP."""
-        due: dict[_Child, float] = {}  # when to start which child, on the monotonic clock
-        while True:
-            try:
-                child = self._events.get(timeout=max(0.0, min(due.values()) - time.monotonic()) if due else None)
-            except queue.Empty:
-                # In this thread, since the kernel ends a child with the thread that started it.
-                next_child = min(due, key=due.__getitem__)
-                del due[next_child]
-                next_child.start(self._events.put)
-                continue
-            if child is None:
-                return
-            due[child] = time.monotonic() + self._clean_up(child)
+        while self._handle_next_event():
+            pass
 
-    def _clean_up(self, child: _Child) -> float:
-        """End what an ended process left; return the pause before its next start."""
+    def _stop(self, child: _Child) -> None:
+        """Stop a child, and end what is left of its group when its time is over.
+
+        Those whose turn comes later are kept running, since it may need them: a signal may have reached all of them.
+        """
+        give_up_at = time.monotonic() + child.program.stop_timeout_s
+        child.ask_to_stop()
+        while not child.has_ended():
+            if time.monotonic() > give_up_at:
+                log.warning("%s does not stop and is killed", child.program.name)
+                break
+            self._handle_next_event(give_up_at)
+        child.kill_group()
+
+    def _handle_next_event(self, give_up_at: float = math.inf) -> bool:
+        """Start again what is due or has ended, waiting for it no longer than asked; return False after a signal."""
+        due_at = min([give_up_at, *self._due.values()])
+        try:
+            child = self._events.get(timeout=None if due_at == math.inf else max(0.0, due_at - time.monotonic()))
+        except queue.Empty:
+            self._start_what_is_due()
+            return True
+        if child in self._children:
+            self._plan_start(child)
+        return child is not None
+
+    def _plan_start(self, child: _Child) -> None:
+        """End what an ended process left, and plan when to start it again."""
         child.kill_group()
         pause_s = child.pause_s()
         log.warning("the %s %s; starting it again in %g s", child.program.name, child.describe_exit(), pause_s)
-        return pause_s
+        self._due[child] = time.monotonic() + pause_s
+
+    def _start_what_is_due(self) -> None:
+        # In this thread, since the kernel ends a child with the thread that started it.
+        for child in [child for child, due_at in self._due.items() if due_at <= time.monotonic()]:
+            del self._due[child]
+            child.start(self._events.put)
 
 
 def _end_with_parent() -> None:

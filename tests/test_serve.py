@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 import requests
 
-from tests.conftest import ROOT, MakeService, Service, free_port, until
+from tests.conftest import ROOT, STOP_TIMEOUT_S, MakeService, Service, free_port, until
 from tests.images import DOG
 
 RESTART_TIMEOUT_S = 60
@@ -89,6 +91,50 @@ def test_a_part_that_is_killed_is_started_again(make_service: MakeService, words
     assert until(lambda: answers(service), RESTART_TIMEOUT_S), service.log
 
 
+def signal_all(service: Service, words: str, number: signal.Signals) -> None:
+    for pid in service.processes(words):
+        os.kill(pid, number)
+
+
+def test_requests_that_wait_are_answered_though_redis_is_killed_and_remembers_nothing(
+    make_service: MakeService,
+) -> None:
+    service = make_service().wait_until_ready()
+    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(service.predict, DOG) for _ in range(8)]
+        assert until(lambda: stored_jobs(service) == 8, 20)
+        signal_all(service, "redis-server", signal.SIGKILL)
+        assert until(lambda: "Redis server was ended by SIGKILL; starting it again" in service.log, 20)
+        signal_all(service, "mlapi worker", signal.SIGCONT)
+        assert all(is_right(request.result()) for request in waiting), service.log
+
+
+def stored_jobs(service: Service) -> int:
+    [url] = re.findall(r"REDIS_URL=(\S+)", service.log)
+    with redis.Redis.from_url(url) as connection:
+        return int(connection.xlen("mlapi:jobs"))
+
+
+def test_what_redis_keeps_in_a_folder_outlives_it_and_the_service(make_service: MakeService, tmp_path: Path) -> None:
+    environment = {"CACHE_TTL_S": "600", "REDIS_FOLDER": str(tmp_path / "redis"), "INSTANCES": "1"}
+    service = make_service(**environment).wait_until_ready()
+    assert is_right(service.predict(DOG))
+    signal_all(service, "redis-server", signal.SIGKILL)
+    assert service.predict(DOG).headers["Server-Timing"].startswith("cache")
+    service.stop()
+    assert make_service(**environment).wait_until_ready().predict(DOG).headers["Server-Timing"].startswith("cache")
+
+
+def test_a_folder_that_another_service_keeps_its_jobs_in_is_refused(make_service: MakeService, tmp_path: Path) -> None:
+    folder = str(tmp_path / "redis")
+    first = make_service(REDIS_FOLDER=folder, INSTANCES="1").wait_until_ready()
+    second = make_service(REDIS_FOLDER=folder)
+    assert second.process.wait(30) == 1
+    assert f"REDIS_FOLDER={folder}: another service" in second.log
+    assert is_right(first.predict(DOG))
+
+
 def answers(service: Service) -> bool:
     try:
         return is_right(service.predict(DOG))
@@ -132,6 +178,36 @@ def test_an_upload_goes_after_its_time_and_a_reported_one_is_kept(make_service: 
     assert until(lambda: "old uploads removed count=1" in again.log, 10), again.log
     assert requests.get(f"{again.url}/display/{name}", timeout=10).status_code == 404
     assert (kept / name).read_bytes() == DOG
+
+
+def test_requests_in_work_are_answered_though_the_signal_to_stop_reaches_every_process(
+    make_service: MakeService,
+) -> None:
+    service = make_service().wait_until_ready()
+    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    with ThreadPoolExecutor(16) as pool:
+        requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
+        assert until(lambda: stored_jobs(service) == 16, 20)
+        signal_all(service, "", signal.SIGTERM)
+        signal_all(service, "mlapi worker", signal.SIGCONT)
+        assert service.process.wait(STOP_TIMEOUT_S) == 0
+        assert all(is_right(request.result()) for request in requests_in_work), service.log
+    assert service.processes() == [], service.log
+
+
+def test_who_cannot_be_answered_before_the_service_stops_is_told_so(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(service.predict, DOG)
+        assert until(lambda: stored_jobs(service) == 1, 20)
+        service.process.terminate()
+        response = waiting.result()
+    signal_all(service, "mlapi worker", signal.SIGCONT)
+    assert response.status_code == 503
+    assert response.headers["X-Error"].startswith("stopping")
+    assert response.headers["Retry-After"]
+    assert service.process.wait(STOP_TIMEOUT_S) == 0
 
 
 def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeService) -> None:

@@ -1,6 +1,7 @@
 """`/feedback`, the file it writes, and the images it keeps."""
 
 import json
+import resource
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.feedback import FeedbackFile
+from api.tests.conftest import MakeApp
+from jobs.errors import StorageUnavailable
 from jobs.images import FolderImageStore
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
@@ -116,3 +119,23 @@ def test_reports_of_several_processes_do_not_mix(feedback_path: Path) -> None:
     lines = feedback_path.read_text().splitlines()
     assert len(lines) == 150
     assert set(lines) == {"a" * 2000, "b" * 2000, "c" * 2000}
+
+
+def test_where_the_disk_is_full_the_page_says_so(make_app: MakeApp) -> None:
+    client = make_app(feedback_filepath=Path("/dev/full")).test_client()
+    answer = client.post("/feedback", data={"report": REPORT})
+    assert answer.status_code == 503
+    assert "report cannot be kept" in answer.text
+
+
+def _append_up_to(max_bytes: int, path: Path, report: str) -> None:
+    """Append reports until no file of this process may be larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    while True:
+        FeedbackFile(path, max_bytes=4096).append(report)
+
+
+def test_of_a_report_that_does_not_fit_on_the_disk_nothing_is_written(feedback_path: Path) -> None:
+    with ProcessPoolExecutor(1) as pool, pytest.raises(StorageUnavailable):
+        pool.submit(_append_up_to, 2500, feedback_path, "x" * 999).result()
+    assert feedback_path.read_text() == 2 * ("x" * 999 + "\n")

@@ -41,6 +41,13 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_image_of_which_a_loss_of_power_left_a_part_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(DATA[:100])
+    store = FolderImageStore(tmp_path)
+    store.put("a.png", DATA)
+    assert store.get("a.png") == DATA
+
+
 def test_another_user_may_read_what_is_stored(tmp_path: Path) -> None:
     FolderImageStore(tmp_path).put("a.png", DATA)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644

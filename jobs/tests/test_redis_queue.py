@@ -2,24 +2,35 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from conftest import RedisServer
+from jobs import redis_queue
 from jobs.errors import QueueUnavailable
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
+WORKER_TTL_S = 0.6
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def keeping_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, keeps=True)
     yield server
     server.stop()
 
@@ -50,6 +61,191 @@ def submit_and_wait(queue: RedisJobQueue) -> Prediction:
         return queue.wait(job)
     finally:
         worker.join()
+
+
+def take(queue: RedisJobQueue, worker: str = "w1", most_s: float = 10) -> list[str]:
+    """Return the images of the jobs that the worker gets."""
+    return [delivery.job.image_name for delivery in until(lambda: take_now(queue, worker), most_s)]
+
+
+def take_now(queue: RedisJobQueue, worker: str) -> list[Delivery]:
+    queue.heartbeat(worker, 0.01, "m1")
+    return queue.take_batch(worker, 10, 0.05)
+
+
+def until(step: Callable[[], list[Delivery]], most_s: float) -> list[Delivery]:
+    """Return what `step` gives as soon as that is something, or nothing at the deadline."""
+    deadline = time.monotonic() + most_s
+    while not (found := step()) and time.monotonic() < deadline:
+        pass
+    return found
+
+
+def submit(queue: RedisJobQueue, *image_names: str) -> list[ImageJob]:
+    queue.heartbeat("w1", 0.01, "m1")
+    jobs = [ImageJob.create(name, 20) for name in image_names]
+    for job in jobs:
+        queue.submit(job)
+    return jobs
+
+
+def answer_all(queue: RedisJobQueue, jobs: list[ImageJob]) -> list[Prediction]:
+    """Answer whatever comes, and return what those get who wait for the jobs."""
+    answered = threading.Event()
+
+    def work() -> None:
+        while not answered.is_set():
+            queue.finish([(delivery, DOG) for delivery in take_now(queue, "w1")])
+
+    with ThreadPoolExecutor(1 + len(jobs)) as pool:
+        pool.submit(work)
+        try:
+            return list(pool.map(queue.wait, jobs))
+        finally:
+            answered.set()
+
+
+def test_jobs_that_redis_lost_are_submitted_again_and_answered(server: RedisServer, queue: RedisJobQueue) -> None:
+    jobs = submit(queue, "dog.jpg", "cat.jpg")
+    take_now(queue, "w1")  # in work or waiting, it makes no difference
+    server.stop()
+    server.start()
+    assert answer_all(queue, jobs) == [DOG, DOG]
+
+
+def test_those_who_wait_for_the_same_image_are_answered_though_redis_lost_it(server: RedisServer) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10)
+    jobs = submit(queue, "dog.jpg", "dog.jpg", "dog.jpg")
+    server.stop()
+    server.start()
+    assert answer_all(queue, jobs) == [DOG, DOG, DOG]
+    queue.close()
+
+
+def test_a_job_submitted_again_has_the_time_that_was_left(server: RedisServer, queue: RedisJobQueue) -> None:
+    [job] = submit(queue, "dog.jpg")
+    server.stop()
+    server.start()
+    [delivery] = until(lambda: take_now(queue, "w1"), 10)
+    assert delivery.job.id == job.id
+    assert 0 < delivery.job.timeout_s < job.timeout_s
+
+
+def test_jobs_that_redis_kept_are_not_submitted_again(
+    keeping_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = RedisJobQueue(keeping_server.url, max_jobs=10)
+    jobs = submit(queue, "dog.jpg", "cat.jpg")
+    keeping_server.stop()
+    keeping_server.start()
+    assert answer_all(queue, jobs) == [DOG, DOG]
+    assert "submitted 0 jobs again" in caplog.text
+    queue.close()
+
+
+def test_an_answer_that_was_found_while_redis_was_away_is_taken_when_it_is_back(keeping_server: RedisServer) -> None:
+    queue = RedisJobQueue(keeping_server.url, max_jobs=10)
+    [job] = submit(queue, "dog.jpg")
+    batch = take_now(queue, "w1")
+    keeping_server.stop()
+    keeping_server.start()
+    queue.finish([(delivery, DOG) for delivery in batch])
+    assert queue.wait(job) == DOG
+    queue.close()
+
+
+def test_a_request_that_comes_while_redis_starts_again_is_not_refused(keeping_server: RedisServer) -> None:
+    queue = RedisJobQueue(keeping_server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10, worker_ttl_s=60)
+    queue.heartbeat("w1", 0.01, "m1")
+    keeping_server.stop()
+    job = ImageJob.create("dog.jpg", 10)
+    with ThreadPoolExecutor(1) as pool:
+        submitted = pool.submit(queue.submit, job)
+        keeping_server.start()
+        submitted.result()
+    assert answer_all(queue, [job]) == [DOG]
+    with redis.Redis.from_url(keeping_server.url) as connection:
+        assert connection.xlen("mlapi:jobs") == 0
+    queue.close()
+
+
+def test_a_request_that_comes_before_a_redis_without_memory_has_heard_of_a_worker_is_not_refused(
+    server: RedisServer,
+) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, worker_ttl_s=5)
+    server.stop()
+    server.start()
+    job = ImageJob.create("dog.jpg", 10)
+    queue.submit(job)
+    assert answer_all(queue, [job]) == [DOG]
+    queue.close()
+
+
+def test_a_worker_that_lives_keeps_its_job_though_nobody_could_be_heard_of_for_a_while(
+    keeping_server: RedisServer,
+) -> None:
+    w1, w2 = (RedisJobQueue(keeping_server.url, max_jobs=10, worker_ttl_s=WORKER_TTL_S) for _ in range(2))
+    [job] = submit(w1, "dog.jpg")
+    batch = take_now(w1, "w1")
+    keeping_server.stop()
+    away_since = time.monotonic()
+    while time.monotonic() < away_since + 2 * WORKER_TTL_S:
+        with pytest.raises(QueueUnavailable):
+            w2.take_batch("w2", 10, 0.05)
+    keeping_server.start()
+    assert take(w2, "w2", most_s=WORKER_TTL_S / 2) == []  # w2 is faster to speak up than w1
+    w1.heartbeat("w1", 0.01, "m1")
+    assert take(w2, "w2", most_s=WORKER_TTL_S / 2) == []
+    w1.finish([(delivery, DOG) for delivery in batch])
+    assert w1.wait(job) == DOG
+    for queue in (w1, w2):
+        queue.close()
+
+
+def test_a_worker_that_was_silent_itself_takes_from_nobody(server: RedisServer) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, worker_ttl_s=WORKER_TTL_S)
+    submit(queue, "dog.jpg")
+    assert take(queue, "w1") == ["dog.jpg"]
+    assert until(lambda: queue.take_batch("w2", 10, 0.05), 3 * WORKER_TTL_S) == []
+    assert take(queue, "w2") == ["dog.jpg"]
+    queue.close()
+
+
+def test_a_worker_that_redis_has_not_heard_of_yet_keeps_what_it_took(server: RedisServer) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, worker_ttl_s=WORKER_TTL_S)
+    queue.heartbeat("w2", 0.01, "m1")
+    queue.submit(ImageJob.create("dog.jpg", 10))
+    assert len(queue.take_batch("w1", 10, 0.05)) == 1
+    taken_at = time.monotonic()
+    assert take(queue, "w2") == ["dog.jpg"]
+    assert time.monotonic() - taken_at > WORKER_TTL_S
+    queue.close()
+
+
+@pytest.mark.parametrize("name", ["maxmemory", "min-replicas-to-write"])
+def test_a_redis_that_takes_nothing_counts_as_away_until_it_does(
+    server: RedisServer, queue: RedisJobQueue, name: str
+) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    connection: Any = redis.Redis.from_url(server.url)
+    connection.config_set(name, "1")
+    with pytest.raises(QueueUnavailable):
+        queue.submit(ImageJob.create("dog.jpg", 10))
+    with pytest.raises(QueueUnavailable):
+        queue.heartbeat("w1", 0.01, "m1")
+    connection.config_set(name, "0")
+    connection.close()
+    assert submit_and_wait(queue) == DOG
+
+
+def test_the_images_set_aside_last_are_kept(queue: RedisJobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_queue, "MAX_SET_ASIDE", 2)
+    monkeypatch.setattr(redis_queue, "MAX_DEATHS", 0)
+    for name in ("a.png", "b.png", "c.png"):
+        submit(queue, name)
+        take_now(queue, "w1")
+        until(lambda: take_now(queue, "w1"), 1)
+    assert [image.image_name for image in queue.set_aside_images()] == ["b.png", "c.png"]
 
 
 def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: RedisJobQueue) -> None:

@@ -67,6 +67,39 @@ def test_a_program_that_keeps_ending_is_started_again_and_again(tmp_path: Path) 
     assert len(starts.read_bytes()) >= 3
 
 
+def test_what_the_last_program_needs_to_end_is_started_again_though_a_signal_reached_all(tmp_path: Path) -> None:
+    needed, needing = tmp_path / "needed", tmp_path / "needing"
+    waits = f"""
+import pathlib, signal, time
+def end(*_):
+    while len(pathlib.Path({str(needed)!r}).read_text().split()) < 2:
+        time.sleep(0.01)
+    pathlib.Path({str(needing)!r}).write_text("ended")
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+pathlib.Path({str(needing)!r}).write_text(str(__import__("os").getpid()))
+time.sleep(60)
+"""
+    writes = f"import os, time; open({str(needed)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
+
+    def signal_all() -> None:
+        for pid in (int(needing.read_text()), *map(int, needed.read_text().split()), os.getpid()):
+            os.kill(pid, signal.SIGTERM)
+
+    with Supervisor() as supervisor:
+        supervisor.start(Program("needed", python(writes)), Program("needing", python(waits)))
+        both_run = supervisor.wait_until(
+            lambda: all(file.exists() and file.read_text() for file in (needed, needing)), "not started", 30
+        )
+        assert both_run
+        signal_all()
+        supervisor.run()
+    assert needing.read_text() == "ended"
+    pids = [int(pid) for pid in needed.read_text().split()]
+    assert len(pids) == 2
+    assert not any(_runs(pid) for pid in pids)
+
+
 def _stop_when(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition() and time.monotonic() < deadline:

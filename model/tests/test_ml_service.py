@@ -1,10 +1,12 @@
 """The worker's loop, and one batch of it."""
 
+import ctypes
 import io
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from PIL import Image
 from jobs.errors import InferenceFailed, QueueUnavailable, SetAside
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Delivery
+from jobs.queue import WORKER_TTL_S, Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, Outcome, Prediction
 from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, knee, predict
+from model.preprocessing import preprocess
 
 MAX_PIXELS = 1_000_000
 
@@ -245,6 +248,76 @@ def test_a_worker_outlives_an_absence_of_the_queue() -> None:
     queue.failures_left = 2
     classify_process(worker, stopped)
     assert queue.wait(job).label == "dog"
+
+
+def _work_without_letting_go(url: str) -> None:
+    """Run a worker that keeps the interpreter's lock, and so its heartbeat from its turn, for longer than it may."""
+
+    def classify(names: Sequence[str]) -> list[Outcome]:
+        ctypes.PyDLL(None).usleep(int(2.5 * WORKER_TTL_S * 1e6))
+        return [Prediction("late", 0, 1.0) for _ in names]
+
+    classify_process(make_worker(RedisJobQueue(url, max_jobs=100), classify), threading.Event())
+
+
+def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(redis_url: str) -> None:
+    connection: Any = redis.Redis.from_url(redis_url)
+    connection.flushall()
+    queue = RedisJobQueue(redis_url, max_jobs=100)
+    queue.heartbeat("starting", 0.01, "m1")
+    slow = get_context("spawn").Process(target=_work_without_letting_go, args=(redis_url,))
+    try:
+        slow.start()
+        first, second = (ImageJob.create(name, 30) for name in "ab")
+        queue.submit(first)
+        assert until(lambda: any(group["pending"] for group in connection.xinfo_groups("mlapi:jobs")))
+        fast = make_worker(queue, Recorder())
+
+        def step() -> bool:
+            fast.heartbeat()
+            return fast.step()
+
+        assert until(step)
+        assert queue.wait(first).label == "dog"
+        queue.submit(second)  # which the slow one takes, alive again, when it is done with the first
+        assert queue.wait(second).label == "late"
+        [replies] = connection.scan_iter("mlapi:replies:*")
+        assert connection.xlen(replies) == 2
+        assert queue.set_aside_images() == []
+    finally:
+        slow.kill()
+        slow.join()
+        queue.close()
+        connection.close()
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
+    """Return whether the condition came true before the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        pass
+    return time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF"])
+def test_the_heartbeat_has_its_turn_while_a_large_image_is_decoded(image_format: str, manifest: ModelManifest) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((4000, 3000), 50).save(file, image_format)
+    beats, decoded = [time.monotonic()], threading.Event()
+
+    def beat() -> None:
+        while not decoded.wait(0.001):
+            beats.append(time.monotonic())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    started = time.monotonic()
+    preprocess(file.getvalue(), manifest, 50_000_000)
+    ended = time.monotonic()
+    decoded.set()
+    thread.join()
+    longest_silence_s = max(later - earlier for earlier, later in pairwise([*beats, ended]))
+    assert longest_silence_s < (ended - started) / 2
 
 
 def _work_until_killed(url: str) -> None:

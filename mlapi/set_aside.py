@@ -1,0 +1,51 @@
+"""What an operator sees of the images that ended their workers."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from jobs.errors import SetupError
+from jobs.images import ImageStore
+from jobs.queue import JobQueue
+from jobs.schema import SetAsideImage
+
+
+def find(queue: JobQueue, beginning: str) -> SetAsideImage:
+    """Return the image whose name begins like this. Raises `SetupError` where there is none, or more than one."""
+    found = [image for image in queue.set_aside_images() if image.image_name.startswith(beginning)]
+    if len(found) != 1:
+        number = "Several images" if found else "No image"
+        raise SetupError(f"{number} set aside: the name begins with {beginning}. `mlapi set-aside list` shows all.")
+    return found[0]
+
+
+def line(image: SetAsideImage) -> str:
+    """Return when an image was set aside, and its name."""
+    return f"{_time(image)}  {image.image_name}"
+
+
+def facts(image: SetAsideImage, images: ImageStore) -> str:
+    """Return all that is known of an image. It is not decoded: that is what ended its workers."""
+    return f"""\
+image      {image.image_name} ({_size(image, images)})
+set aside  {_time(image)}
+job        {image.job_id}
+worker     {image.worker}, the second that it ended"""
+
+
+def save(image: SetAsideImage, images: ImageStore, file: Path) -> None:
+    """Write an image to a file. Raises `SetupError` where either cannot be."""
+    try:
+        file.write_bytes(images.get(image.image_name))
+    except OSError as err:
+        raise SetupError(f"{image.image_name} cannot be saved as {file}: {err}") from err
+
+
+def _time(image: SetAsideImage) -> str:
+    return datetime.fromtimestamp(image.at_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _size(image: SetAsideImage, images: ImageStore) -> str:
+    try:
+        return f"{len(images.get(image.image_name))} bytes"
+    except FileNotFoundError:
+        return "no longer stored"
