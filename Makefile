@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose fuzz audit stress report bench lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose fuzz audit stress report bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ report: setup $(VENV)/report.stamp ## Measure users x instances, one by one and 
 
 bench: setup $(VENV)/dev.stamp ## Measure against the limit and the classic design: make bench [ARGS="--users 16 --precision bf16"]
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup $(VENV)/dev.stamp ## Break what a service runs on and count what is lost: make chaos [ARGS="--times 1 --only Redis"]
+	@$(BIN)/python -m chaos $(ARGS)
 
 $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV) ..."

@@ -1,0 +1,88 @@
+"""Callers who send one picture after the other, and what became of each of their requests."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+from benchmarks.load import connected
+from benchmarks.pictures import Question, Questions, check
+from stress_test.answers import WrongAnswer
+
+# The service answers within PREDICT_TIMEOUT_S, 30 s, so who has waited this long will never be answered.
+PATIENCE_S = 40.0
+_PAUSE_S = 0.05
+
+RIGHT, WRONG, UNANSWERED = "right", "wrong", "unanswered"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request with what came of it: `RIGHT`, `WRONG`, `UNANSWERED`, or the status and code of a refusal.
+
+    Times are seconds on the clock of `time.monotonic`. The caller asked again after each time that nobody listened, and
+    after each connection that `broke` before the answer.
+    """
+
+    sent_at: float
+    settled_at: float
+    outcome: str
+    unheard: int = 0
+    broke: int = 0
+
+
+class Callers:
+    """Keeps a number of requests in the air, from a thread of its own, until it is left."""
+
+    def __init__(self, port: int, questions: Questions, callers: int) -> None:
+        self.requests: list[Request] = []
+        self._port = port
+        self._questions = questions
+        self._callers = callers
+        self._stopped = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="callers")
+
+    def __enter__(self) -> "Callers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self._thread.join()
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._call() for _ in range(self._callers)))
+
+    async def _call(self) -> None:
+        while not self._stopped:
+            request = await ask(self._port, self._questions.next(), self._questions.content_type)
+            self.requests.append(request)
+            if request.outcome != RIGHT:
+                await asyncio.sleep(_PAUSE_S)
+
+
+async def ask(port: int, question: Question, content_type: str) -> Request:
+    """Ask, again after each connection that breaks, until there is an answer or the caller's patience is over."""
+    sent_at, unheard, broke = time.monotonic(), 0, 0
+    while (left_s := sent_at + PATIENCE_S - time.monotonic()) > 0:
+        try:
+            outcome = await asyncio.wait_for(_outcome(port, question, content_type), left_s)
+        except ConnectionRefusedError:
+            unheard += 1
+        except (OSError, EOFError, asyncio.TimeoutError):
+            broke += 1
+        else:
+            return Request(sent_at, time.monotonic(), outcome, unheard, broke)
+        await asyncio.sleep(_PAUSE_S)
+    return Request(sent_at, time.monotonic(), UNANSWERED, unheard, broke)
+
+
+async def _outcome(port: int, question: Question, content_type: str) -> str:
+    async with connected(port) as connection:
+        answer = await connection.post("/predict", content_type, question.body)
+    try:
+        check(*answer, question.expected)
+    except WrongAnswer as err:
+        reason = str(err)
+        return WRONG if reason.startswith("200") else reason.split(":")[0]
+    return RIGHT

@@ -1,0 +1,139 @@
+"""What can go wrong, and how it is made to."""
+
+import contextlib
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from chaos import disk
+from chaos.callers import PATIENCE_S
+from chaos.network import Cable
+from chaos.service import Service
+from stress_test.errors import CannotRun
+
+_FAKE_DECODER = Path(__file__).parent / "fake_decoder"
+
+# Entering it, the fault strikes; leaving it, the fault is taken away again, where it is one that lasts.
+Strike = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: what makes it possible in a service that runs, how long it lasts, how often it strikes in a full run.
+
+    One that leaves the service no way to answer is recovered from when it is over, any other from its strike on.
+    """
+
+    name: str
+    prepare: Callable[[Service], AbstractContextManager[Strike]]
+    lasts_s: float = 0.0
+    times: int = 3
+    settings: Mapping[str, str] = field(default_factory=dict)
+    blocks: bool = False
+
+
+def kill(words: str, most: int | None = None) -> Callable[[Service], AbstractContextManager[Strike]]:
+    """Return the preparation of kill -9 for the processes whose command has these words, the oldest or all of them."""
+
+    @contextlib.contextmanager
+    def prepare(service: Service) -> Iterator[Strike]:
+        yield lambda: _at_once(lambda: service.signal(signal.SIGKILL, *service.pids(words)[:most]))
+
+    return prepare
+
+
+@contextlib.contextmanager
+def pause_worker(service: Service) -> Iterator[Strike]:
+    """Stop a worker, as a debugger or a full swap would, and let it go on."""
+
+    @contextlib.contextmanager
+    def strike() -> Iterator[None]:
+        paused = service.pids("mlapi worker")[0]
+        service.signal(signal.SIGSTOP, paused)
+        try:
+            yield
+        finally:
+            service.signal(signal.SIGCONT, paused)
+
+    yield strike
+
+
+@contextlib.contextmanager
+def cut_worker_off(service: Service) -> Iterator[Strike]:
+    """Have a worker on the far end of a cable, and cut it."""
+    port = urlsplit(service.redis_url).port or 0
+    with Cable(port) as cable, service.another_worker(f"redis://127.0.0.1:{cable.port}"):
+        yield cable.cut
+
+
+@contextlib.contextmanager
+def fill_disk(service: Service) -> Iterator[Strike]:
+    """Have the uploads on a small disk, and fill it. Raises `CannotMount`."""
+    with disk.mounted(service.uploads):
+        yield lambda: disk.filled(service.uploads)
+
+
+@contextlib.contextmanager
+def terminate_everything(service: Service) -> Iterator[Strike]:
+    """Ask every process to end, all at once, and start the service again."""
+
+    @contextlib.contextmanager
+    def strike() -> Iterator[None]:
+        service.signal(signal.SIGTERM, *service.pids())
+        service.wait_until_ended()
+        yield
+        service.start()
+
+    yield strike
+
+
+@contextlib.contextmanager
+def crash_decoder(service: Service) -> Iterator[Strike]:
+    """Send a picture that crashes the decoder. Raises `CannotRun` unless its sender is told that it is set aside."""
+
+    @contextlib.contextmanager
+    def strike() -> Iterator[None]:
+        form = {"file": ("crash.png", _crashing_picture())}
+        answer = requests.post(f"http://127.0.0.1:{service.port}/predict", files=form, timeout=PATIENCE_S)
+        told = f"{answer.status_code} {answer.headers.get('X-Error')}"
+        if not told.startswith("500 set-aside"):
+            raise CannotRun(f"The sender of a picture that crashes the decoder was told: {told}")
+        yield
+
+    yield strike
+
+
+def _crashing_picture() -> bytes:
+    """Return a picture that `fake_decoder` crashes on, another one each time."""
+    text, file = PngInfo(), io.BytesIO()
+    text.add_text("crash", os.urandom(8).hex())
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def _at_once(do: Callable[[], None]) -> AbstractContextManager[None]:
+    do()
+    return contextlib.nullcontext()
+
+
+FAULTS = (
+    Fault("kill -9 a worker", kill("mlapi worker", most=1), times=9),
+    Fault("kill -9 all workers", kill("mlapi worker")),
+    Fault("kill -9 the API", kill("mlapi api")),
+    Fault("kill -9 Redis, which keeps nothing", kill("redis-server")),
+    Fault("kill -9 Redis, which keeps a log", kill("redis-server"), settings={"REDIS_FOLDER": "{folder}/redis"}),
+    Fault("a worker paused for 4 s", pause_worker, lasts_s=4),
+    Fault("a worker cut off for 8 s", cut_worker_off, lasts_s=8),
+    Fault("uploads' disk full for 3 s", fill_disk, lasts_s=3, blocks=True),
+    Fault("a picture that crashes the decoder", crash_decoder, settings={"PYTHONPATH": str(_FAKE_DECODER)}),
+    Fault("SIGTERM to every process, and a new start", terminate_everything, blocks=True),
+)

@@ -1,0 +1,102 @@
+"""Lets one fault after the other strike a service that is in use, and says what the callers noticed."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.pictures import Questions
+from chaos import service
+from chaos.callers import RIGHT, WRONG, Callers, Request
+from chaos.faults import Fault, Strike
+
+# Requests flow for this long before a fault strikes, and after the service is well again.
+_CALM_S = 2.0
+# Without a fault, an answer takes a tenth of this.
+_SLOW_S = 1.0
+# What a caller is told who must not be let wait for nothing. That a deadline passed is not among them: the service is
+# away for less than that, so the job was lost.
+_REFUSALS = ("429 ", "503 ")
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of the requests during a fault, and how many seconds after each strike all was well again."""
+
+    fault: str
+    requests: Sequence[Request] = ()
+    recoveries_s: list[float] = field(default_factory=list)
+
+    def count(self, outcome: str) -> int:
+        """Return how many requests came to this."""
+        return sum(request.outcome == outcome for request in self.requests)
+
+    @property
+    def unheard(self) -> int:
+        """How many requests had to be repeated because nobody listened."""
+        return sum(request.unheard > 0 for request in self.requests)
+
+    @property
+    def broke(self) -> int:
+        """How many requests had to be repeated because the connection broke before the answer."""
+        return sum(request.broke > 0 for request in self.requests)
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """The refused requests by what they were told."""
+        return Counter(request.outcome for request in self.requests if request.outcome.startswith(_REFUSALS))
+
+    @property
+    def lost(self) -> int:
+        """How many requests were neither answered nor rightly refused."""
+        return len(self.requests) - self.count(RIGHT) - self.count(WRONG) - self.refusals.total()
+
+    @property
+    def losses(self) -> Counter[str]:
+        """What became of the lost ones."""
+        known = (RIGHT, WRONG)
+        told = Counter(request.outcome for request in self.requests if request.outcome not in known)
+        return told - self.refusals
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was lost and nothing answered wrongly."""
+        return self.count(RIGHT) > 0 and self.lost == self.count(WRONG) == 0
+
+
+def measure(fault: Fault, times: int, questions: Questions, callers: int) -> Result:
+    """Let a fault strike that often. Raises `CannotRun` if it cannot, or the service does not come round."""
+    result = Result(fault.name)
+    with service.running(fault.settings) as running, fault.prepare(running) as strike:
+        with Callers(running.port, questions, callers) as calling:
+            strikes = [_strike_once(strike, fault, running) for _ in range(times)]
+        result.requests = calling.requests
+    ends = [started for started, _ in strikes[1:]] + [float("inf")]
+    for (started, over), end in zip(strikes, ends, strict=True):
+        origin = over if fault.blocks else started
+        during = [request for request in result.requests if started <= request.settled_at < end]
+        result.recoveries_s.append(recovery_s(during, origin))
+    return result
+
+
+def _strike_once(strike: Strike, fault: Fault, running: service.Service) -> tuple[float, float]:
+    """Return when the fault struck and when it was over, as soon as the service is well again."""
+    time.sleep(_CALM_S)
+    started = time.monotonic()
+    with strike():
+        time.sleep(fault.lasts_s)
+    over = time.monotonic()
+    running.wait_until_well()
+    time.sleep(_CALM_S)
+    return started, over
+
+
+def recovery_s(requests: Sequence[Request], origin: float) -> float:
+    """Return how long after `origin` the last request was settled that noticed the fault; 0 if none did."""
+    noticed = [request.settled_at - origin for request in requests if _noticed(request)]
+    return max([0.0, *noticed])
+
+
+def _noticed(request: Request) -> bool:
+    slow = request.settled_at - request.sent_at > _SLOW_S
+    return slow or request.outcome != RIGHT or request.unheard + request.broke > 0
