@@ -15,6 +15,7 @@
 Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 """
 
+import json
 import logging
 import math
 import threading
@@ -74,7 +75,7 @@ _IN_FLIGHT_SPARE_S = 60
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
 # A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
-_RESTARTING = Retry(ConstantBackoff(0.1), retries=10, supported_errors=(RedisConnectionError,))
+_WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
 # A pause between attempts to listen.
 _RETRY_S = 0.1
 
@@ -157,7 +158,7 @@ class RedisJobQueue:
         self._waiters.add(job)
         try:
             with self._reaching_redis():
-                _RESTARTING.call_with_retry(lambda: self._add(job), lambda _: None)
+                _WHILE_IT_RESTARTS.call_with_retry(lambda: self._add(job), lambda _: None)
         except BaseException:
             self._waiters.remove(job)
             raise
@@ -374,7 +375,8 @@ class RedisJobQueue:
                 last_id = self._catch_up() if lost_sight else self._receive(last_id, _LISTEN_S)
                 lost_sight = False
             except RedisError as err:
-                log.warning("replies cannot be read, trying again: %s", err)
+                if not lost_sight:
+                    log.warning("replies cannot be read, trying again until they can: %s", err)
                 lost_sight = True
                 self._closed.wait(_RETRY_S)
 
@@ -383,7 +385,8 @@ class RedisJobQueue:
 
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
-        present = {ImageJob.decode(fields[b"job"]).id for _, fields in self._redis.xrange(_JOBS)}
+        # Others' jobs are among them, which may be of another version of this code.
+        present = {json.loads(fields[b"job"])["id"] for _, fields in self._redis.xrange(_JOBS)}
         # From the first reply on, as the ids are times, and this may be another host's clock.
         last_id = self._receive(b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]

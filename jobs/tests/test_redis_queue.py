@@ -143,6 +143,19 @@ def test_jobs_that_redis_kept_are_not_submitted_again(
     queue.close()
 
 
+def test_a_job_of_another_version_of_this_code_keeps_nobody_from_being_answered(keeping_server: RedisServer) -> None:
+    queue = RedisJobQueue(keeping_server.url, max_jobs=10)
+    [job] = submit(queue, "dog.jpg")
+    batch = take_now(queue, "w1")
+    with redis.Redis.from_url(keeping_server.url) as connection:
+        connection.xadd("mlapi:jobs", {"job": '{"id": "other", "colour": "blue"}', "reply_to": "mlapi:replies:other"})
+    keeping_server.stop()
+    keeping_server.start()
+    queue.finish([(delivery, DOG) for delivery in batch])
+    assert queue.wait(job) == DOG
+    queue.close()
+
+
 def test_an_answer_that_was_found_while_redis_was_away_is_taken_when_it_is_back(keeping_server: RedisServer) -> None:
     queue = RedisJobQueue(keeping_server.url, max_jobs=10)
     [job] = submit(queue, "dog.jpg")
