@@ -19,8 +19,8 @@ class ModelSettings(SharedSettings):
         default=8, ge=1, description="Most images that go through the network at once; fewer where more are no faster"
     )
     jobs_at_once: int = Field(default=8, ge=1, description="Jobs that a worker takes from the queue at once")
-    # One thread per worker and one worker per core: two one-thread streams classified 143-168 images/s where one
-    # two-thread stream classified 92-112 (EfficientNet-Lite0 on two busy cores).
+    # One thread per worker and one worker per core: two one-thread workers classified 1.6 times as many images as one
+    # two-thread worker (docs/performance.md).
     threads: int = Field(default=1, ge=1, description="Threads of one worker's inference engine")
     # bf16 takes about half of the time that f32 takes, on processors that have it.
     precision: Literal["auto", "f32", "bf16"] = Field(
