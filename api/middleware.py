@@ -5,9 +5,11 @@ from jobs.queue import JobQueue
 from jobs.schema import ImageJob, Prediction
 
 
-def model_predict(queue: JobQueue, image_name: str, timeout_s: float, request_id: str = "") -> Prediction:
+def model_predict(
+    queue: JobQueue, image_name: str, timeout_s: float, request_id: str = "", size_bytes: int = 0
+) -> Prediction:
     """Have a stored image classified. Raises the `ServiceError` that prevented it, at the latest after `timeout_s`."""
-    job = ImageJob.create(image_name, timeout_s, request_id)
+    job = ImageJob.create(image_name, timeout_s, request_id, size_bytes)
     logs.bind(job_id=job.id, image=image_name)
     queue.submit(job)
     prediction = queue.wait(job)

@@ -167,7 +167,7 @@ def _classify_upload() -> tuple[str, Prediction]:
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
     name = image_name(data, filename, limits)
     images.put(name, data)
-    prediction = model_predict(services().queue, name, settings.predict_timeout_s, g.request_id)
+    prediction = model_predict(services().queue, name, settings.predict_timeout_s, g.request_id, len(data))
     g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
     return name, prediction
 

@@ -170,7 +170,7 @@ class TooManyRequests(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """The queue holds as many jobs as it may; try again after `retry_after_s`."""
+    """More would wait than may, or longer than the caller does; try again after `retry_after_s`."""
 
     status = 429
     code = "queue-full"
@@ -229,6 +229,14 @@ class DeadlinePassed(ServiceError):
     status = 504
     code = "deadline-passed"
     message = "The answer did not come in time. Try again when the service is less busy."
+
+
+class ClientGone(ServiceError):
+    """The client has closed its connection, so nobody reads the answer."""
+
+    status = 499  # nginx's, in logs
+    code = "client-gone"
+    message = "The client has gone."
 
 
 class SetAside(ServiceError):

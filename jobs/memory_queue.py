@@ -1,13 +1,15 @@
 """The job queue in the memory of one process, for tests."""
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.queue import MAX_DEATHS, WORKER_TTL_S, Delivery
+from jobs.backlog import Backlog
+from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
+from jobs.queue import MAX_DEATHS, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.waiters import Waiters
 
@@ -34,8 +36,16 @@ class _Entry:
 class MemoryJobQueue:
     """The `JobQueue` in memory; see there for what each method does."""
 
-    def __init__(self, *, max_jobs: int, cache_ttl_s: int = 0, worker_ttl_s: float = WORKER_TTL_S) -> None:
+    def __init__(
+        self,
+        *,
+        max_jobs: int,
+        max_bytes: int = sys.maxsize,
+        cache_ttl_s: int = 0,
+        worker_ttl_s: float = WORKER_TTL_S,
+    ) -> None:
         self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
         self._caches = cache_ttl_s > 0  # for longer than a test takes
         self._worker_ttl_s = worker_ttl_s
         self._entries: dict[str, _Entry] = {}  # by receipt, oldest first
@@ -43,8 +53,10 @@ class MemoryJobQueue:
         self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
         self._model = ""
         self._seen: dict[str, float] = {}
+        self._service_times_s: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
         self._waiters = Waiters()
+        self._backlog = Backlog()
 
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
@@ -74,14 +86,50 @@ class MemoryJobQueue:
     def _add(self, job: ImageJob) -> None:
         if not self.live_workers():
             raise NoWorker
-        if len(self._entries) >= self._max_jobs:
-            raise QueueFull(retry_after_s=RETRY_AFTER_S)
+        self._backlog.heard(self._wait_s())
+        if self._is_full(job):
+            raise self._backlog.refuse()
         self._waiters.add(job)
         self._entries[job.id] = _Entry(job)
 
+    def _wait_s(self) -> float:
+        """Return in how many seconds the live workers will have done what waits."""
+        return len(self._entries) / sum(1 / self._service_times_s[worker] for worker in self.live_workers())
+
+    def _is_full(self, job: ImageJob) -> bool:
+        queued_bytes = sum(entry.job.size_bytes for entry in self._entries.values())
+        return bool(self._entries) and (
+            len(self._entries) >= self._max_jobs
+            or queued_bytes + job.size_bytes > self._max_bytes
+            or self._wait_s() > MAX_WAIT_SHARE * job.timeout_s
+        )
+
+    def refusal(self) -> QueueFull | None:
+        """Return what a job was refused with a moment ago."""
+        return self._backlog.refusal()
+
+    def retry_after_s(self) -> int:
+        """Return in how many seconds what waited at the last `submit` will be done."""
+        return self._backlog.retry_after_s()
+
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
-        return self._waiters.wait(job)
+        try:
+            return self._waiters.wait(job)
+        except (ClientGone, DeadlinePassed):
+            self._withdraw(job)
+            raise
+
+    def cancel(self, job: ImageJob) -> None:
+        """Have the `wait` of a submitted job end."""
+        self._waiters.resolve(job.id, JobFailure.of(ClientGone()))
+
+    def _withdraw(self, job: ImageJob) -> None:
+        """Take a job that nobody waits for out of the queue."""
+        with self._changed:
+            entry = self._entries.get(job.id)
+            if entry and entry.worker is None and not entry.joined:
+                del self._entries[job.id]
 
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately."""
@@ -128,8 +176,9 @@ class MemoryJobQueue:
         """Let an image be tried again."""
         return self._set_aside.pop(image_hash, None) is not None
 
-    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:  # noqa: ARG002 - memory needs no times
+    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive."""
+        self._service_times_s[worker] = service_time_s
         self._seen[worker] = time.monotonic()
         self._model = model
 

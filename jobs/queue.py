@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from jobs.errors import QueueFull
 from jobs.schema import ImageJob, Outcome, Prediction, SetAsideImage
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
@@ -14,6 +15,10 @@ WORKER_TTL_S = 1.5
 MAX_DEATHS = 2
 # Images set aside that are kept; the oldest go first.
 MAX_SET_ASIDE = 1000
+
+# A job is refused where the backlog takes longer than this share of its `timeout_s`. Less than all of it, since that is
+# reckoned with averages: images differ, and processors have other work, too.
+MAX_WAIT_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,30 @@ class JobQueue(Protocol):
     """
 
     def submit(self, job: ImageJob) -> None:
-        """Add a job. Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue."""
+        """Add a job. Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue.
+
+        The queue is full where as many jobs or bytes of images wait or are in work as may, or so many that this one
+        could hardly be done within its `timeout_s`.
+        """
+
+    def refusal(self) -> QueueFull | None:
+        """Return what `submit` refused a job with a moment ago, while it is not worth asking again.
+
+        Whoever has many clients learns from this, at no cost, that the next one would be refused as well.
+        """
+
+    def retry_after_s(self) -> int:
+        """Return in how many seconds what waited at the last `submit` will be done, at least one."""
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job, or raise the `ServiceError` that its worker reported.
 
-        Raises `DeadlinePassed` when `job.timeout_s` is over since the job was submitted.
+        Raises `DeadlinePassed` when `job.timeout_s` is over since the job was submitted, `ClientGone` when it was
+        cancelled. The job then leaves the queue, unless a worker has it or another waits for the same image.
         """
+
+    def cancel(self, job: ImageJob) -> None:
+        """Have the `wait` of a submitted job end, from any thread, without waiting for anything."""
 
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately. Raises `QueueUnavailable`."""

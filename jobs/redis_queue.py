@@ -3,6 +3,9 @@
     mlapi:jobs                        stream: what waits and what workers hold; group "workers"
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
     mlapi:service-times               hash: worker -> seconds for one image
+    mlapi:images-per-s                what the live workers do together, by these times
+    mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
+                                      in the same step
     mlapi:replies:<id>                stream: the outcomes for one API process
     mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
@@ -17,11 +20,11 @@ Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 
 import json
 import logging
-import math
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -34,8 +37,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from jobs.errors import RETRY_AFTER_S, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.backlog import Backlog
+from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
+from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
 from jobs.schema import (
     ImageJob,
     JobFailure,
@@ -55,6 +59,8 @@ _JOBS = "mlapi:jobs"
 _GROUP = "workers"
 _WORKERS = "mlapi:workers"
 _SERVICE_TIMES = "mlapi:service-times"
+_IMAGES_PER_S = "mlapi:images-per-s"
+_QUEUED_BYTES = "mlapi:queued-bytes"
 _REPLIES = "mlapi:replies:"
 _SET_ASIDE = "mlapi:set-aside"
 _MODEL = "mlapi:model"
@@ -87,8 +93,8 @@ _Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
 class RedisJobQueue:
     """The `JobQueue` on Redis at `url`; see there for what each method does.
 
-    The connection is made at first use. `max_jobs` bounds what waits and is in work together. Predictions are cached
-    for `cache_ttl_s` seconds, the latest `cache_entries` of them.
+    The connection is made at first use. `max_jobs` and `max_bytes` of images bound what waits and is in work together.
+    Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class RedisJobQueue:
         url: str,
         *,
         max_jobs: int,
+        max_bytes: int = sys.maxsize,
         cache_ttl_s: int = 0,
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
@@ -106,6 +113,7 @@ class RedisJobQueue:
             url, socket_connect_timeout=2, socket_timeout=5, retry=Retry(NoBackoff(), retries=0)
         )
         self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
         self._cache_ttl_s = cache_ttl_s
         self._cache_entries = cache_entries
         self._worker_ttl_s = worker_ttl_s
@@ -113,12 +121,15 @@ class RedisJobQueue:
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
         self._submit = self._script("submit")
+        self._withdraw = self._script("withdraw")
         self._take_share = self._script("take_share")
         self._claim_abandoned = self._script("claim_abandoned")
         self._finish = self._script("finish")
         self._heartbeat = self._script("heartbeat")
         self._replies = _REPLIES + uuid4().hex
         self._waiters = Waiters()
+        self._backlog = Backlog()
+        self._receipts: dict[str, bytes] = {}  # of the jobs that wait on their own account, by job id
         self._listener: threading.Thread | None = None
         self._listener_lock = threading.Lock()
         self._closed = threading.Event()
@@ -129,6 +140,7 @@ class RedisJobQueue:
         return cls(
             settings.redis_url,
             max_jobs=settings.max_queued_jobs,
+            max_bytes=settings.max_queued_bytes,
             cache_ttl_s=settings.cache_ttl_s,
             cache_entries=settings.cache_entries,
         )
@@ -168,13 +180,16 @@ class RedisJobQueue:
 
         It does no harm to add a job twice, as when Redis is away in between: the first answer counts.
         """
-        status, *prediction = self._submit(
-            keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash, _SET_ASIDE],
+        status, detail, wait_s = self._submit(
+            keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash, _SET_ASIDE, _IMAGES_PER_S, _QUEUED_BYTES],
             args=[
                 self._worker_ttl_ms,
                 self._max_jobs,
+                self._max_bytes,
+                MAX_WAIT_SHARE * job.timeout_s,
                 job.encode(),
                 job.id,
+                job.size_bytes,
                 job.image_hash,
                 self._replies,
                 int(before),
@@ -183,18 +198,50 @@ class RedisJobQueue:
                 int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
             ],
         )
-        if status == b"cached":
-            self._waiters.resolve(job.id, _from_cache(prediction[0]))
+        self._backlog.heard(float(wait_s))
+        if status == b"accepted":
+            self._receipts[job.id] = detail
+        elif status == b"cached":
+            self._waiters.resolve(job.id, _from_cache(detail))
         elif status == b"set-aside":
             self._waiters.resolve(job.id, JobFailure.of(SetAside()))
         elif status == b"no-worker":
             raise NoWorker
         elif status == b"full":
-            raise QueueFull(retry_after_s=self._drain_time_s())
+            raise self._backlog.refuse()
+
+    def refusal(self) -> QueueFull | None:
+        """Return what a job was refused with a moment ago."""
+        return self._backlog.refusal()
+
+    def retry_after_s(self) -> int:
+        """Return in how many seconds what waited at the last `submit` will be done."""
+        return self._backlog.retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
-        return self._waiters.wait(job)
+        try:
+            return self._waiters.wait(job)
+        except (ClientGone, DeadlinePassed):
+            self._give_place_free(job)
+            raise
+        finally:
+            self._receipts.pop(job.id, None)
+
+    def cancel(self, job: ImageJob) -> None:
+        """Have the `wait` of a submitted job end."""
+        self._waiters.resolve(job.id, JobFailure.of(ClientGone()))
+
+    def _give_place_free(self, job: ImageJob) -> None:
+        """Take a job that nobody waits for out of the queue; one that joined another has no place of its own."""
+        receipt = self._receipts.get(job.id)
+        if receipt is None:
+            return
+        with suppress(QueueUnavailable), self._reaching_redis():
+            self._withdraw(
+                keys=[_JOBS, _IN_FLIGHT + job.image_hash, _QUEUED_BYTES],
+                args=[_GROUP, receipt, job.id, job.size_bytes],
+            )
 
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately."""
@@ -248,11 +295,12 @@ class RedisJobQueue:
             pipeline = self._redis.pipeline(transaction=False)
             for delivery, outcome in outcomes:
                 self._finish(
-                    keys=[_JOBS, delivery.reply_to, _IN_FLIGHT + delivery.job.image_hash, _CACHED],
+                    keys=[_JOBS, delivery.reply_to, _IN_FLIGHT + delivery.job.image_hash, _CACHED, _QUEUED_BYTES],
                     args=[
                         _GROUP,
                         delivery.receipt,
                         delivery.job.id,
+                        delivery.job.size_bytes,
                         encode_outcome(outcome),
                         int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
                         _REPLY_TTL_S,
@@ -275,20 +323,16 @@ class RedisJobQueue:
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive."""
         with self._reaching_redis():
-            self._heartbeat(keys=[_WORKERS, _SERVICE_TIMES, _MODEL], args=[worker, service_time_s, model])
+            self._heartbeat(
+                keys=[_WORKERS, _SERVICE_TIMES, _MODEL, _IMAGES_PER_S],
+                args=[self._worker_ttl_ms, worker, service_time_s, model],
+            )
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
         with self._reaching_redis():
             self._redis.zrem(_WORKERS, worker)
             self._redis.hdel(_SERVICE_TIMES, worker)
-
-    def _drain_time_s(self) -> int:
-        """Return in how many seconds the live workers will have done what waits now."""
-        service_times_s = [float(value) for value in self._redis.hvals(_SERVICE_TIMES)]
-        backlog = self._redis.xlen(_JOBS)
-        images_per_s = sum(1 / service_time_s for service_time_s in service_times_s)
-        return math.ceil(backlog / images_per_s) if images_per_s else RETRY_AFTER_S
 
     # Taking
 

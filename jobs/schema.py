@@ -17,13 +17,14 @@ class ImageJob:
     """One image to classify.
 
     `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
-    is of no use any more; `request_id` is what its request is called in the logs.
+    is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's.
     """
 
     id: str
     image_name: str
     timeout_s: float
     request_id: str = ""
+    size_bytes: int = 0
 
     @property
     def image_hash(self) -> str:
@@ -31,9 +32,9 @@ class ImageJob:
         return image_hash(self.image_name)
 
     @classmethod
-    def create(cls, image_name: str, timeout_s: float, request_id: str = "") -> "ImageJob":
+    def create(cls, image_name: str, timeout_s: float, request_id: str = "", size_bytes: int = 0) -> "ImageJob":
         """Return a job with a new, unique id."""
-        return cls(uuid4().hex, image_name, timeout_s, request_id)
+        return cls(uuid4().hex, image_name, timeout_s, request_id, size_bytes)
 
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""

@@ -33,6 +33,10 @@ class SharedSettings(BaseSettings):
     max_queued_jobs: int = Field(
         default=1000, ge=1, description="Jobs that may wait or be in work; beyond it, requests are answered 429"
     )
+    # They wait in the upload folder, not in memory.
+    max_queued_bytes: int = Field(
+        default=1_000_000_000, ge=1, description="Bytes of these jobs' images; beyond it, requests are answered 429"
+    )
     cache_ttl_s: int = Field(
         default=3600,
         ge=0,

@@ -1,7 +1,7 @@
 -- Only the first to acknowledge a job answers it, and those that joined it. Where the job expired, which says nothing
 -- about the image, the first that joined takes its place. The prediction is cached where it is given a key.
-local jobs, reply_to, in_flight, cached = unpack(KEYS)
-local group, entry_id, job_id, outcome, expired, reply_ttl_s, max_replies, in_flight_spare_s,
+local jobs, reply_to, in_flight, cached, queued_bytes = unpack(KEYS)
+local group, entry_id, job_id, size_bytes, outcome, expired, reply_ttl_s, max_replies, in_flight_spare_s,
   prediction_key, cache_ttl_s, cache_entries = unpack(ARGV)
 
 local function reply(stream, id)
@@ -11,6 +11,7 @@ end
 
 if redis.call('XACK', jobs, group, entry_id) == 0 then return 0 end
 redis.call('XDEL', jobs, entry_id)
+redis.call('DECRBY', queued_bytes, size_bytes)
 reply(reply_to, job_id)
 
 if prediction_key ~= '' then
@@ -31,6 +32,7 @@ for i = 2, #joined, 2 do
     reply(joined[i + 1], job.id)
   elseif i == 2 then
     redis.call('XADD', jobs, '*', 'job', joined[2], 'reply_to', joined[3])
+    redis.call('INCRBY', queued_bytes, job.size_bytes or 0)
     redis.call('RPUSH', in_flight, job.id)
     redis.call('EXPIRE', in_flight, math.ceil(job.timeout_s) + in_flight_spare_s)
   else

@@ -1,8 +1,14 @@
 -- A cached prediction answers at once. A job for an image in flight joins the one that computes it. Neither happens
--- without caching. What was accepted `before`, by a Redis that has forgotten it, is not refused now.
-local jobs, workers, serving, in_flight, set_aside = unpack(KEYS)
-local worker_ttl_ms, max_jobs, job, job_id, image_hash, reply_to, before, caching, prediction_prefix,
-  in_flight_ttl_s = unpack(ARGV)
+-- without caching. Any other is refused where too many jobs or bytes wait, or where it could not be done within
+-- max_wait_s; but not what was accepted `before`, by a Redis that has forgotten it.
+local jobs, workers, serving, in_flight, set_aside, images_per_s, queued_bytes = unpack(KEYS)
+local worker_ttl_ms, max_jobs, max_bytes, max_wait_s, job, job_id, size_bytes, image_hash, reply_to, before, caching,
+  prediction_prefix, in_flight_ttl_s = unpack(ARGV)
+
+local backlog = redis.call('XLEN', jobs)
+local speed = tonumber(redis.call('GET', images_per_s))
+local wait_s = speed and backlog / speed or 0
+local function answer(status, detail) return {status, detail or '', tostring(wait_s)} end
 
 -- A Redis that has just started has heard of no worker yet, which does not mean that there is none.
 local function just_started()
@@ -10,25 +16,34 @@ local function just_started()
   return uptime_s * 1000 <= tonumber(worker_ttl_ms)
 end
 
+-- Of an empty queue whatever was counted is gone, and an image of any size may be tried.
+local function full()
+  return backlog > 0 and (backlog >= tonumber(max_jobs)
+    or (redis.call('GET', queued_bytes) or 0) + size_bytes > tonumber(max_bytes)
+    or wait_s > tonumber(max_wait_s))
+end
+
 if caching == '1' then
   local model = redis.call('GET', serving)
   local prediction = model and redis.call('GET', prediction_prefix .. model .. ':' .. image_hash)
-  if prediction then return {'cached', prediction} end
+  if prediction then return answer('cached', prediction) end
   if redis.call('EXISTS', in_flight) == 1 then
     redis.call('RPUSH', in_flight, job, reply_to)
     redis.call('EXPIRE', in_flight, in_flight_ttl_s)
-    return {'accepted'}
+    return answer('joined')
   end
 end
-if redis.call('HEXISTS', set_aside, image_hash) == 1 then return {'set-aside'} end
+if redis.call('HEXISTS', set_aside, image_hash) == 1 then return answer('set-aside') end
 if before == '0' then
   local alive = redis.call('ZCOUNT', workers, now_ms() - worker_ttl_ms, '+inf')
-  if alive == 0 and not just_started() then return {'no-worker'} end
-  if redis.call('XLEN', jobs) >= tonumber(max_jobs) then return {'full'} end
+  if alive == 0 and not just_started() then return answer('no-worker') end
+  if full() then return answer('full') end
 end
-redis.call('XADD', jobs, '*', 'job', job, 'reply_to', reply_to)
+if backlog == 0 then redis.call('DEL', queued_bytes) end
+local entry_id = redis.call('XADD', jobs, '*', 'job', job, 'reply_to', reply_to)
+redis.call('INCRBY', queued_bytes, size_bytes)
 if caching == '1' then
   redis.call('RPUSH', in_flight, job_id)
   redis.call('EXPIRE', in_flight, in_flight_ttl_s)
 end
-return {'accepted'}
+return answer('accepted', entry_id)

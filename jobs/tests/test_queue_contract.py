@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 import redis
 
-from jobs.errors import DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
+from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
@@ -26,15 +26,22 @@ MakeQueue = Callable[..., JobQueue]
 def make_queue(request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
     made: list[JobQueue] = []
 
-    def make(max_jobs: int = 100, cache_ttl_s: int = 0) -> JobQueue:
+    def make(max_jobs: int = 100, cache_ttl_s: int = 0, max_bytes: int = 10_000) -> JobQueue:
         if request.param == "memory":
-            queue: JobQueue = MemoryJobQueue(max_jobs=max_jobs, cache_ttl_s=cache_ttl_s, worker_ttl_s=WORKER_TTL_S)
+            queue: JobQueue = MemoryJobQueue(
+                max_jobs=max_jobs, max_bytes=max_bytes, cache_ttl_s=cache_ttl_s, worker_ttl_s=WORKER_TTL_S
+            )
         else:
             url = request.getfixturevalue("redis_url")
             with redis.Redis.from_url(url) as connection:
                 connection.flushall()
             queue = RedisJobQueue(
-                url, max_jobs=max_jobs, cache_ttl_s=cache_ttl_s, cache_entries=3, worker_ttl_s=WORKER_TTL_S
+                url,
+                max_jobs=max_jobs,
+                max_bytes=max_bytes,
+                cache_ttl_s=cache_ttl_s,
+                cache_entries=3,
+                worker_ttl_s=WORKER_TTL_S,
             )
         made.append(queue)
         return queue
@@ -54,10 +61,12 @@ def caching_queue(make_queue: MakeQueue) -> JobQueue:
     return make_queue(cache_ttl_s=60)
 
 
-def submit(queue: JobQueue, *image_names: str, timeout_s: float = 10) -> list[ImageJob]:
+def submit(
+    queue: JobQueue, *image_names: str, timeout_s: float = 10, size_bytes: int = 0, service_time_s: float = 0.01
+) -> list[ImageJob]:
     """Submit a job for each image, as if a worker were alive."""
-    queue.heartbeat("someone", 0.01, "m1")
-    jobs = [ImageJob.create(name, timeout_s) for name in image_names]
+    queue.heartbeat("someone", service_time_s, "m1")
+    jobs = [ImageJob.create(name, timeout_s, size_bytes=size_bytes) for name in image_names]
     for job in jobs:
         queue.submit(job)
     queue.retire("someone")
@@ -282,6 +291,112 @@ def test_a_full_queue_refuses_a_job_and_says_when_to_come_back(make_queue: MakeQ
         queue.submit(ImageJob.create("c", 10))
     assert refused.value.retry_after_s is not None
     assert 1 <= refused.value.retry_after_s <= 8
+
+
+def test_a_refusal_says_how_long_the_backlog_takes_at_the_speed_of_the_live_workers(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=6)
+    submit(queue, *"abcdef")
+    queue.heartbeat("w1", 4.0, "m1")
+    queue.heartbeat("w2", 2.0, "m1")
+    with pytest.raises(QueueFull) as refused:
+        queue.submit(ImageJob.create("g", 100))
+    assert refused.value.retry_after_s == queue.retry_after_s() == 8
+
+
+def test_a_job_that_could_not_be_done_in_time_is_refused_at_once(queue: JobQueue) -> None:
+    submit(queue, *"abcdefghi", timeout_s=100)
+    queue.heartbeat("w1", 1.0, "m1")
+    with pytest.raises(QueueFull) as refused:
+        queue.submit(ImageJob.create("j", 10))
+    assert refused.value.retry_after_s == 9
+    queue.submit(ImageJob.create("k", 20))
+
+
+def test_a_job_that_nothing_waits_before_is_tried_however_slow_the_workers_are(queue: JobQueue) -> None:
+    submit(queue, "a", timeout_s=10, service_time_s=1000)
+    assert names(take(queue)) == ["a"]
+
+
+def test_a_refusal_stands_for_a_moment_and_no_longer_than_the_backlog(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=2)
+    assert queue.refusal() is None
+    submit(queue, "a", "b")
+    assert queue.refusal() is None
+    with pytest.raises(QueueFull):
+        submit(queue, "c", service_time_s=2)
+    standing = queue.refusal()
+    assert standing is not None
+    assert standing.retry_after_s == 4
+    assert until(lambda: queue.refusal() is None, timeout_s=4)
+
+
+def test_a_queue_is_full_too_where_the_images_have_too_many_bytes(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_bytes=100)
+    submit(queue, "a", "b", size_bytes=40)
+    with pytest.raises(QueueFull):
+        submit(queue, "c", size_bytes=40)
+    submit(queue, "d", size_bytes=20)
+    queue.finish([(delivery, DOG) for delivery in take(queue, max_jobs=1)])
+    submit(queue, "e", size_bytes=40)
+    assert names(take(queue)) == ["b", "d", "e"]
+
+
+def test_an_image_larger_than_the_bound_waits_alone(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_bytes=100)
+    submit(queue, "huge", size_bytes=1000)
+    with pytest.raises(QueueFull):
+        submit(queue, "tiny", size_bytes=1)
+    assert names(take(queue)) == ["huge"]
+
+
+def test_who_hangs_up_frees_the_place(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=1, max_bytes=100)
+    [job] = submit(queue, "a", size_bytes=100)
+    queue.cancel(job)
+    with pytest.raises(ClientGone):
+        queue.wait(job)
+    submit(queue, "b", size_bytes=100)
+    assert names(take(queue)) == ["b"]
+
+
+def test_who_has_waited_too_long_frees_the_place_though_no_worker_comes_by(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=1)
+    [job] = submit(queue, "a", timeout_s=0.05)
+    with pytest.raises(DeadlinePassed):
+        queue.wait(job)
+    submit(queue, "b")
+    assert names(take(queue)) == ["b"]
+
+
+def test_who_hangs_up_while_a_worker_has_the_job_does_not_disturb_it(queue: JobQueue) -> None:
+    [job] = submit(queue, "a")
+    batch = take(queue)
+    queue.cancel(job)
+    with pytest.raises(ClientGone):
+        queue.wait(job)
+    queue.finish([(delivery, DOG) for delivery in batch])
+    submit(queue, "b")
+    assert names(take(queue)) == ["b"]
+
+
+def test_who_hangs_up_does_not_take_the_others_along_who_wait_for_the_same_image(caching_queue: JobQueue) -> None:
+    gone, joined, waiting = submit(caching_queue, "dog.jpg", "dog.jpg", "dog.jpg")
+    for job in (joined, gone):
+        caching_queue.cancel(job)
+        with pytest.raises(ClientGone):
+            caching_queue.wait(job)
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    assert caching_queue.wait(waiting) == DOG
+
+
+def test_an_image_whose_only_caller_has_gone_is_computed_for_the_next_one(caching_queue: JobQueue) -> None:
+    [gone] = submit(caching_queue, "dog.jpg")
+    caching_queue.cancel(gone)
+    with pytest.raises(ClientGone):
+        caching_queue.wait(gone)
+    [job] = submit(caching_queue, "dog.jpg")
+    caching_queue.finish([(delivery, DOG) for delivery in take(caching_queue)])
+    assert caching_queue.wait(job) == DOG
 
 
 def test_a_finished_job_makes_room_for_another(make_queue: MakeQueue) -> None:

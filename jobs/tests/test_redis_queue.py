@@ -1,21 +1,23 @@
 """What the contract does not say: Redis going away and coming back."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
 
 from conftest import RedisServer
 from jobs import redis_queue
-from jobs.errors import QueueUnavailable
+from jobs.errors import DeadlinePassed, QueueFull, QueueUnavailable, ServiceError
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, Prediction
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 WORKER_TTL_S = 0.6
@@ -307,3 +309,71 @@ def test_the_cache_keeps_the_latest_predictions_only(server: RedisServer) -> Non
         ]
         assert connection.zcard("mlapi:cached") == 2
         assert 0 < connection.ttl("mlapi:prediction:m1:c") <= 60
+
+
+class Chance:
+    """Does to a queue, in an order left to chance, all that can happen to its jobs."""
+
+    _SIZES_BYTES: ClassVar = {"a": 1, "b": 10, "c": 50, "d": 130, "e": 200, "f": 260, "g": 300}
+
+    def __init__(self, server: RedisServer, seed: int) -> None:
+        self._queue = RedisJobQueue(server.url, max_jobs=8, max_bytes=600, cache_ttl_s=60, worker_ttl_s=0.02)
+        self._redis: Any = redis.Redis.from_url(server.url)
+        self._random = random.Random(seed)  # noqa: S311 - nothing is to be kept secret
+        self._submitted: list[ImageJob] = []
+        self._taken: list[Delivery] = []
+
+    def step(self) -> None:
+        """Do one thing."""
+        self._queue.heartbeat("w1", 0.01, "m1")
+        self._random.choice([self._submit, self._submit, self._take, self._finish, self._hang_up])()
+
+    def _submit(self) -> None:
+        image, size_bytes = self._random.choice(list(self._SIZES_BYTES.items()))
+        job = ImageJob.create(image, self._random.choice([0.01, 10]), size_bytes=size_bytes)
+        with suppress(QueueFull):
+            self._queue.submit(job)
+            self._submitted.append(job)
+
+    def _take(self) -> None:
+        # Each worker dies at once, and now and then a job ends two of them.
+        self._queue.heartbeat(worker := f"w{self._random.randint(2, 9)}", 0.01, "m1")
+        self._taken += self._queue.take_batch(worker, 3, 0.001)
+
+    def _finish(self) -> None:
+        outcomes: list[Outcome] = [DOG, JobFailure.of(DeadlinePassed())]
+        self._queue.finish((delivery, self._random.choice(outcomes)) for delivery in self._taken[:2] * 2)
+        del self._taken[:2]
+
+    def _hang_up(self) -> None:
+        if self._submitted:
+            job = self._submitted.pop(self._random.randrange(len(self._submitted)))
+            self._queue.cancel(job)
+            with suppress(ServiceError):
+                self._queue.wait(job)
+
+    def counted_bytes(self) -> int:
+        """Return how many bytes are said to wait."""
+        return int(self._redis.get("mlapi:queued-bytes") or 0)
+
+    def queued_bytes(self) -> int:
+        """Return how many bytes wait."""
+        return sum(ImageJob.decode(fields[b"job"]).size_bytes for _, fields in self._redis.xrange("mlapi:jobs"))
+
+    def close(self) -> None:
+        """End connections."""
+        self._queue.close()
+        self._redis.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_count_of_waiting_bytes_is_exact_whatever_happens_to_the_jobs(server: RedisServer, seed: int) -> None:
+    chance = Chance(server, seed)
+    queued = []
+    for _ in range(400):
+        chance.step()
+        queued.append(chance.queued_bytes())
+        assert chance.counted_bytes() == queued[-1]
+    chance.close()
+    assert len(set(queued)) > 20
+    assert 300 < max(queued) <= 600
