@@ -196,7 +196,7 @@ class MemoryJobQueue:
     def _waiting(self) -> list[_Entry]:
         """Return the entries that nobody holds, after dropping those that nobody waits for."""
         entries = [entry for entry in self._entries.values() if entry.worker is None]
-        expired = [entry for entry in entries if entry.waited_ms >= entry.job.timeout_s * 1000]
+        expired = [entry for entry in entries if entry.delivery.has_expired()]
         failure = JobFailure.of(DeadlinePassed())
         self.finish((entry.delivery, failure) for entry in expired)
         return [entry for entry in self._entries.values() if entry.worker is None]

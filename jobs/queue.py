@@ -30,6 +30,10 @@ class Delivery:
     reply_to: str
     waited_ms: float
 
+    def has_expired(self, held_ms: float = 0) -> bool:
+        """Tell whether nobody waits for the job any more, `held_ms` after it was taken."""
+        return self.waited_ms + held_ms >= 1000 * self.job.timeout_s
+
 
 class JobQueue(Protocol):
     """Carries image jobs to workers and their outcomes back.

@@ -395,7 +395,7 @@ class RedisJobQueue:
 
     def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the jobs that somebody still waits for; finish the others without computing them."""
-        expired = [delivery for delivery in deliveries if delivery.waited_ms >= delivery.job.timeout_s * 1000]
+        expired = [delivery for delivery in deliveries if delivery.has_expired()]
         if not expired:
             return deliveries
         log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs import logs
-from jobs.errors import InferenceFailed, QueueUnavailable, ServiceError, StorageUnavailable
+from jobs.errors import DeadlinePassed, InferenceFailed, QueueUnavailable, ServiceError, StorageUnavailable
 from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
@@ -113,11 +113,21 @@ class Worker:
     def step(self) -> bool:
         """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
         deliveries = iter(self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S))
+        taken_at = time.monotonic()
         worked = False
-        while batch := list(islice(deliveries, self._batch_size)):
+        while batch := list(islice(self._unexpired(deliveries, taken_at), self._batch_size)):
             self._process(batch)
             worked = True
         return worked
+
+    def _unexpired(self, deliveries: Iterator[Delivery], taken_at: float) -> Iterator[Delivery]:
+        """Yield the jobs that somebody still waits for; while a batch is computed, others of those taken may expire."""
+        for delivery in deliveries:
+            if delivery.has_expired(held_ms=1000 * (time.monotonic() - taken_at)):
+                log.warning("dropped expired job %s", delivery.job.id)
+                self._finish([(delivery, JobFailure.of(DeadlinePassed()))])
+            else:
+                yield delivery
 
     def _process(self, batch: list[Delivery]) -> None:
         started = time.monotonic()

@@ -17,7 +17,7 @@ import redis
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.errors import InferenceFailed, QueueUnavailable, SetAside
+from jobs.errors import DeadlinePassed, InferenceFailed, QueueUnavailable, SetAside
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import WORKER_TTL_S, Delivery
@@ -116,6 +116,24 @@ def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
     assert worker.step()
     assert recorder.batches == [["a", "b"], ["c", "d"], ["e"]]
     assert queue.wait(jobs[4]).label == "dog"
+
+
+def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody() -> None:
+    queue, recorder = MemoryJobQueue(max_jobs=100), Recorder()
+
+    def slow(names: Sequence[str]) -> list[Outcome]:
+        threading.Event().wait(0.1)
+        return recorder(names)
+
+    worker = make_worker(queue, slow, batch_size=1)
+    patient, hasty = ImageJob.create("patient", 10), ImageJob.create("hasty", 0.05)
+    for job in (patient, hasty):
+        queue.submit(job)
+    worker.step()
+    assert recorder.batches == [["patient"]]
+    assert queue.wait(patient).label == "dog"
+    with pytest.raises(DeadlinePassed):
+        queue.wait(hasty)
 
 
 def test_a_batch_is_one_log_line_with_the_requests_in_it(caplog: pytest.LogCaptureFixture) -> None:
