@@ -38,7 +38,7 @@ class Access:
     def __init__(self, settings: ApiSettings) -> None:
         self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
         self._rate_limit = settings.rate_limit
-        self._rates = RateLimiter(settings.redis_url, settings.api_threads)
+        self._rates = RateLimiter(settings.redis_url, settings.threads)
 
     def admit(self) -> None:
         """Return where the current request may go on, else raise the `ServiceError` that says why not."""

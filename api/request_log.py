@@ -25,10 +25,14 @@ def install(app: Flask) -> None:
     app.after_request(_finish)
 
 
+def request_id(given: str | None) -> str:
+    """Return what a request is called: as the caller does, where that is sane."""
+    return given if given and _SANE_ID.fullmatch(given) else uuid4().hex
+
+
 def _start() -> None:
     g.started_s = time.monotonic()
-    given = request.headers.get(HEADER, "")
-    g.request_id = given if _SANE_ID.fullmatch(given) else uuid4().hex
+    g.request_id = request_id(request.headers.get(HEADER))
     logs.start(request_id=g.request_id)
 
 

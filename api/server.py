@@ -1,84 +1,89 @@
-"""Runs the API under Granian, a WSGI server whose HTTP part is not Python."""
+"""Runs the API under Granian, a server whose HTTP part is not Python."""
 
 import logging
+import math
+import os
+import resource
 import signal
-import socket
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
-from flask import Flask
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from api.app import create_app
+from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
 from jobs import logs
 from jobs.images import FolderImageStore
-from jobs.queue import JobQueue
 from jobs.retention import UploadSweeper
 
 log = logging.getLogger(__name__)
 
-# In-flight requests get this long after SIGTERM; then their process is ended.
-STOP_TIMEOUT_S = 10
-# Those that still wait this long after SIGTERM are answered that the service stops.
-_GIVE_UP_AFTER_S = 8
+# Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
+# kilobytes.
+_MAX_CONNECTIONS = 10_000
+_BACKLOG = 4096
+# What a process has open besides: connections to Redis, files.
+_OTHER_FILES = 2000
+# The processes give up by themselves; one that does not is ended so much later.
+_STOP_SPARE_S = 3
 
 # Clocks of machines that share the uploads may differ, and a worker may be late.
 _NEEDED_MARGIN_S = 60
 
 
 class Server(MPServer):
-    """Granian, stopped by any number of signals.
+    """Granian, stopped by any number of signals, at first gently.
 
     Its own handler takes a lock, and so never returns when a second signal comes while the first is being handled.
     This one hands the signal to a thread, by a queue that may be used in signal handlers.
     """
 
-    def serve_until_signal(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
-        self._signals: SimpleQueue[None] = SimpleQueue()
-        threading.Thread(target=self._stop_at_signal, name="signals", daemon=True).start()
+    def serve_until_signal(self, drain_s: float) -> None:
+        """Serve until SIGINT, or `drain_s` longer than until SIGTERM, and then until what is in hand is answered."""
+        self._signals: SimpleQueue[int] = SimpleQueue()
+        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is only starting
+        threading.Thread(target=self._stop_at_signal, args=[drain_s], name="signals", daemon=True).start()
         self.serve()
 
-    def signal_handler_interrupt(self, *_: object) -> None:
+    def signal_handler_interrupt(self, number: int, *_: object) -> None:
         """Take note of a signal."""
-        self._signals.put(None)
+        self._signals.put(number)
 
-    def _stop_at_signal(self) -> None:
-        self._signals.get()
+    def _stop_at_signal(self, drain_s: float) -> None:
+        self._drain(drain_s if self._signals.get() == signal.SIGTERM else 0)
         super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no annotations
 
+    def _drain(self, drain_s: float) -> None:
+        """Have `/readyz` say no, and give whoever asks it the time to send no more. A second signal cuts it short."""
+        for process in list(self.wrks):
+            with suppress(ProcessLookupError):
+                os.kill(process.inner.pid, DRAIN_SIGNAL)
+        with suppress(Empty):
+            self._signals.get(timeout=drain_s)
 
-def wsgi_app() -> Flask:
+
+def gateway() -> Gateway:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
-    _close_when_stopped(app.extensions["services"].queue)
-    return app
+    return Gateway(app, settings, app.extensions["services"].queue)
 
 
-def _close_when_stopped(queue: JobQueue) -> None:
-    """Have requests answered that would else be cut off some time after the first signal to this process.
-
-    Granian has handlers of its own and no hook, but Python tells of every signal it handles through a socket as well.
-    """
-    told, tell = socket.socketpair()
-    tell.setblocking(False)
-    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    tell.detach()  # it is the process's now
-
-    def close_in_time() -> None:
-        told.recv(1)
-        time.sleep(_GIVE_UP_AFTER_S)
-        queue.close()
-
-    threading.Thread(target=close_in_time, name="stop", daemon=True).start()
+def _max_connections() -> int:
+    """Return how many connections a process may have, after asking for as many as the system's limits allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(allowed - _OTHER_FILES, allowed // 2)
 
 
 def _look_for_keys(file: Path | None) -> None:
@@ -105,16 +110,19 @@ def main() -> None:
     _look_for_keys(settings.api_keys_file)
     _sweep_uploads(settings)
     server = Server(
-        "api.server:wsgi_app",
+        "api.server:gateway",
         factory=True,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,  # in the others, a connection on which nothing is ever sent stays for ever
         address=settings.host,
         port=settings.port,
         workers=settings.api_processes,
-        blocking_threads=settings.api_threads,
+        backlog=_BACKLOG,
+        backpressure=_max_connections(),
         respawn_failed_workers=True,
-        workers_kill_timeout=STOP_TIMEOUT_S,
+        workers_kill_timeout=math.ceil(settings.stop_timeout_s) + _STOP_SPARE_S,
         websockets=False,
         log_level=LogLevels.error,  # its other lines are about itself, at every start
     )
-    server.serve_until_signal()
+    server.serve_until_signal(settings.drain_s)

@@ -7,6 +7,9 @@ from pydantic import Field
 from api.rates import Rate
 from jobs.settings import SharedSettings
 
+# For requests that wait for no worker: the page, pictures, health checks.
+_SPARE_THREADS = 16
+
 
 class ApiSettings(SharedSettings):
     """The API's settings, each read from the environment variable of its upper-case name."""
@@ -16,8 +19,10 @@ class ApiSettings(SharedSettings):
     api_processes: int = Field(
         default=1, ge=1, description="API processes; one serves far more than a few cores classify"
     )
-    # A request that waits for its answer holds a thread, which costs about half a megabyte of memory.
-    api_threads: int = Field(default=256, ge=1, description="Requests that one API process handles at once")
+    # A request that waits for its answer holds a thread.
+    api_threads: int = Field(
+        default=1024, ge=1, description="Images that one API process waits for at once; beyond it, 429"
+    )
     predict_timeout_s: float = Field(default=30, gt=0, description="Seconds until an unanswered request gets a 504")
     max_upload_bytes: int = Field(
         default=10_000_000, ge=1, description="Size of an uploaded file; a larger one gets a 413"
@@ -28,6 +33,9 @@ class ApiSettings(SharedSettings):
     # Photos have some kilobytes; those with a depth map or an editor's history in them, a few megabytes.
     max_metadata_bytes: int = Field(
         default=4_000_000, ge=1, description="Size of what is in an image file beside the picture; more gets a 413"
+    )
+    upload_timeout_s: float = Field(
+        default=60, gt=0, description="Seconds that a client may take to send its request; a slower one gets a 408"
     )
     upload_max_age_s: int = Field(
         default=86_400, ge=1, description="Seconds that an uploaded image is kept since it was last sent"
@@ -48,3 +56,15 @@ class ApiSettings(SharedSettings):
     trusted_proxies: int = Field(
         default=0, ge=0, description="Proxies in front of the API, whose `X-Forwarded-` headers are believed"
     )
+    drain_s: float = Field(
+        default=1, ge=0, description="Seconds after SIGTERM in which all is still served while `/readyz` says no"
+    )
+    # As long as a request may wait anyway, so that none is lost.
+    stop_timeout_s: float = Field(
+        default=30, ge=0, description="Seconds that requests in hand then get; those still unanswered get a 503"
+    )
+
+    @property
+    def threads(self) -> int:
+        """The threads of one API process, at most."""
+        return self.api_threads + _SPARE_THREADS

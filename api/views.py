@@ -3,14 +3,17 @@
 import json
 import re
 import time
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, g, jsonify, redirect, render_template, request, url_for
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
 from werkzeug.wrappers import Response as WsgiResponse
 
+from api import connection
 from api.access import CHALLENGES
 from api.feedback import FeedbackFile
 from api.headers import UPLOAD_POLICY
@@ -26,6 +29,7 @@ from jobs.errors import (
     NoWorker,
     QueueUnavailable,
     ServiceError,
+    Stopping,
     TooManyBytes,
     error_types,
 )
@@ -37,6 +41,8 @@ blueprint = Blueprint("views", __name__)
 
 # What a multipart form adds to its file, generously.
 FORM_OVERHEAD_BYTES = 64 * 1024
+# What `/predict` answers whenever it has no prediction.
+FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
 # Uploads never change under their name, so a browser need not ask again.
 _DISPLAY_CACHING = "private, max-age=31536000, immutable"
 _STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
@@ -56,6 +62,14 @@ def services() -> Services:
     """Return what `create_app` gave the application."""
     found: Services = current_app.extensions["services"]
     return found
+
+
+@blueprint.before_app_request
+def refuse() -> None:
+    """Raise what the server has refused the request with, if it has."""
+    refusal = connection.current().refusal
+    if refusal:
+        raise refusal
 
 
 @blueprint.get("/")
@@ -115,7 +129,9 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Say whether an image could be classified now: Redis answers and a worker is alive."""
+    """Say whether an image could be classified now: Redis answers, a worker is alive, and the API is not to stop."""
+    if connection.current().draining:
+        return jsonify(status="not ready", reason=Stopping.message), Stopping.status
     try:
         workers = services().queue.live_workers()
     except QueueUnavailable as err:
@@ -128,14 +144,19 @@ def readyz() -> tuple[Response, int]:
 @blueprint.app_errorhandler(ServiceError)
 def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
     """Say what went wrong: `/predict` in a header, since its body has a fixed form, everything else on the page."""
+    if request.path == url_for("views.predict"):
+        return jsonify(FAILED_PREDICTION), err.status, error_headers(err)
+    return render_template("index.html", error=str(err)), err.status, error_headers(err)
+
+
+def error_headers(err: ServiceError) -> Headers:
+    """Return the headers that say what went wrong, and when to come back."""
     headers = Headers({"X-Error": f"{err.code}: {err}"})
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
     if err.status == KeyRequired.status:
         headers.setlist("WWW-Authenticate", CHALLENGES)
-    if request.path == url_for("views.predict"):
-        return jsonify(success=False, prediction=None, score=None), err.status, headers
-    return render_template("index.html", error=str(err)), err.status, headers
+    return headers
 
 
 @blueprint.app_errorhandler(RequestEntityTooLarge)
@@ -160,16 +181,27 @@ def add_timing(response: Response) -> Response:
 
 def _classify_upload() -> tuple[str, Prediction]:
     """Check, store and classify the file of the request's form; return its name in the store and the prediction."""
-    settings, images = services().settings, services().images
+    name, size_bytes = _store_upload()
+    timeout_s = services().settings.predict_timeout_s
+    prediction = model_predict(services().queue, name, timeout_s, g.request_id, size_bytes, connection.current())
+    g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
+    return name, prediction
+
+
+def _store_upload() -> tuple[str, int]:
+    """Check and store the file of the request's form; return its name in the store and its size.
+
+    Nothing of it is left in memory, which may have to hold many requests that wait.
+    """
+    settings = services().settings
     filename, data = _uploaded_file()
+    connection.current().drop_body()
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
     name = image_name(data, filename, limits)
-    images.put(name, data)
-    prediction = model_predict(services().queue, name, settings.predict_timeout_s, g.request_id, len(data))
-    g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
-    return name, prediction
+    services().images.put(name, data)
+    return name, len(data)
 
 
 def _server_timing(timings: Timings | None, total_s: float) -> str:
@@ -206,4 +238,5 @@ def _uploaded_file() -> tuple[str, bytes]:
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         raise NoFile
-    return upload.filename, upload.read()
+    with closing(upload):
+        return upload.filename, upload.read()

@@ -72,6 +72,19 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that this one has started itself."""
+    return [child for child in tree(pid) if int(_stat(child)[1]) == pid]
+
+
+def command(pid: int) -> str:
+    """Return the command of a process; nothing for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def _stat(pid: object) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on; zeros for a process that has ended."""
     try:

@@ -23,10 +23,15 @@ from mlapi.redis_server import free_port
 from stress_test.errors import CannotRun
 
 _APP = "benchmarks.wsgi_app:create_app"
+_GATEWAY = "benchmarks.wsgi_app:create_gateway"
 _GRANIAN = ("granian", "--interface", "wsgi", "--factory", "--no-ws", "--log-level", "error", "--port", "{port}")
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error", "--timeout", "120")
 _WAITRESS = ("waitress", "--listen", "127.0.0.1:{port}")
 SERVERS: Mapping[str, Sequence[str]] = {
+    "granian, the API's gateway": (
+        *("granian", "--interface", "rsgi", "--loop", "uvloop", "--http", "1", "--factory", "--no-ws"),
+        *("--log-level", "error", "--backpressure", "8192", "--port", "{port}", _GATEWAY),
+    ),
     "granian, 256 threads": (*_GRANIAN, "--blocking-threads", "256", _APP),
     "granian, 64 threads": (*_GRANIAN, "--blocking-threads", "64", _APP),
     "granian, 16 threads": (*_GRANIAN, "--blocking-threads", "16", _APP),

@@ -6,6 +6,7 @@ import time
 from flask import Flask
 
 from api.app import create_app as create_api
+from api.gateway import Gateway
 from benchmarks.simulated_worker import ANSWER
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ImageJob, Prediction
@@ -31,3 +32,10 @@ class InstantQueue(MemoryJobQueue):
 def create_app() -> Flask:
     """Return the API of one process."""
     return create_api(queue=InstantQueue(float(os.environ.get("ANSWER_AFTER_S", "0"))))
+
+
+def create_gateway() -> Gateway:
+    """Return the API of one process, by Granian's own interface."""
+    app = create_app()
+    services = app.extensions["services"]
+    return Gateway(app, services.settings, services.queue)

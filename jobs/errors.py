@@ -169,6 +169,14 @@ class TooManyRequests(ServiceError):
     message = "You have sent as many requests as you may. Try again later."
 
 
+class TooSlow(ServiceError):
+    """The request did not arrive within its time."""
+
+    status = 408
+    code = "too-slow"
+    message = "The upload took too long. Send a smaller image, or over a faster connection."
+
+
 class QueueFull(ServiceError):
     """More would wait than may, or longer than the caller does; try again after `retry_after_s`."""
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _REDIS_START_TIMEOUT_S = 10.0
 # A worker loads its network and tries every batch size before it counts as alive.
 _START_TIMEOUT_S = 120.0
+# The API ends a process that does not stop in time by itself.
+_STOP_SPARE_S = 5.0
 
 
 class ServeSettings(SharedSettings):
@@ -54,7 +56,7 @@ def serve() -> None:
         supervisor.start(_redis(port, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
-        supervisor.start(*_services(settings.instances, {"REDIS_URL": url}))
+        supervisor.start(*_services(settings.instances, api_settings, {"REDIS_URL": url}))
         address = _address(api_settings)
         all_up = supervisor.wait_until(
             lambda: _ready_workers(address) == settings.instances, "The service was not ready", _START_TIMEOUT_S
@@ -82,11 +84,12 @@ def _redis(port: int, folder: Path, kept: Path | None) -> Program:
     return Program("Redis server", command, log_file=folder / redis_server.LOG_FILE)
 
 
-def _services(instances: int, environment: dict[str, str]) -> list[Program]:
+def _services(instances: int, api_settings: ApiSettings, environment: dict[str, str]) -> list[Program]:
     # The API stands last, so that it stops first and its requests still find workers.
     mlapi = [sys.executable, "-m", "mlapi"]
     workers = [Program(f"model worker {n}", [*mlapi, "worker"], environment) for n in range(1, instances + 1)]
-    return [*workers, Program("API", [*mlapi, "api"], environment, stop_timeout_s=15.0)]
+    stop_timeout_s = api_settings.drain_s + api_settings.stop_timeout_s + _STOP_SPARE_S
+    return [*workers, Program("API", [*mlapi, "api"], environment, stop_timeout_s=stop_timeout_s)]
 
 
 def _refuse_taken_port(settings: ApiSettings) -> None:

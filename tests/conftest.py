@@ -1,6 +1,7 @@
 """Starts the service as `make run` does. These tests know it from outside only and import nothing of it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import redis
 import requests
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +78,21 @@ class Service:
     def _is_ours(self, pid: int) -> bool:
         """Tell by the environment, or, since Redis writes its title over that, by the folder it runs in."""
         return f"TMPDIR={self.folder}\0" in _read(pid, "environ") or _working_folder(pid).startswith(str(self.folder))
+
+    def kill(self, words: str, number: signal.Signals) -> None:
+        """Send a signal to each process whose command line contains `words`."""
+        for pid in self.processes(words):
+            os.kill(pid, number)
+
+    def redis(self) -> "redis.Redis":
+        """Return a connection to the Redis that this service started."""
+        [url] = re.findall(r"REDIS_URL=(\S+)", self.log)
+        return redis.Redis.from_url(url)
+
+    def queued_jobs(self) -> int:
+        """Return how many jobs wait or are in work."""
+        with self.redis() as connection:
+            return int(connection.xlen("mlapi:jobs"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -10,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import redis
 import requests
 
 from tests.conftest import ROOT, STOP_TIMEOUT_S, MakeService, Service, free_port, until
@@ -91,36 +89,25 @@ def test_a_part_that_is_killed_is_started_again(make_service: MakeService, words
     assert until(lambda: answers(service), RESTART_TIMEOUT_S), service.log
 
 
-def signal_all(service: Service, words: str, number: signal.Signals) -> None:
-    for pid in service.processes(words):
-        os.kill(pid, number)
-
-
 def test_requests_that_wait_are_answered_though_redis_is_killed_and_remembers_nothing(
     make_service: MakeService,
 ) -> None:
     service = make_service().wait_until_ready()
-    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    service.kill("mlapi worker", signal.SIGSTOP)
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(service.predict, DOG) for _ in range(8)]
-        assert until(lambda: stored_jobs(service) == 8, 20)
-        signal_all(service, "redis-server", signal.SIGKILL)
+        assert until(lambda: service.queued_jobs() == 8, 20)
+        service.kill("redis-server", signal.SIGKILL)
         assert until(lambda: "Redis server was ended by SIGKILL; starting it again" in service.log, 20)
-        signal_all(service, "mlapi worker", signal.SIGCONT)
+        service.kill("mlapi worker", signal.SIGCONT)
         assert all(is_right(request.result()) for request in waiting), service.log
-
-
-def stored_jobs(service: Service) -> int:
-    [url] = re.findall(r"REDIS_URL=(\S+)", service.log)
-    with redis.Redis.from_url(url) as connection:
-        return int(connection.xlen("mlapi:jobs"))
 
 
 def test_what_redis_keeps_in_a_folder_outlives_it_and_the_service(make_service: MakeService, tmp_path: Path) -> None:
     environment = {"CACHE_TTL_S": "600", "REDIS_FOLDER": str(tmp_path / "redis"), "INSTANCES": "1"}
     service = make_service(**environment).wait_until_ready()
     assert is_right(service.predict(DOG))
-    signal_all(service, "redis-server", signal.SIGKILL)
+    service.kill("redis-server", signal.SIGKILL)
     assert service.predict(DOG).headers["Server-Timing"].startswith("cache")
     service.stop()
     assert make_service(**environment).wait_until_ready().predict(DOG).headers["Server-Timing"].startswith("cache")
@@ -184,26 +171,26 @@ def test_requests_in_work_are_answered_though_the_signal_to_stop_reaches_every_p
     make_service: MakeService,
 ) -> None:
     service = make_service().wait_until_ready()
-    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    service.kill("mlapi worker", signal.SIGSTOP)
     with ThreadPoolExecutor(16) as pool:
         requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
-        assert until(lambda: stored_jobs(service) == 16, 20)
-        signal_all(service, "", signal.SIGTERM)
-        signal_all(service, "mlapi worker", signal.SIGCONT)
+        assert until(lambda: service.queued_jobs() == 16, 20)
+        service.kill("", signal.SIGTERM)
+        service.kill("mlapi worker", signal.SIGCONT)
         assert service.process.wait(STOP_TIMEOUT_S) == 0
         assert all(is_right(request.result()) for request in requests_in_work), service.log
     assert service.processes() == [], service.log
 
 
 def test_who_cannot_be_answered_before_the_service_stops_is_told_so(make_service: MakeService) -> None:
-    service = make_service(INSTANCES="1").wait_until_ready()
-    signal_all(service, "mlapi worker", signal.SIGSTOP)
+    service = make_service(INSTANCES="1", STOP_TIMEOUT_S="1").wait_until_ready()
+    service.kill("mlapi worker", signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(service.predict, DOG)
-        assert until(lambda: stored_jobs(service) == 1, 20)
+        assert until(lambda: service.queued_jobs() == 1, 20)
         service.process.terminate()
         response = waiting.result()
-    signal_all(service, "mlapi worker", signal.SIGCONT)
+    service.kill("mlapi worker", signal.SIGCONT)
     assert response.status_code == 503
     assert response.headers["X-Error"].startswith("stopping")
     assert response.headers["Retry-After"]

@@ -16,7 +16,7 @@ local function just_started()
   return uptime_s * 1000 <= tonumber(worker_ttl_ms)
 end
 
--- Of an empty queue whatever was counted is gone, and an image of any size may be tried.
+-- In an empty queue, an image of any size may be tried.
 local function full()
   return backlog > 0 and (backlog >= tonumber(max_jobs)
     or (redis.call('GET', queued_bytes) or 0) + size_bytes > tonumber(max_bytes)
@@ -39,9 +39,9 @@ if before == '0' then
   if alive == 0 and not just_started() then return answer('no-worker') end
   if full() then return answer('full') end
 end
-if backlog == 0 then redis.call('DEL', queued_bytes) end
+-- First, since a Redis without memory refuses the first write of a script and none after it.
 local entry_id = redis.call('XADD', jobs, '*', 'job', job, 'reply_to', reply_to)
-redis.call('INCRBY', queued_bytes, size_bytes)
+if backlog == 0 then redis.call('SET', queued_bytes, size_bytes) else redis.call('INCRBY', queued_bytes, size_bytes) end
 if caching == '1' then
   redis.call('RPUSH', in_flight, job_id)
   redis.call('EXPIRE', in_flight, in_flight_ttl_s)

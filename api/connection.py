@@ -1,0 +1,50 @@
+"""What an endpoint may know of the connection it answers on, and have done with it."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask import request
+
+from jobs.errors import ServiceError
+
+ENVIRON_KEY = "mlapi.connection"
+
+
+@dataclass
+class Connection:
+    """The connection of one request with its `body`.
+
+    `refusal` is why the request is not to be served, and `draining` says that the server is about to stop.
+    """
+
+    body: io.BytesIO = field(default_factory=io.BytesIO)
+    refusal: ServiceError | None = None
+    draining: bool = False
+    _closed: bool = False
+    _on_close: Callable[[], None] | None = None
+
+    def drop_body(self) -> None:
+        """Free the memory of a body that has been read."""
+        self.body.close()
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the client hangs up, in another thread; at once where it has.
+
+        It may be called twice, and must not wait for anything.
+        """
+        self._on_close = call
+        if self._closed:
+            call()
+
+    def close(self) -> None:
+        """Note that the client has hung up."""
+        self._closed = True
+        if self._on_close:
+            self._on_close()
+
+
+def current() -> Connection:
+    """Return the connection of the current request; under a server that tells nothing about it, one that stays."""
+    found: Connection = request.environ.setdefault(ENVIRON_KEY, Connection())
+    return found

@@ -1,0 +1,161 @@
+"""Between Granian and Flask: gives whole requests to threads, and refuses at once what could only wait in vain.
+
+Granian's own way to WSGI takes a thread as soon as a request begins. A slow upload would hold it, requests that find
+none would wait unseen, and nobody would learn that a client has hung up. Here, an event loop sees to all of that.
+"""
+
+import asyncio
+import io
+import json
+import logging
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Flask
+
+from api import connection, request_log, wsgi
+from api.bodies import Bodies
+from api.connection import Connection
+from api.headers import HEADERS
+from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from api.settings import ApiSettings
+from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES, error_headers
+from jobs.errors import QueueFull, ServiceError
+from jobs.queue import JobQueue
+
+log = logging.getLogger(__name__)
+
+# Tells an API process that it is about to be stopped.
+DRAIN_SIGNAL = signal.SIGUSR1
+
+_PREDICT = "/predict"
+# Where images are posted to, which then wait for a worker.
+_WAITING_PATHS = frozenset({"/", _PREDICT})
+# Most requests are answered before it is worth watching whether their client hangs up.
+_WATCH_AFTER_S = 0.1
+# Answers before which not all of the body may have been received.
+_UNREAD = frozenset({408, 413})
+_REPORT_EVERY_S = 1.0
+
+_REFUSAL = json.dumps(FAILED_PREDICTION).encode()
+_REFUSAL_HEADERS = [("Content-Type", "application/json"), *HEADERS.items()]
+
+
+class Gateway:
+    """The application as Granian calls it."""
+
+    def __init__(self, app: Flask, settings: ApiSettings, queue: JobQueue) -> None:
+        self._app = app
+        self._queue = queue
+        self._bodies = Bodies(
+            max_body_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
+            max_bytes=settings.max_queued_bytes,
+            timeout_s=settings.upload_timeout_s,
+        )
+        self._free_places = settings.api_threads
+        self._threads = ThreadPoolExecutor(settings.threads, "request")
+        self._draining = False
+        self._give_up_after_s = settings.drain_s + settings.stop_timeout_s
+        self._refused: Counter[str] = Counter()
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        loop.add_signal_handler(DRAIN_SIGNAL, self.drain)
+
+    def drain(self) -> None:
+        """Begin to stop: say that the service is not ready, and close each connection with its next answer."""
+        self._draining = True
+        self._bodies.hurry()
+        self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
+
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        waits = scope.method == "POST" and scope.path in _WAITING_PATHS
+        try:
+            body = io.BytesIO(await self._receive(scope, protocol, waits))
+        except ServiceError as err:
+            await self._refuse(scope, protocol, err)
+        except ProtocolClosed:
+            pass  # the client hung up before it had sent all
+        else:
+            with self._place(waits):
+                await self._serve(scope, protocol, Connection(body, draining=self._draining))
+
+    async def _receive(self, scope: Scope, protocol: HTTPProtocol, waits: bool) -> bytes:
+        """Return a request's body. Raises the `ServiceError` that it is refused with."""
+        if waits and "expect" in scope.headers:
+            self._admit()  # the client asks before it sends
+        body = await self._bodies.receive(scope, protocol)
+        if waits:
+            self._admit()
+        return body
+
+    def _admit(self) -> None:
+        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
+        if not self._free_places:
+            raise QueueFull(retry_after_s=self._queue.retry_after_s())
+        refusal = self._queue.refusal()
+        if refusal:
+            raise refusal
+
+    @contextmanager
+    def _place(self, waits: bool) -> Iterator[None]:
+        self._free_places -= waits
+        try:
+            yield
+        finally:
+            self._free_places += waits
+
+    async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:
+        """Have a thread answer a request."""
+        environment = {**wsgi.environ(scope, client.body), connection.ENVIRON_KEY: client}
+        answered = self._loop.create_future()
+        watch = self._loop.call_later(_WATCH_AFTER_S, _watch, protocol, client, answered)
+        self._threads.submit(self._answer, environment, protocol, answered)
+        await answered
+        watch.cancel()
+
+    def _answer(self, environment: dict[str, Any], protocol: HTTPProtocol, answered: "asyncio.Future[None]") -> None:
+        try:
+            status, headers, body = wsgi.call(self._app, environment)
+            protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
+        except Exception:  # whatever it is, the client must not wait for ever
+            log.exception("the request could not be answered")
+            protocol.response_bytes(500, [], b"")
+        finally:
+            self._loop.call_soon_threadsafe(answered.set_result, None)
+
+    async def _refuse(self, scope: Scope, protocol: HTTPProtocol, err: ServiceError) -> None:
+        """Answer a program without a thread, since there may be a thousand a second; all else gets the page."""
+        if scope.path != _PREDICT:
+            await self._serve(scope, protocol, Connection(refusal=err))
+            return
+        self._count_refusal(err)
+        request_id = request_log.request_id(scope.headers.get(request_log.HEADER.lower()))
+        headers = [*_REFUSAL_HEADERS, *error_headers(err).items(), (request_log.HEADER, request_id)]
+        protocol.response_bytes(err.status, [*headers, *self._last_headers(err.status)], _REFUSAL)
+
+    def _last_headers(self, status: int) -> list[tuple[str, str]]:
+        """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
+        return [("Connection", "close")] if self._draining or status in _UNREAD else []
+
+    def _count_refusal(self, err: ServiceError) -> None:
+        """Have refusals logged, all of a second in one line: a line for each would be part of the overload."""
+        if not self._refused:
+            self._loop.call_later(_REPORT_EVERY_S, self._report_refusals)
+        self._refused[err.code] += 1
+
+    def _report_refusals(self) -> None:
+        for code, count in self._refused.items():
+            log.warning("refused %d requests", count, extra={"error": code})
+        self._refused.clear()
+
+
+def _watch(protocol: HTTPProtocol, client: Connection, answered: "asyncio.Future[None]") -> None:
+    """Tell the endpoint when the client hangs up before it has its answer."""
+    hung_up = protocol.client_disconnect()
+    hung_up.add_done_callback(lambda done: None if done.cancelled() else client.close())
+    answered.add_done_callback(lambda _: hung_up.cancel())

@@ -1,0 +1,54 @@
+"""What this project uses of RSGI, Granian's interface to applications, with the types that Granian leaves out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
+
+from granian.rsgi import ProtocolClosed as ProtocolClosed  # type: ignore[attr-defined]  # it is, but does not say so
+
+
+class Headers(Protocol):
+    """A request's headers, with names in lower case, which may repeat."""
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a header, of one of this name where there are several."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return all headers."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+
+class Scope(Protocol):
+    """What a request says before its body."""
+
+    http_version: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+    server: str
+    client: str
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers."""
+
+
+class HTTPProtocol(Protocol):
+    """The body of a request, and the way back to its client.
+
+    A client that hangs up before it has sent all of the body makes reading raise `ProtocolClosed`.
+    """
+
+    def __call__(self) -> "asyncio.Future[bytes]":
+        """Return all of the body."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the body in pieces."""
+
+    def client_disconnect(self) -> "asyncio.Future[None]":
+        """Return what is done when the client has hung up."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer, from any thread; what comes after the first answer is dropped."""

@@ -1,0 +1,90 @@
+"""Stands in for Granian: asks an RSGI application as a client over HTTP would."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+from api.rsgi import ProtocolClosed
+
+
+class FakeHeaders:
+    """Headers whose names may repeat."""
+
+    def __init__(self, *pairs: tuple[str, str]) -> None:
+        self._pairs = pairs
+
+    def get(self, name: str) -> str | None:
+        """Return the last value of a header."""
+        return dict(self._pairs).get(name)
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return all headers."""
+        return self._pairs
+
+    def __contains__(self, name: object) -> bool:
+        return name in dict(self._pairs)
+
+
+@dataclass
+class FakeScope:
+    """What a request says before its body."""
+
+    method: str = "GET"
+    path: str = "/livez"
+    headers: FakeHeaders = field(default_factory=lambda: FakeHeaders(("host", "localhost")))
+    http_version: str = "1.1"
+    scheme: str = "http"
+    query_string: str = ""
+    server: str = "127.0.0.1:5000"
+    client: str = "192.0.2.1:40000"
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class FakeProtocol:
+    """A client that sends `pieces` of a body and then, unless it is `slow`, the end of it."""
+
+    def __init__(self, pieces: Iterable[bytes] = (), slow: bool = False) -> None:
+        self.answer: Answer | None = None
+        self._pieces = list(pieces)
+        self._slow = slow
+        self._hang_up = asyncio.Event()
+
+    def __call__(self) -> "asyncio.Future[bytes]":
+        """Return all of the body."""
+        return asyncio.ensure_future(self._read())
+
+    async def _read(self) -> bytes:
+        if self._slow:
+            await self._hang_up.wait()
+            raise ProtocolClosed
+        return b"".join(self._pieces)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body in pieces."""
+        for piece in self._pieces:
+            yield piece
+        if self._slow:
+            await self._read()
+
+    def client_disconnect(self) -> "asyncio.Future[None]":
+        """Return what is done when the client has hung up."""
+        return asyncio.ensure_future(self._gone())
+
+    async def _gone(self) -> None:
+        await self._hang_up.wait()
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._hang_up.set()
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Note the first answer."""
+        self.answer = self.answer or Answer(status, dict(headers), body)

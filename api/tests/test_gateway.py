@@ -1,0 +1,300 @@
+"""What happens to a request before a thread sees it, and to one whose client does not wait."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from api import bodies
+from api.gateway import Gateway
+from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
+from jobs.errors import QueueFull
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import ImageJob
+
+BOUNDARY = "b"
+T = TypeVar("T")
+MakeGateway = Callable[..., Gateway]
+
+
+@pytest.fixture
+def make_gateway(make_app: MakeApp, queue: MemoryJobQueue) -> MakeGateway:
+    """Make the API with some settings changed, to be called as Granian does."""
+
+    def make(**changes: object) -> Gateway:
+        app = make_app(**changes)
+        return Gateway(app, app.extensions["services"].settings, queue)
+
+    return make
+
+
+def run(gateway: Gateway, steps: Callable[[], Awaitable[T]]) -> T:
+    """Do the steps in an event loop of the gateway's own."""
+
+    async def main() -> T:
+        gateway.__rsgi_init__(asyncio.get_running_loop())
+        return await asyncio.wait_for(steps(), 20)
+
+    return asyncio.run(main())
+
+
+def form(data: bytes) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n'
+    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def upload(length: int | None, path: str = "/predict", *headers: tuple[str, str]) -> FakeScope:
+    """Return what a request with a form of that length, or of one not told, begins with."""
+    size = ("transfer-encoding", "chunked") if length is None else ("content-length", str(length))
+    content_type = ("content-type", f"multipart/form-data; boundary={BOUNDARY}")
+    return FakeScope("POST", path, FakeHeaders(("host", "localhost"), content_type, size, *headers))
+
+
+async def ask(gateway: Gateway, scope: FakeScope, *pieces: bytes) -> Answer:
+    """Send a request and return its answer."""
+    protocol = FakeProtocol(pieces)
+    await gateway.__rsgi__(scope, protocol)
+    assert protocol.answer
+    return protocol.answer
+
+
+async def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("told", [True, False])
+def test_a_photo_is_classified_whether_or_not_its_length_is_told(
+    make_gateway: MakeGateway, dog: bytes, told: bool
+) -> None:
+    gateway, body = make_gateway(), form(dog)
+    answer = run(gateway, lambda: ask(gateway, upload(len(body) if told else None), body[:1000], body[1000:]))
+    assert (answer.status, b'"Eskimo_dog"' in answer.body) == (200, True)
+
+
+def test_hundreds_of_slow_uploads_keep_nobody_else_waiting(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(api_threads=1)
+
+    async def steps() -> list[Answer]:
+        slow = [asyncio.create_task(gateway.__rsgi__(upload(1000), FakeProtocol(slow=True))) for _ in range(500)]
+        answers = [await ask(gateway, scope) for scope in (FakeScope(), FakeScope(path="/"), upload(0))]
+        for request in slow:
+            request.cancel()
+        await asyncio.wait(slow)
+        return answers
+
+    assert [answer.status for answer in run(gateway, steps)] == [200, 200, 400]
+
+
+@pytest.mark.parametrize("length", [1000, None])
+def test_an_upload_that_takes_too_long_is_ended(make_gateway: MakeGateway, length: int | None) -> None:
+    gateway = make_gateway(upload_timeout_s=0.05)
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol([b"some"], slow=True)
+        await gateway.__rsgi__(upload(length), protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert answer.status == 408
+    assert answer.headers["X-Error"].startswith("too-slow")
+    assert answer.headers["Connection"] == "close"
+
+
+def test_a_client_that_hangs_up_before_it_has_sent_all_is_forgotten(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        request = asyncio.create_task(gateway.__rsgi__(upload(1000), protocol))
+        protocol.hang_up()
+        await request
+        return protocol.answer
+
+    assert run(gateway, steps) is None
+
+
+@pytest.mark.parametrize("length", [200_000, None])
+def test_a_body_that_is_too_large_is_refused_without_a_thread(make_gateway: MakeGateway, length: int | None) -> None:
+    gateway = make_gateway(max_upload_bytes=1000)
+    answer = run(gateway, lambda: ask(gateway, upload(length), *[bytes(100_000)] * 2))
+    assert answer.status == 413
+    assert answer.headers["X-Error"].startswith("too-many-bytes")
+
+
+def test_uploads_under_way_are_bounded_in_bytes_and_the_slowest_makes_room(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(max_queued_bytes=2000)
+
+    async def steps() -> tuple[list[Answer | None], list[Answer]]:
+        slow = [FakeProtocol(slow=True) for _ in range(2)]
+        requests = [asyncio.create_task(gateway.__rsgi__(upload(1000), protocol)) for protocol in slow]
+        await asyncio.sleep(0)
+        answers = [await ask(gateway, upload(10), bytes(10))]
+        monkeypatch.setattr(bodies, "_PATIENCE_S", 0)
+        answers.append(await ask(gateway, upload(10), bytes(10)))
+        await requests[0]
+        ends = [protocol.answer for protocol in slow]
+        slow[1].hang_up()
+        await requests[1]
+        return ends, answers
+
+    [slowest, other], answers = run(gateway, steps)
+    assert [answer.status for answer in answers] == [429, 400]  # then it is read, and is no form
+    assert int(answers[0].headers["Retry-After"]) > 0
+    assert slowest
+    assert (slowest.status, other) == (408, None)
+
+
+def test_where_no_place_is_left_an_upload_is_refused_at_once_and_all_else_is_served(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes
+) -> None:
+    gateway, body = make_gateway(api_threads=1), form(dog)
+    queue.heartbeat("hung", 0.01, "m1")
+
+    async def steps() -> list[Answer]:
+        waiting = asyncio.create_task(ask(gateway, upload(len(body)), body))
+        await until(lambda: queue.take_batch("hung", 1, 0))
+        scopes = [upload(len(body)), upload(len(body), "/"), FakeScope(path="/"), FakeScope()]
+        answers = [await ask(gateway, scope, body if scope.method == "POST" else b"") for scope in scopes]
+        queue.close()
+        await waiting
+        answers.append(await ask(gateway, upload(0)))
+        return answers
+
+    predict, page, *others, later = run(gateway, steps)
+    assert (predict.status, page.status) == (429, 429)
+    assert predict.headers["X-Error"].startswith("queue-full")
+    assert int(predict.headers["Retry-After"]) > 0
+    assert b"Too many images" in page.body
+    assert [answer.status for answer in others] == [200, 200]
+    assert later.status == 400
+
+
+def test_a_refusal_of_the_queue_stands_for_those_that_follow_and_asks_no_thread(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, body = make_gateway(), form(dog)
+    queue.heartbeat("busy", 5, "m1")
+    for number in range(3):
+        queue.submit(ImageJob.create(f"{number}.jpg", 100))
+
+    async def steps() -> list[Answer]:
+        first = await ask(gateway, upload(len(body)), body)
+        monkeypatch.setattr(gateway, "_serve", None)
+        return [first, await ask(gateway, upload(len(body)), body)]
+
+    first, second = run(gateway, steps)
+    assert (first.status, second.status) == (429, 429)
+    for name in ("X-Error", "Retry-After", "Content-Type", "Content-Security-Policy"):
+        assert second.headers[name] == first.headers[name]
+    assert second.headers["Retry-After"] == "15"
+    assert json.loads(second.body) == json.loads(first.body)
+
+
+def test_a_client_that_asks_before_it_sends_is_refused_before(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway()
+    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        await gateway.__rsgi__(upload(1000, "/predict", ("expect", "100-continue")), protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+
+
+def test_refusals_are_logged_together(
+    make_gateway: MakeGateway,
+    queue: MemoryJobQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("api.gateway._REPORT_EVERY_S", 0.05)
+    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    gateway = make_gateway()
+
+    async def steps() -> None:
+        for _ in range(20):
+            await ask(gateway, upload(0))
+        await until(lambda: caplog.records)
+
+    run(gateway, steps)
+    [line] = caplog.records
+    assert line.getMessage() == "refused 20 requests"
+    assert vars(line)["error"] == "queue-full"
+
+
+def test_who_hangs_up_while_waiting_frees_the_place_in_the_queue(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, worker: FakeWorker, dog: bytes
+) -> None:
+    worker.stop()
+    queue.heartbeat("slow", 0.01, "m1")
+    gateway, body = make_gateway(), form(dog)
+
+    async def steps() -> None:
+        protocol = FakeProtocol([body])
+        request = asyncio.create_task(gateway.__rsgi__(upload(len(body)), protocol))
+        await until(queue.retry_after_s)
+        await asyncio.sleep(0.05)
+        protocol.hang_up()
+        await request
+
+    run(gateway, steps)
+    queue.heartbeat("slow", 0.01, "m1")
+    assert queue.take_batch("slow", 1, 0) == []
+
+
+def test_before_it_stops_it_is_not_ready_and_keeps_no_connection(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
+
+    async def steps() -> list[Answer]:
+        before = await ask(gateway, FakeScope(path="/livez"))
+        gateway.drain()
+        return [before, *[await ask(gateway, FakeScope(path=path)) for path in ("/livez", "/readyz")]]
+
+    before, live, ready = run(gateway, steps)
+    assert "Connection" not in before.headers
+    assert (live.status, live.headers["Connection"]) == (200, "close")
+    assert (ready.status, ready.headers["Connection"]) == (503, "close")
+    assert b"stopping" in ready.body
+
+
+def test_who_waits_longer_than_the_service_takes_to_stop_is_told_so(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes
+) -> None:
+    gateway, body = make_gateway(drain_s=0.1, stop_timeout_s=0.1), form(dog)
+    queue.heartbeat("hung", 0.01, "m1")
+
+    async def steps() -> Answer:
+        gateway.drain()
+        return await ask(gateway, upload(len(body)), body)
+
+    answer = run(gateway, steps)
+    assert answer.status == 503
+    assert answer.headers["X-Error"].startswith("stopping")
+
+
+def test_a_bug_is_a_500_and_not_a_client_that_waits_for_ever(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway()
+
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("api.wsgi.call", fail)
+    assert run(gateway, lambda: ask(gateway, FakeScope())).status == 500

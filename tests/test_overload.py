@@ -1,0 +1,102 @@
+"""More requests than can be served, clients that dawdle or hang up, and the service stopping meanwhile."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import requests
+
+from tests.conftest import MakeService, Service, until
+from tests.images import DOG
+
+FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n' + DOG + b"\r\n--b--\r\n"
+HEAD = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(FORM)
+)
+
+
+@contextmanager
+def connections(service: Service, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Open connections, and send the same on each of them."""
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60)) for _ in range(count)
+        ]
+        for connection in opened:
+            connection.sendall(sent)
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /predict HTT", HEAD[:-2], HEAD, HEAD + FORM[:1000], HEAD + FORM[:-1]],
+    ids=["nothing", "half a line", "half the headers", "no body", "the body's beginning", "all but a byte"],
+)
+def test_hundreds_of_slow_clients_keep_nobody_else_waiting(make_service: MakeService, sent: bytes) -> None:
+    service = make_service(INSTANCES="1", API_THREADS="4").wait_until_ready()
+    with connections(service, 400, sent):
+        for _ in range(20):
+            response = service.predict(DOG)
+            assert (response.status_code, response.json()["prediction"]) == (200, "Eskimo_dog")
+
+
+def test_a_slow_upload_is_ended_after_its_time(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", UPLOAD_TIMEOUT_S="0.5").wait_until_ready()
+    with connections(service, 1, HEAD + FORM[:1000]) as [connection]:
+        answer = connection.makefile("rb").read()  # until the server closes it
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"too-slow" in answer
+
+
+def test_clients_that_hang_up_free_their_places(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", MAX_QUEUED_JOBS="8", CACHE_TTL_S="0").wait_until_ready()
+    service.kill("mlapi worker", signal.SIGSTOP)
+    with connections(service, 8, HEAD + FORM):
+        assert until(lambda: service.queued_jobs() == 8, 20)
+        # Beyond what a worker had in hand, and before it counts as dead.
+        assert service.predict(DOG).status_code in {429, 503}
+    assert until(lambda: service.queued_jobs() <= 1, 20)
+    with service.redis() as connection:
+        assert int(connection.get("mlapi:queued-bytes") or 0) <= len(DOG)
+    service.kill("mlapi worker", signal.SIGCONT)
+    assert until(lambda: service.predict(DOG).status_code == 200, 20)
+
+
+def test_more_clients_than_may_wait_are_refused_and_the_others_answered(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", MAX_QUEUED_JOBS="16").wait_until_ready()
+    with ThreadPoolExecutor(64) as pool:
+        responses = list(pool.map(lambda _: service.predict(DOG), range(256)))
+    statuses = {response.status_code for response in responses}
+    assert statuses == {200, 429}
+    for response in responses:
+        if response.status_code == 429:
+            assert response.json() == {"success": False, "prediction": None, "score": None}
+            assert response.headers["X-Error"].startswith("queue-full")
+            assert int(response.headers["Retry-After"]) >= 1
+    assert service.queued_jobs() == 0
+
+
+def test_who_could_not_be_answered_in_time_is_refused_at_once(make_service: MakeService) -> None:
+    # Of a queue that takes a thousand jobs, some seconds' worth is taken from clients who wait a quarter of a second.
+    service = make_service(INSTANCES="1", PREDICT_TIMEOUT_S="0.25").wait_until_ready()
+    with ThreadPoolExecutor(128) as pool:
+        statuses = [response.status_code for response in pool.map(lambda _: service.predict(DOG), range(512))]
+    assert statuses.count(200) > 0
+    assert statuses.count(429) > 0
+    assert set(statuses) <= {200, 429, 504}
+
+
+def test_before_it_stops_it_says_so_and_still_answers(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", DRAIN_S="20").wait_until_ready()
+    api = min(service.processes("mlapi api"))  # which has started the others
+    os.kill(api, signal.SIGTERM)
+    assert until(lambda: requests.get(f"{service.url}/readyz", timeout=10).status_code == 503, 10)
+    response = service.predict(DOG)
+    assert (response.status_code, response.headers["Connection"]) == (200, "close")
+    assert requests.get(f"{service.url}/livez", timeout=10).status_code == 200
+    os.kill(api, signal.SIGTERM)  # hurry up
