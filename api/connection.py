@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from flask import request
 
+from api.turns import Turn
 from jobs.errors import ServiceError
 
 ENVIRON_KEY = "mlapi.connection"
@@ -15,12 +16,14 @@ ENVIRON_KEY = "mlapi.connection"
 class Connection:
     """The connection of one request with its `body`.
 
-    `refusal` is why the request is not to be served, and `draining` says that the server is about to stop.
+    `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` ends
+    when all that is left to do is to wait.
     """
 
     body: io.BytesIO = field(default_factory=io.BytesIO)
     refusal: ServiceError | None = None
     draining: bool = False
+    turn: Turn | None = None
     _closed: bool = False
     _on_close: Callable[[], None] | None = None
 
@@ -31,11 +34,17 @@ class Connection:
     def when_closed(self, call: Callable[[], None]) -> None:
         """Have `call` called when the client hangs up, in another thread; at once where it has.
 
-        It may be called twice, and must not wait for anything.
+        It may be called twice, and must not wait for anything. The request itself only waits from now on.
         """
+        self.end_turn()
         self._on_close = call
         if self._closed:
             call()
+
+    def end_turn(self) -> None:
+        """Let another request do its work."""
+        if self.turn:
+            self.turn.end()
 
     def close(self) -> None:
         """Note that the client has hung up."""

@@ -23,6 +23,7 @@ from api.connection import Connection
 from api.headers import HEADERS
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
+from api.turns import Turn, Turns
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES, error_headers
 from jobs.errors import QueueFull, ServiceError
 from jobs.queue import JobQueue
@@ -35,6 +36,9 @@ DRAIN_SIGNAL = signal.SIGUSR1
 _PREDICT = "/predict"
 # Where images are posted to, which then wait for a worker.
 _WAITING_PATHS = frozenset({"/", _PREDICT})
+# Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
+# event loop; and while they wait for their turn, it may turn out that the queue is full.
+_TURNS = 8
 # Most requests are answered before it is worth watching whether their client hangs up.
 _WATCH_AFTER_S = 0.1
 # Answers before which not all of the body may have been received.
@@ -64,6 +68,7 @@ class Gateway:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._turns = Turns(loop, _TURNS)
         loop.add_signal_handler(DRAIN_SIGNAL, self.drain)
 
     def drain(self) -> None:
@@ -74,24 +79,35 @@ class Gateway:
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         waits = scope.method == "POST" and scope.path in _WAITING_PATHS
+        client = Connection(draining=self._draining)
         try:
-            body = io.BytesIO(await self._receive(scope, protocol, waits))
+            client.body = io.BytesIO(await self._receive(scope, protocol, waits))
+            if waits:
+                client.turn = await self._turn()
         except ServiceError as err:
             await self._refuse(scope, protocol, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all
         else:
             with self._place(waits):
-                await self._serve(scope, protocol, Connection(body, draining=self._draining))
+                await self._serve(scope, protocol, client)
 
     async def _receive(self, scope: Scope, protocol: HTTPProtocol, waits: bool) -> bytes:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
         if waits and "expect" in scope.headers:
             self._admit()  # the client asks before it sends
-        body = await self._bodies.receive(scope, protocol)
-        if waits:
+        return await self._bodies.receive(scope, protocol)
+
+    async def _turn(self) -> Turn:
+        """Return the turn to have an image queued, when it comes. Raises `QueueFull`."""
+        self._admit()
+        turn = await self._turns.take()
+        try:
             self._admit()
-        return body
+        except QueueFull:
+            turn.end()
+            raise
+        return turn
 
     def _admit(self) -> None:
         """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
@@ -114,11 +130,17 @@ class Gateway:
         environment = {**wsgi.environ(scope, client.body), connection.ENVIRON_KEY: client}
         answered = self._loop.create_future()
         watch = self._loop.call_later(_WATCH_AFTER_S, _watch, protocol, client, answered)
-        self._threads.submit(self._answer, environment, protocol, answered)
+        self._threads.submit(self._answer, environment, protocol, client, answered)
         await answered
         watch.cancel()
 
-    def _answer(self, environment: dict[str, Any], protocol: HTTPProtocol, answered: "asyncio.Future[None]") -> None:
+    def _answer(
+        self,
+        environment: dict[str, Any],
+        protocol: HTTPProtocol,
+        client: Connection,
+        answered: "asyncio.Future[None]",
+    ) -> None:
         try:
             status, headers, body = wsgi.call(self._app, environment)
             protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
@@ -126,6 +148,7 @@ class Gateway:
             log.exception("the request could not be answered")
             protocol.response_bytes(500, [], b"")
         finally:
+            client.end_turn()
             self._loop.call_soon_threadsafe(answered.set_result, None)
 
     async def _refuse(self, scope: Scope, protocol: HTTPProtocol, err: ServiceError) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs.errors import QueueFull
 from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Delivery
 from jobs.schema import ImageJob
 
 BOUNDARY = "b"
@@ -199,6 +201,57 @@ def test_a_refusal_of_the_queue_stands_for_those_that_follow_and_asks_no_thread(
         assert second.headers[name] == first.headers[name]
     assert second.headers["Retry-After"] == "15"
     assert json.loads(second.body) == json.loads(first.body)
+
+
+def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_to_be_full(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.gateway._TURNS", 1)
+    gateway, body = make_gateway(), form(dog)
+    queue.heartbeat("busy", 5, "m1")
+    stored, go_on = threading.Event(), threading.Event()
+
+    def submit(_: ImageJob) -> None:
+        stored.set()
+        go_on.wait(10)
+        monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+        raise QueueFull(retry_after_s=8)
+
+    monkeypatch.setattr(queue, "submit", submit)
+
+    async def steps() -> list[Answer]:
+        requests = [asyncio.create_task(ask(gateway, upload(len(body)), body)) for _ in range(3)]
+        await until(stored.is_set)
+        go_on.set()
+        return [await request for request in requests]
+
+    answers = run(gateway, steps)
+    assert [(answer.status, answer.headers["Retry-After"]) for answer in answers] == [
+        (429, "8"),
+        (429, "7"),
+        (429, "7"),
+    ]
+
+
+def test_a_request_that_only_waits_lets_others_have_their_turn(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.gateway._TURNS", 1)
+    gateway, body = make_gateway(), form(dog)
+    queue.heartbeat("hung", 0.01, "m1")
+    taken: list[Delivery] = []
+
+    def all_taken() -> bool:
+        taken.extend(queue.take_batch("hung", 10, 0))
+        return len(taken) == 3
+
+    async def steps() -> None:
+        requests = [asyncio.create_task(ask(gateway, upload(len(body)), body)) for _ in range(3)]
+        await until(all_taken)
+        queue.close()
+        await asyncio.wait(requests)
+
+    run(gateway, steps)
 
 
 def test_a_client_that_asks_before_it_sends_is_refused_before(
