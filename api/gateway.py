@@ -82,15 +82,13 @@ class Gateway:
         client = Connection(draining=self._draining)
         try:
             client.body = io.BytesIO(await self._receive(scope, protocol, waits))
-            if waits:
-                client.turn = await self._turn()
+            with self._place(waits):
+                client.turn = await self._turn() if waits else None
+                await self._serve(scope, protocol, client)
         except ServiceError as err:
             await self._refuse(scope, protocol, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all
-        else:
-            with self._place(waits):
-                await self._serve(scope, protocol, client)
 
     async def _receive(self, scope: Scope, protocol: HTTPProtocol, waits: bool) -> bytes:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
@@ -98,32 +96,37 @@ class Gateway:
             self._admit()  # the client asks before it sends
         return await self._bodies.receive(scope, protocol)
 
-    async def _turn(self) -> Turn:
-        """Return the turn to have an image queued, when it comes. Raises `QueueFull`."""
-        self._admit()
-        turn = await self._turns.take()
-        try:
-            self._admit()
-        except QueueFull:
-            turn.end()
-            raise
-        return turn
-
-    def _admit(self) -> None:
-        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
-        if not self._free_places:
-            raise QueueFull(retry_after_s=self._queue.retry_after_s())
-        refusal = self._queue.refusal()
-        if refusal:
-            raise refusal
-
     @contextmanager
     def _place(self, waits: bool) -> Iterator[None]:
+        """Have one more request wait meanwhile, if it does. Raises `QueueFull`."""
+        if waits:
+            self._admit()
         self._free_places -= waits
         try:
             yield
         finally:
             self._free_places += waits
+
+    def _admit(self) -> None:
+        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
+        if not self._free_places:
+            raise QueueFull(retry_after_s=self._queue.retry_after_s())
+        self._look_at_queue()
+
+    def _look_at_queue(self) -> None:
+        refusal = self._queue.refusal()
+        if refusal:
+            raise refusal
+
+    async def _turn(self) -> Turn:
+        """Return the turn to have an image queued, when it comes. Raises `QueueFull`."""
+        turn = await self._turns.take()
+        try:
+            self._look_at_queue()
+        except QueueFull:
+            turn.end()
+            raise
+        return turn
 
     async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:
         """Have a thread answer a request."""
