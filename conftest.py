@@ -48,9 +48,9 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start, and return when it answers; raise `redis.ConnectionError` when it does not within 10 s."""
+        """Start, and return when it answers; raise `redis.ConnectionError` when it does not within a minute."""
         self._process = subprocess.Popen(redis_server.command(self._port, self._folder, self._kept))
-        with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=200)) as connection:
+        with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=1200)) as connection:
             connection.ping()
 
     def stop(self) -> None:
