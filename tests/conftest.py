@@ -16,8 +16,10 @@ import requests
 
 ROOT = Path(__file__).parent.parent
 SERVE = (sys.executable, "-m", "mlapi", "serve")
+# Generous, as for a busy machine: whatever comes earlier is noticed then.
 START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 60
+EVENT_TIMEOUT_S = 60
 
 
 def free_port() -> int:
@@ -88,6 +90,13 @@ class Service:
         """Return a connection to the Redis that this service started."""
         [url] = re.findall(r"REDIS_URL=(\S+)", self.log)
         return redis.Redis.from_url(url)
+
+    def pause_workers(self) -> None:
+        """Stop all workers until SIGCONT, and have another one heard of: else the API soon knew that none is alive."""
+        in_a_century_ms = 1000 * (time.time() + 100 * 365 * 86_400)
+        with self.redis() as connection:
+            connection.zadd("mlapi:workers", {"another": in_a_century_ms})
+        self.kill("mlapi worker", signal.SIGSTOP)
 
     def queued_jobs(self) -> int:
         """Return how many jobs wait or are in work."""

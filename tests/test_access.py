@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import MakeService, mlapi_key, until
+from tests.conftest import EVENT_TIMEOUT_S, MakeService, mlapi_key, until
 from tests.images import DOG
 
 FAILED = {"success": False, "prediction": None, "score": None}
@@ -19,7 +19,7 @@ def test_keys_are_made_and_removed_while_the_service_runs(make_service: MakeServ
     assert "has no key yet" in service.log
     assert "curl -u :KEY" in service.log
     assert service.predict(DOG).status_code == 401
-    assert "This service needs an API key" in requests.get(service.url, timeout=10).text
+    assert "This service needs an API key" in requests.get(service.url, timeout=60).text
 
     key = mlapi_key(file, "add", "alice")
     assert mlapi_key(file, "list") == "alice"
@@ -31,7 +31,7 @@ def test_keys_are_made_and_removed_while_the_service_runs(make_service: MakeServ
     assert "key=alice" in service.log
 
     mlapi_key(file, "remove", "alice")
-    assert requests.get(service.url, auth=("", key), timeout=10).status_code == 401
+    assert requests.get(service.url, auth=("", key), timeout=60).status_code == 401
     assert key not in service.log
 
 
@@ -53,13 +53,13 @@ def test_a_large_upload_without_a_key_gets_an_answer_and_the_service_goes_on(
 
 def test_api_processes_count_together_and_without_redis_not_at_all(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1", API_PROCESSES="2", RATE_LIMIT="20/day").wait_until_ready()
-    statuses = [requests.get(service.url, timeout=10).status_code for _ in range(30)]
+    statuses = [requests.get(service.url, timeout=60).status_code for _ in range(30)]
     assert sorted(statuses) == [200] * 20 + [429] * 10
 
     [redis] = service.processes("redis-server")
     os.kill(redis, signal.SIGSTOP)  # it takes connections and answers nothing
     try:
-        assert until(lambda: requests.get(service.url, timeout=10).status_code == 200, 20)
+        assert until(lambda: requests.get(service.url, timeout=60).status_code == 200, EVENT_TIMEOUT_S)
     finally:
         os.kill(redis, signal.SIGCONT)
 
@@ -70,7 +70,7 @@ def test_clients_are_told_by_the_address_that_the_proxy_saw(
 ) -> None:
     service = make_service(INSTANCES="1", RATE_LIMIT="1/day", TRUSTED_PROXIES="1").wait_until_ready()
     statuses = [
-        requests.get(service.url, headers={"X-Forwarded-For": f"203.0.113.9, {address}"}, timeout=10).status_code
+        requests.get(service.url, headers={"X-Forwarded-For": f"203.0.113.9, {address}"}, timeout=60).status_code
         for address in forwarded_for
     ]
     assert statuses == [200, 429 if len(set(forwarded_for)) == 1 else 200]

@@ -25,6 +25,10 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
 ]
 
+# Generous, as for a busy machine.
+TIMEOUT_S = 60
+expect.set_options(timeout=1000 * TIMEOUT_S)
+
 # The right edge, in pixels, of whatever reaches furthest, also where it is cut off.
 WIDEST_TEXT = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
 
@@ -50,6 +54,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, base_url: str) -> Ite
 def open_page(context: BrowserContext, base_url: str) -> Iterator[Page]:
     """Yield the page; fail if anything in it went wrong unnoticed."""
     page = context.new_page()
+    page.set_default_timeout(1000 * TIMEOUT_S)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("requestfailed", lambda failed: problems.append(failed.url))

@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import ROOT, STOP_TIMEOUT_S, MakeService, Service, free_port, until
+from tests.conftest import (
+    EVENT_TIMEOUT_S,
+    ROOT,
+    START_TIMEOUT_S,
+    STOP_TIMEOUT_S,
+    MakeService,
+    Service,
+    free_port,
+    until,
+)
 from tests.images import DOG
-
-RESTART_TIMEOUT_S = 60
 
 
 def is_right(response: requests.Response) -> bool:
@@ -33,7 +40,7 @@ def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
     for pid in 5 * [*service.processes("mlapi api"), service.process.pid]:
         os.kill(pid, signal.SIGTERM)
-    assert service.process.wait(30) == 0, service.log
+    assert service.process.wait(STOP_TIMEOUT_S) == 0, service.log
     assert service.processes() == [], service.log
 
 
@@ -43,18 +50,18 @@ def test_make_run_takes_port_and_instances_and_stops_like_the_command(
 ) -> None:
     port = free_port()
     service = make_service(["make", "run", f"PORT={port}", "INSTANCES=3"], MAKEFLAGS="").wait_until_ready()
-    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=10).json()["workers"] == 3
+    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=60).json()["workers"] == 3
     if number == signal.SIGINT:  # as a terminal does: to make and what it runs
         for pid in service.processes("mlapi serve"):
             os.kill(pid, number)
     service.stop(number)
-    assert until(lambda: service.processes() == [], 20)
+    assert until(lambda: service.processes() == [], EVENT_TIMEOUT_S)
 
 
 def test_nothing_stays_when_the_command_itself_is_killed(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
     service.stop(signal.SIGKILL)
-    assert until(lambda: service.processes() == [], 20)
+    assert until(lambda: service.processes() == [], EVENT_TIMEOUT_S)
 
 
 def test_the_greeting_says_what_is_served_and_how_to_try_it(make_service: MakeService) -> None:
@@ -76,7 +83,7 @@ def test_200_requests_are_answered_right_though_a_worker_is_killed_among_them(ma
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(predict, range(200))) == [True] * 200
-    assert until(lambda: len(service.processes("mlapi worker")) == 2, RESTART_TIMEOUT_S)
+    assert until(lambda: len(service.processes("mlapi worker")) == 2, EVENT_TIMEOUT_S)
     assert "was ended by SIGKILL; starting it again" in service.log
 
 
@@ -85,20 +92,20 @@ def test_a_part_that_is_killed_is_started_again(make_service: MakeService, words
     service = make_service(INSTANCES="1").wait_until_ready()
     killed = service.processes(words)
     os.kill(min(killed), signal.SIGKILL)
-    assert until(lambda: set(service.processes(words)) - set(killed), RESTART_TIMEOUT_S)
-    assert until(lambda: answers(service), RESTART_TIMEOUT_S), service.log
+    assert until(lambda: set(service.processes(words)) - set(killed), EVENT_TIMEOUT_S)
+    assert until(lambda: answers(service), EVENT_TIMEOUT_S), service.log
 
 
 def test_requests_that_wait_are_answered_though_redis_is_killed_and_remembers_nothing(
     make_service: MakeService,
 ) -> None:
     service = make_service().wait_until_ready()
-    service.kill("mlapi worker", signal.SIGSTOP)
+    service.pause_workers()
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(service.predict, DOG) for _ in range(8)]
-        assert until(lambda: service.queued_jobs() == 8, 20)
+        assert until(lambda: service.queued_jobs() == 8, EVENT_TIMEOUT_S)
         service.kill("redis-server", signal.SIGKILL)
-        assert until(lambda: "Redis server was ended by SIGKILL; starting it again" in service.log, 20)
+        assert until(lambda: "Redis server was ended by SIGKILL; starting it again" in service.log, EVENT_TIMEOUT_S)
         service.kill("mlapi worker", signal.SIGCONT)
         assert all(is_right(request.result()) for request in waiting), service.log
 
@@ -117,7 +124,7 @@ def test_a_folder_that_another_service_keeps_its_jobs_in_is_refused(make_service
     folder = str(tmp_path / "redis")
     first = make_service(REDIS_FOLDER=folder, INSTANCES="1").wait_until_ready()
     second = make_service(REDIS_FOLDER=folder)
-    assert second.process.wait(30) == 1
+    assert second.process.wait(START_TIMEOUT_S) == 1
     assert f"REDIS_FOLDER={folder}: another service" in second.log
     assert is_right(first.predict(DOG))
 
@@ -142,7 +149,7 @@ def test_a_request_in_work_is_answered_before_the_service_stops(make_service: Ma
     service = make_service(INSTANCES="1").wait_until_ready()
     with ThreadPoolExecutor(16) as pool:
         requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
-        until(lambda: "label=" in service.log, 10)
+        assert until(lambda: "label=" in service.log, EVENT_TIMEOUT_S)
         service.stop()
         # A request that came too late to be taken finds no listener.
         taken = [
@@ -158,12 +165,12 @@ def test_an_upload_goes_after_its_time_and_a_reported_one_is_kept(make_service: 
     [uploads, kept] = [service.folder / "uploads", service.folder / "feedback" / "images"]
     assert is_right(service.predict(DOG))
     [name] = [path.name for path in uploads.glob("*.jpg")]
-    requests.post(f"{service.url}/feedback", data={"report": json.dumps({"filename": name})}, timeout=10)
+    requests.post(f"{service.url}/feedback", data={"report": json.dumps({"filename": name})}, timeout=60)
     service.stop()
     os.utime(uploads / name, (0, 0))
     again = make_service(INSTANCES="1", UPLOAD_FOLDER=str(uploads)).wait_until_ready()
-    assert until(lambda: "old uploads removed count=1" in again.log, 10), again.log
-    assert requests.get(f"{again.url}/display/{name}", timeout=10).status_code == 404
+    assert until(lambda: "old uploads removed count=1" in again.log, EVENT_TIMEOUT_S), again.log
+    assert requests.get(f"{again.url}/display/{name}", timeout=60).status_code == 404
     assert (kept / name).read_bytes() == DOG
 
 
@@ -171,10 +178,10 @@ def test_requests_in_work_are_answered_though_the_signal_to_stop_reaches_every_p
     make_service: MakeService,
 ) -> None:
     service = make_service().wait_until_ready()
-    service.kill("mlapi worker", signal.SIGSTOP)
+    service.pause_workers()
     with ThreadPoolExecutor(16) as pool:
         requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
-        assert until(lambda: service.queued_jobs() == 16, 20)
+        assert until(lambda: service.queued_jobs() == 16, EVENT_TIMEOUT_S)
         service.kill("", signal.SIGTERM)
         service.kill("mlapi worker", signal.SIGCONT)
         assert service.process.wait(STOP_TIMEOUT_S) == 0
@@ -184,10 +191,10 @@ def test_requests_in_work_are_answered_though_the_signal_to_stop_reaches_every_p
 
 def test_who_cannot_be_answered_before_the_service_stops_is_told_so(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1", STOP_TIMEOUT_S="1").wait_until_ready()
-    service.kill("mlapi worker", signal.SIGSTOP)
+    service.pause_workers()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(service.predict, DOG)
-        assert until(lambda: service.queued_jobs() == 1, 20)
+        assert until(lambda: service.queued_jobs() == 1, EVENT_TIMEOUT_S)
         service.process.terminate()
         response = waiting.result()
     service.kill("mlapi worker", signal.SIGCONT)
@@ -201,7 +208,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(make_service: MakeSer
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         service = make_service(PORT=str(port))
-        assert service.process.wait(30) == 1
+        assert service.process.wait(START_TIMEOUT_S) == 1
     assert f"Port {port} of 127.0.0.1 cannot be used" in service.log
     assert service.processes() == [], service.log
 
@@ -221,7 +228,7 @@ def test_what_cannot_start_ends_with_the_reason(
     make_service: MakeService, environment: dict[str, str], words: list[str]
 ) -> None:
     service = make_service(**environment)
-    assert service.process.wait(60) == 1
+    assert service.process.wait(START_TIMEOUT_S) == 1
     assert all(word in service.log for word in words), service.log
     assert "Traceback" not in service.log
     assert service.processes() == [], service.log
@@ -235,7 +242,7 @@ def test_a_network_that_does_not_fit_its_manifest_ends_the_start(make_service: M
     manifest = model / "model.toml"
     manifest.write_text(manifest.read_text().replace("[224, 224]", "[299, 299]"))
     service = make_service(MODEL=str(model))
-    assert service.process.wait(60) == 1
+    assert service.process.wait(START_TIMEOUT_S) == 1
     assert "299" in service.log
     assert "224" in service.log
     assert service.processes() == [], service.log

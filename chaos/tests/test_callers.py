@@ -1,13 +1,14 @@
 """Callers, against a server that does to their requests what a test wants."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from benchmarks.pictures import Expected, Questions, render
-from chaos.callers import RIGHT, WRONG, Callers, Request
+from chaos.callers import PATIENCE_S, RIGHT, WRONG, Callers, Request
 
 RIGHT_BODY = b'{"success": true, "prediction": "dog", "score": 0.7}'
 
@@ -54,7 +55,8 @@ def first_request(server: ThreadingHTTPServer, questions: Questions, *script: ob
     """Return what became of a caller's first request."""
     server.RequestHandlerClass.script[:] = script  # type: ignore[attr-defined]
     with Callers(server.server_port, questions, 1) as callers:
-        while not callers.requests:
+        deadline = time.monotonic() + PATIENCE_S
+        while not callers.requests and time.monotonic() < deadline:
             pass
     return callers.requests[0]
 

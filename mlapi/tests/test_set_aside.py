@@ -7,6 +7,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from jobs.errors import NoWorker
 from jobs.images import FolderImageStore
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob
@@ -31,8 +32,8 @@ def queue(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 def set_aside(queue: RedisJobQueue, image_name: str) -> None:
     """Let workers take the image and never be heard of again, until one gives up."""
-    queue.heartbeat("w0", 0.01, "m1")
-    queue.submit(ImageJob.create(image_name, 60))
+    while not is_accepted(queue, ImageJob.create(image_name, 600)):
+        pass
     known = len(queue.set_aside_images())
     for number in range(10_000):
         queue.heartbeat(f"w{number}", 0.01, "m1")
@@ -40,6 +41,16 @@ def set_aside(queue: RedisJobQueue, image_name: str) -> None:
         if len(queue.set_aside_images()) > known:
             return
     raise AssertionError(f"{image_name} is not set aside")
+
+
+def is_accepted(queue: RedisJobQueue, job: ImageJob) -> bool:
+    """Submit a job; return False where the worker that was just heard of counts as dead again."""
+    queue.heartbeat("w0", 0.01, "m1")
+    try:
+        queue.submit(job)
+    except NoWorker:
+        return False
+    return True
 
 
 def run(*words: str) -> Result:

@@ -12,7 +12,7 @@ import pytest
 
 from mlapi.supervisor import CannotStart, Program, Supervisor
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def python(code: str) -> list[str]:
@@ -29,7 +29,7 @@ def test_a_program_that_ends_before_the_group_is_up_is_named_with_its_exit() -> 
     with Supervisor() as supervisor:
         supervisor.start(Program("sleeper", SLEEP), Program("quitter", python("raise SystemExit(3)")))
         with pytest.raises(CannotStart, match="quitter ended with exit status 3"):
-            supervisor.wait_until(lambda: False, "not ready", 30)
+            supervisor.wait_until(lambda: False, "not ready", 60)
 
 
 def test_what_a_program_wrote_to_its_log_file_is_the_reason(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_what_a_program_wrote_to_its_log_file_is_the_reason(tmp_path: Path) -> N
     with Supervisor() as supervisor:
         supervisor.start(Program("quitter", python("raise SystemExit(1)"), log_file=log_file))
         with pytest.raises(CannotStart, match="the port is taken"):
-            supervisor.wait_until(lambda: False, "not ready", 30)
+            supervisor.wait_until(lambda: False, "not ready", 60)
 
 
 def test_a_group_that_is_never_ready_is_given_up() -> None:
@@ -51,7 +51,7 @@ def test_a_group_that_is_never_ready_is_given_up() -> None:
 def test_a_signal_during_the_start_ends_the_waiting() -> None:
     with Supervisor() as supervisor:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert not supervisor.wait_until(lambda: False, "not ready", 30)
+        assert not supervisor.wait_until(lambda: False, "not ready", 60)
 
 
 def test_a_program_that_keeps_ending_is_started_again_and_again(tmp_path: Path) -> None:
@@ -78,18 +78,18 @@ def end(*_):
     raise SystemExit
 signal.signal(signal.SIGTERM, end)
 pathlib.Path({str(needing)!r}).write_text(str(__import__("os").getpid()))
-time.sleep(60)
+time.sleep(600)
 """
-    writes = f"import os, time; open({str(needed)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
+    writes = f"import os, time; open({str(needed)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)"
 
     def signal_all() -> None:
         for pid in (int(needing.read_text()), *map(int, needed.read_text().split()), os.getpid()):
             os.kill(pid, signal.SIGTERM)
 
     with Supervisor() as supervisor:
-        supervisor.start(Program("needed", python(writes)), Program("needing", python(waits)))
+        supervisor.start(Program("needed", python(writes)), Program("needing", python(waits), stop_timeout_s=60))
         both_run = supervisor.wait_until(
-            lambda: all(file.exists() and file.read_text() for file in (needed, needing)), "not started", 30
+            lambda: all(file.exists() and file.read_text() for file in (needed, needing)), "not started", 60
         )
         assert both_run
         signal_all()
@@ -101,7 +101,7 @@ time.sleep(60)
 
 
 def _stop_when(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -112,14 +112,14 @@ def test_a_program_that_ignores_the_signal_is_killed_with_all_it_started(tmp_pat
     stubborn = f"""
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
-time.sleep(60)
+time.sleep(600)
 """
     with Supervisor() as supervisor:
         supervisor.start(Program("stubborn", python(stubborn), stop_timeout_s=0.2))
-        supervisor.wait_until(lambda: pids.exists() and " " in pids.read_text(), "not started", 30)
-    deadline = time.monotonic() + 10
+        supervisor.wait_until(lambda: pids.exists() and " " in pids.read_text(), "not started", 60)
+    deadline = time.monotonic() + 60
     while any(_runs(int(pid)) for pid in pids.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(_runs(int(pid)) for pid in pids.read_text().split())

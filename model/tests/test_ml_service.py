@@ -28,6 +28,8 @@ from model.ml_service import Worker, classify_process, knee, predict
 from model.preprocessing import preprocess
 
 MAX_PIXELS = 1_000_000
+# Longer than a test takes, on however slow a machine.
+LONG_TTL_S = 60
 
 
 class FakeClassifier:
@@ -103,14 +105,14 @@ def make_worker(queue: Any, classify: Any, jobs_at_once: int = 10, batch_size: i
 
 
 def submit(queue: MemoryJobQueue, *names: str) -> list[ImageJob]:
-    jobs = [ImageJob.create(name, 10) for name in names]
+    jobs = [ImageJob.create(name, 60) for name in names]
     for job in jobs:
         queue.submit(job)
     return jobs
 
 
 def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
-    queue, recorder = MemoryJobQueue(max_jobs=100), Recorder()
+    queue, recorder = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), Recorder()
     worker = make_worker(queue, recorder, jobs_at_once=5, batch_size=2)
     jobs = submit(queue, *"abcdefg")
     assert worker.step()
@@ -137,9 +139,9 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
 
 
 def test_a_batch_is_one_log_line_with_the_requests_in_it(caplog: pytest.LogCaptureFixture) -> None:
-    queue = MemoryJobQueue(max_jobs=100)
+    queue = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S)
     worker = make_worker(queue, Recorder())
-    jobs = [ImageJob.create(name, 10, f"request-{name}") for name in "ab"]
+    jobs = [ImageJob.create(name, 60, f"request-{name}") for name in "ab"]
     for job in jobs:
         queue.submit(job)
     caplog.set_level("INFO")
@@ -168,7 +170,7 @@ def test_batches_are_no_larger_than_pays(speeds: list[float], size: int) -> None
 def test_a_prediction_says_which_model_made_it_and_where_the_time_went(
     classifier: Any, images: FolderImageStore
 ) -> None:
-    queue = MemoryJobQueue(max_jobs=100)
+    queue = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S)
     worker = make_worker(queue, lambda names: predict(names, images, classifier, MAX_PIXELS))
     [job, _] = submit(queue, "red.png", "blue.png")
     worker.step()
@@ -183,12 +185,12 @@ def test_a_prediction_says_which_model_made_it_and_where_the_time_went(
 
 def test_a_step_without_a_job_does_nothing() -> None:
     recorder = Recorder()
-    assert not make_worker(MemoryJobQueue(max_jobs=100), recorder).step()
+    assert not make_worker(MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), recorder).step()
     assert recorder.batches == []
 
 
 def test_the_batch_in_hand_is_finished_when_the_worker_is_stopped() -> None:
-    queue, stopped = MemoryJobQueue(max_jobs=100), threading.Event()
+    queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), threading.Event()
 
     def classify(names: Sequence[str]) -> list[Outcome]:
         stopped.set()
@@ -202,11 +204,11 @@ def test_the_batch_in_hand_is_finished_when_the_worker_is_stopped() -> None:
 
 
 def test_a_worker_stays_alive_through_a_batch_that_takes_longer_than_its_time_to_live() -> None:
-    queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=0.8), threading.Event()
+    queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=WORKER_TTL_S), threading.Event()
     seen: list[bool] = []
 
     def classify(names: Sequence[str]) -> list[Outcome]:
-        deadline = time.monotonic() + 1.2
+        deadline = time.monotonic() + 1.5 * WORKER_TTL_S
         while time.monotonic() < deadline:
             seen.append(bool(queue.live_workers()))
             stopped.wait(0.05)
@@ -224,7 +226,7 @@ class FlakyQueue(MemoryJobQueue):
     """A queue that is away for the next calls."""
 
     def __init__(self) -> None:
-        super().__init__(max_jobs=100)
+        super().__init__(max_jobs=100, worker_ttl_s=LONG_TTL_S)
         self.failures_left = 0
 
     def finish(self, outcomes: Any) -> None:
@@ -272,7 +274,7 @@ def _work_without_letting_go(url: str) -> None:
     """Run a worker that keeps the interpreter's lock, and so its heartbeat from its turn, for longer than it may."""
 
     def classify(names: Sequence[str]) -> list[Outcome]:
-        ctypes.PyDLL(None).usleep(int(2.5 * WORKER_TTL_S * 1e6))
+        ctypes.PyDLL(None).usleep(int(4 * WORKER_TTL_S * 1e6))
         return [Prediction("late", 0, 1.0) for _ in names]
 
     classify_process(make_worker(RedisJobQueue(url, max_jobs=100), classify), threading.Event())
@@ -286,7 +288,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
     slow = get_context("spawn").Process(target=_work_without_letting_go, args=(redis_url,))
     try:
         slow.start()
-        first, second = (ImageJob.create(name, 30) for name in "ab")
+        first, second = (ImageJob.create(name, 120) for name in "ab")
         queue.submit(first)
         assert until(lambda: any(group["pending"] for group in connection.xinfo_groups("mlapi:jobs")))
         fast = make_worker(queue, Recorder())
@@ -297,6 +299,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
 
         assert until(step)
         assert queue.wait(first).label == "dog"
+        fast.heartbeat()
         queue.submit(second)  # which the slow one takes, alive again, when it is done with the first
         assert queue.wait(second).label == "late"
         [replies] = connection.scan_iter("mlapi:replies:*")
@@ -309,7 +312,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
         connection.close()
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
+def until(condition: Callable[[], Any], timeout_s: float = 60) -> bool:
     """Return whether the condition came true before the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
@@ -321,21 +324,27 @@ def until(condition: Callable[[], Any], timeout_s: float = 30) -> bool:
 def test_the_heartbeat_has_its_turn_while_a_large_image_is_decoded(image_format: str, manifest: ModelManifest) -> None:
     file = io.BytesIO()
     Image.effect_noise((4000, 3000), 50).save(file, image_format)
-    beats, decoded = [time.monotonic()], threading.Event()
+    # A busy machine may keep the threads waiting as well, but not each time; a lock would.
+    shares = (longest_silence(lambda: preprocess(file.getvalue(), manifest, 50_000_000)) for _ in range(10))
+    assert any(share < 0.5 for share in shares)
+
+
+def longest_silence(work: Callable[[], object]) -> float:
+    """Return for how much of the time that `work` takes, from 0 to 1, another thread had no turn."""
+    beats, done = [time.monotonic()], threading.Event()
 
     def beat() -> None:
-        while not decoded.wait(0.001):
+        while not done.wait(0.001):
             beats.append(time.monotonic())
 
     thread = threading.Thread(target=beat)
     thread.start()
     started = time.monotonic()
-    preprocess(file.getvalue(), manifest, 50_000_000)
+    work()
     ended = time.monotonic()
-    decoded.set()
+    done.set()
     thread.join()
-    longest_silence_s = max(later - earlier for earlier, later in pairwise([*beats, ended]))
-    assert longest_silence_s < (ended - started) / 2
+    return max(later - earlier for earlier, later in pairwise([*beats, ended])) / (ended - started)
 
 
 def _work_until_killed(url: str) -> None:
@@ -354,7 +363,7 @@ def test_an_image_that_kills_its_workers_is_set_aside_and_its_neighbours_are_ans
         connection.flushall()
     queue = RedisJobQueue(redis_url, max_jobs=100)
     queue.heartbeat("starting", 0.01, "m1")
-    jobs = {name: ImageJob.create(name, 30) for name in ("a", "bomb", "b")}
+    jobs = {name: ImageJob.create(name, 120) for name in ("a", "bomb", "b")}
     for job in jobs.values():
         queue.submit(job)
     workers = [get_context("spawn").Process(target=_work_until_killed, args=(redis_url,)) for _ in range(3)]
