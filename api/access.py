@@ -6,11 +6,12 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.hosts import HostNames, is_local, is_trusted
 from api.keys import ApiKey, KeyFile, KeyFileError
 from api.rates import RateLimiter
 from api.settings import ApiSettings
 from jobs import logs
-from jobs.errors import RETRY_AFTER_S, CrossSite, KeyRequired, KeysUnavailable, ServiceError
+from jobs.errors import RETRY_AFTER_S, CrossSite, KeyRequired, KeysUnavailable, ServiceError, UntrustedHost
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,14 @@ class Access:
         self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
         self._rate_limit = settings.rate_limit
         self._rates = RateLimiter(settings.redis_url, settings.threads)
+        self._hosts = _trusted_hosts(settings)
 
     def admit(self) -> None:
         """Return where the current request may go on, else raise the `ServiceError` that says why not."""
         if request.endpoint in OPEN_ENDPOINTS:
             return
         try:
+            self._refuse_untrusted_host()
             refuse_cross_site()
             key = self._key()
             self._count(key)  # those without a key too, so that nobody tries keys faster than the rate allows
@@ -53,6 +56,11 @@ class Access:
         except ServiceError:
             logs.bind(client=request.remote_addr)
             raise
+
+    def _refuse_untrusted_host(self) -> None:
+        """Raise `UntrustedHost` where a browser, or whoever asks, knows the service by a name that it does not have."""
+        if self._hosts is not None and not is_trusted(request.host, self._hosts):
+            raise UntrustedHost
 
     def _key(self) -> ApiKey | None:
         """Return the key of the request, and remember its name for the log."""
@@ -73,6 +81,18 @@ class Access:
             self._rates.count(f"key {key.name}", key.rate)
         elif self._rate_limit:
             self._rates.count(subscriber(request.remote_addr or ""), self._rate_limit)
+
+
+def _trusted_hosts(settings: ApiSettings) -> HostNames | None:
+    """Return the names to be asked by; None for any. Without a setting, only a service of this machine alone has some.
+
+    It needs no key, so nothing else keeps a page from it whose name is made to lead here (DNS rebinding). One with keys
+    or a proxy may have any name, and so may one that others reach.
+    """
+    if settings.trusted_hosts is not None:
+        return settings.trusted_hosts
+    this_machine_alone = is_local(settings.host) and not settings.trusted_proxies
+    return () if this_machine_alone and not settings.api_keys_file else None
 
 
 def _secret() -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from api.hosts import HostNames
 from api.rates import Rate
 from jobs.settings import SharedSettings
 
@@ -55,6 +56,11 @@ class ApiSettings(SharedSettings):
     )
     trusted_proxies: int = Field(
         default=0, ge=0, description="Proxies in front of the API, whose `X-Forwarded-` headers are believed"
+    )
+    trusted_hosts: HostNames | None = Field(
+        default=None,
+        description="Names, beside localhost and addresses, to be asked by, as in `pictures.example,.example.org`; by "
+        "default any, or none where only this machine can ask, without keys and proxies",
     )
     drain_s: float = Field(
         default=1, ge=0, description="Seconds after SIGTERM in which all is still served while `/readyz` says no"

@@ -37,6 +37,13 @@ class BadForm(BadRequest):
     message = "The form is damaged."
 
 
+class UntrustedHost(BadRequest):
+    """The request asks for a name that is not the service's."""
+
+    code = "untrusted-host"
+    message = "This service does not have this name. Ask for it as localhost, or let TRUSTED_HOSTS have the name."
+
+
 class NoFile(BadRequest):
     """The form has no file in the expected field."""
 
@@ -222,6 +229,13 @@ class StorageUnavailable(Unavailable):
 
     code = "storage-unavailable"
     message = "The image cannot be stored at the moment. Try again shortly."
+
+
+class OutOfMemory(Unavailable):
+    """A worker has not the memory that decoding an image takes."""
+
+    code = "out-of-memory"
+    message = "There is not enough memory for this image at the moment. Try again shortly, or send a smaller one."
 
 
 class KeysUnavailable(Unavailable):

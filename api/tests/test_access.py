@@ -70,6 +70,59 @@ def test_a_link_from_another_site_opens_the_page(client: FlaskClient) -> None:
     assert client.get("/", headers=OTHERS_PAGE).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:5000", True),
+        ("127.0.0.1:5000", True),
+        ("[::1]:5000", True),
+        ("192.0.2.7", True),  # nobody can make an address lead elsewhere
+        ("pictures.example:8080", True),
+        ("Pictures.Example", True),
+        ("a.example.org", True),
+        ("evil.example", False),
+        ("evil.example:5000", False),
+        ("pictures.example.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("[::1", False),
+    ],
+)
+def test_requests_may_ask_for_an_address_or_a_trusted_name(make_app: MakeApp, host: str, allowed: bool) -> None:
+    client = make_app(trusted_hosts="pictures.example, .example.org").test_client()
+    assert client.get("/", headers={"Host": host}).status_code == (200 if allowed else 400)
+
+
+@pytest.mark.parametrize(
+    ("settings", "any_name"),
+    [
+        ({}, False),
+        ({"host": "::1"}, False),
+        ({"host": "0.0.0.0"}, True),  # noqa: S104 - nothing listens
+        ({"trusted_proxies": 1}, True),
+        ({"host": "0.0.0.0", "trusted_hosts": "localhost"}, False),  # noqa: S104
+    ],
+)
+def test_by_default_a_service_of_one_machine_has_no_other_name(
+    make_app: MakeApp, settings: dict[str, object], any_name: bool
+) -> None:
+    response = make_app(**settings).test_client().get("/", headers={"Host": "evil.example"})
+    assert response.status_code == (200 if any_name else 400)
+
+
+def test_with_keys_it_may_have_any_name(closed: FlaskClient, keys: KeyFile) -> None:
+    assert closed.get("/", headers={"Host": "pictures.example"}, auth=("", keys.add("alice"))).status_code == 200
+
+
+def test_a_page_whose_name_leads_here_sends_nothing_and_sees_nothing(client: FlaskClient, dog: bytes) -> None:
+    rebound = {"Host": "evil.example:5000", "Origin": "http://evil.example:5000", "Sec-Fetch-Site": "same-origin"}
+    response = client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, headers=rebound)
+    assert (response.status_code, response.get_json()) == (400, FAILED)
+    assert response.headers["X-Error"].startswith("untrusted-host: ")
+    assert client.get("/display/x", headers=rebound).status_code == 400
+
+
 @pytest.fixture
 def address() -> str:
     """Return an address that no other test counts requests of."""
