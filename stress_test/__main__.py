@@ -33,6 +33,8 @@ _INTERRUPTED = 128 + 2  # what a shell reports for Ctrl-C
 def main(host: str, users: int, seconds: float, pause: float, photos: Path | None) -> None:
     """Load a running service, and print what it answered as a Markdown table.
 
+    A service that asks for keys gets the one in the environment variable API_KEY.
+
     Exits with 1 if any answer is not a correct success. The service keeps reports named stress-test-...
     in its feedback file, and for a while each picture in its UPLOAD_FOLDER.
     """

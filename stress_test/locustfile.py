@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import random
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class Visitor(FastHttpUser):
 
     images: ClassVar[UniqueImages]
     pause_s: ClassVar[float] = 0.0
+
+    # Of a service that asks for keys.
+    default_headers = {"Authorization": f"Bearer {os.environ['API_KEY']}"} if os.environ.get("API_KEY") else None
 
     # The service answers within 30 s, with a 504 if need be.
     network_timeout = 60.0

@@ -29,6 +29,7 @@ class FakeService(ThreadingHTTPServer):
         self.status = 200
         self.prediction: dict[str, object] = GOOD
         self.headers: dict[str, str] = {}
+        self.authorizations: set[str | None] = set()
         self.predicted: list[bytes] = []
         self.reports: list[bytes] = []
         self.asked = threading.Event()
@@ -52,9 +53,11 @@ class FakeHandler(BaseHTTPRequestHandler):
             reason = json.dumps({"status": "not ready", "reason": "No model worker is alive."})
             self.answer(200 if self.server.ready else 503, reason.encode())
         else:
+            self.server.authorizations.add(self.headers["Authorization"])
             self.answer(200, PAGE)
 
     def do_POST(self) -> None:
+        self.server.authorizations.add(self.headers["Authorization"])
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.set()
         if len(self.server.predicted) >= 10:
@@ -92,9 +95,12 @@ def command(host: str, seconds: float, *more: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "stress_test", "--host", host, *numbers, *more]
 
 
-def run(host: str, seconds: float = 1.0) -> subprocess.CompletedProcess[str]:
+def run(host: str, seconds: float = 1.0, key: str = "") -> subprocess.CompletedProcess[str]:
     # A process of its own, since Locust changes the standard library of the one that imports it.
-    return subprocess.run(command(host, seconds), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "API_KEY": key}
+    return subprocess.run(
+        command(host, seconds), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def count(output: str, row: str) -> tuple[int, int]:
@@ -105,7 +111,7 @@ def count(output: str, row: str) -> tuple[int, int]:
 
 
 def test_a_good_service_gets_a_table_without_failures(service: FakeService) -> None:
-    result = run(service.address, seconds=2)
+    result = run(service.address, seconds=5)
     assert (result.returncode, result.stderr.count("Traceback")) == (0, 0), result.stderr
     requests, failures = count(result.stdout, "POST /predict")
     assert (requests, failures) == (len(service.predicted), 0)
@@ -114,6 +120,14 @@ def test_a_good_service_gets_a_table_without_failures(service: FakeService) -> N
     assert count(result.stdout, "GET /")[0] > 0
     assert count(result.stdout, "POST /feedback") == (len(service.reports), 0)
     assert "stress-test-" in service.reports[0].decode()
+
+
+@pytest.mark.parametrize(("key", "authorization"), [("", None), ("mlapi_secret", "Bearer mlapi_secret")])
+def test_every_request_has_the_key_if_there_is_one(service: FakeService, key: str, authorization: str | None) -> None:
+    result = run(service.address, key=key)
+    assert result.returncode == 0, result.stderr
+    assert service.authorizations == {authorization}
+    assert "mlapi_secret" not in result.stdout + result.stderr
 
 
 def test_answers_of_200_without_success_are_failures(service: FakeService) -> None:
@@ -142,9 +156,9 @@ def test_a_redirect_to_a_page_that_works_is_a_failure(service: FakeService) -> N
 
 def test_ctrl_c_shows_what_was_measured_so_far(service: FakeService) -> None:
     with subprocess.Popen(command(service.address, 600), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert service.busy.wait(30)
+        assert service.busy.wait(60)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert count(output, "all")[1] == 0
     assert ", interrupted; the generator took" in output
@@ -169,7 +183,7 @@ def test_locusts_own_command_runs_the_same_users(service: FakeService) -> None:
     options = ["--headless", "--users", "1", "--run-time", "1s", "--host", service.address, "--only-summary"]
     locust = [sys.executable, "-m", "locust", "-f", "stress_test/locustfile.py", "--pause", "0.01", *options]
     result = subprocess.run(
-        locust, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=60, check=False
+        locust, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
     assert len(set(service.predicted)) == len(service.predicted) > 0
