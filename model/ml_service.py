@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs import logs
-from jobs.errors import DeadlinePassed, InferenceFailed, QueueUnavailable, ServiceError, StorageUnavailable
+from jobs.errors import (
+    DeadlinePassed,
+    InferenceFailed,
+    OutOfMemory,
+    QueueUnavailable,
+    ServiceError,
+    StorageUnavailable,
+)
 from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
@@ -72,6 +79,9 @@ def _read_input(name: str, images: ImageStore, manifest: ModelManifest, max_pixe
         return preprocess(images.get(name), manifest, max_pixels)
     except ServiceError as err:
         return JobFailure.of(err)
+    except MemoryError:
+        log.error("image %s needs more memory than there is", name)
+        return JobFailure.of(OutOfMemory())
     except OSError as err:
         log.error("image %s cannot be read: %s", name, err)
         return JobFailure.of(StorageUnavailable("The stored image cannot be read. Send it again."))
@@ -187,8 +197,7 @@ def classify_process(worker: Worker, stopped: threading.Event) -> None:
         while not stopped.is_set():
             try:
                 worker.step()
-            except QueueUnavailable as err:
-                log.warning("%s", err)
+            except QueueUnavailable:
                 stopped.wait(_RETRY_S)
 
 

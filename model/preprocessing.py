@@ -30,10 +30,11 @@ _DAMAGE = (
     ArithmeticError,
     AssertionError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
+
+_JPEG = b"\xff\xd8"
 
 # EXIF 2.32, tag 0x0112: how to turn what is stored into what was photographed.
 _TURNS = {
@@ -72,7 +73,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
     Of an animation, that is the first frame. The type is told by the content. Raises `NotAnImage` where
     the bytes cannot be decoded, and `TooManyPixels`, before any pixel is decoded, where the picture has more
-    than `max_pixels` pixels.
+    than `max_pixels` pixels. A lack of memory is no damage: `MemoryError` is passed on.
     """
     if not data:
         raise NotAnImage("The file is empty.")
@@ -111,11 +112,13 @@ def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, 
 def _decode_small(
     data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float
 ) -> tuple[Image.Image, int] | None:
-    """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None where that fails.
+    """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None where that cannot be.
 
     JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed right away. The crop may
     then begin inside a pixel, as it would not in whole ones of the full size.
     """
+    if not data.startswith(_JPEG):
+        return None
     try:
         image = _open(data, max_pixels)
         divisor = _divisor(image.size, manifest, least_spare)

@@ -82,6 +82,19 @@ def test_a_bad_image_fails_alone(classifier: Any, images: FolderImageStore, bad_
     assert [label(outcome) for outcome in outcomes] == ["r", code, "b"]
 
 
+def test_a_lack_of_memory_is_the_services_fault_and_not_the_images(
+    classifier: Any, images: FolderImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(data: bytes, *limits: Any) -> NDArray[np.uint8]:
+        if data == images.get("green.png"):
+            raise MemoryError
+        return preprocess(data, *limits)
+
+    monkeypatch.setattr("model.ml_service.preprocess", short_of_memory)
+    outcomes = predict(["red.png", "green.png", "blue.png"], images, classifier, MAX_PIXELS)
+    assert [label(outcome) for outcome in outcomes] == ["r", "out-of-memory", "b"]
+
+
 def test_a_batch_of_bad_images_needs_no_network(classifier: Any, images: FolderImageStore) -> None:
     assert [label(outcome) for outcome in predict(["broken.png"], images, classifier, MAX_PIXELS)] == ["not-an-image"]
     assert classifier.batch_sizes == []

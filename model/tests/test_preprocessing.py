@@ -1,11 +1,15 @@
 """A file becomes the pixels that a person sees in it, or is refused with what is wrong."""
 
 import random
+import resource
 import struct
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -473,3 +477,21 @@ def test_nothing_but_pixels_or_a_refusal_comes_of_a_large_jpeg_that_is_damaged(
             except (NotAnImage, TooLarge):
                 refused += 1
     assert 100 < refused < 800
+
+
+def _decode_with_little_memory(data: bytes) -> str:
+    """Return what comes of decoding an image with 20 MB more than there is in use."""
+    in_use = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 20_000_000,) * 2)
+    try:
+        decode(data, 25_000_000)
+    except (MemoryError, NotAnImage) as err:
+        return type(err).__name__
+    return "decoded"
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "GIF", "JPEG"])
+def test_a_lack_of_memory_is_not_taken_for_damage(image_format: str) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as own_process:
+        outcome = own_process.submit(_decode_with_little_memory, encoded(Image.new("RGB", (5000, 5000)), image_format))
+        assert outcome.result() == "MemoryError"
