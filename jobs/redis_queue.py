@@ -84,6 +84,8 @@ _LISTEN_S = 0.5
 _WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
 # A pause between attempts to listen.
 _RETRY_S = 0.1
+# Each request that is talking to Redis has a connection. Redis takes so many by default, redis-py makes 100 at most.
+_MAX_CONNECTIONS = 10_000
 
 _LUA = files("jobs") / "lua"
 
@@ -110,7 +112,11 @@ class RedisJobQueue:
         # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls
         # learns of it at once: it takes that into account.
         self._redis: Any = redis.Redis.from_url(
-            url, socket_connect_timeout=2, socket_timeout=5, retry=Retry(NoBackoff(), retries=0)
+            url,
+            max_connections=_MAX_CONNECTIONS,
+            socket_connect_timeout=2,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), retries=0),
         )
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
@@ -160,7 +166,8 @@ class RedisJobQueue:
             yield
         except RedisError as err:
             self._next_claim = time.monotonic() + self._worker_ttl_s
-            raise QueueUnavailable(f"The queue does not answer ({err}). Try again shortly.") from err
+            log.warning("Redis does not answer: %s", err)  # which names hosts, and so is not for clients
+            raise QueueUnavailable from err
 
     # What the API calls
 

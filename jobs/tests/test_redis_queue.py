@@ -299,6 +299,27 @@ def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: Redi
             call()
 
 
+def test_what_redis_says_of_itself_is_logged_and_not_told_to_clients(
+    server: RedisServer, queue: RedisJobQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.stop()
+    with pytest.raises(QueueUnavailable) as refused:
+        queue.live_workers()
+    assert str(refused.value) == QueueUnavailable.message
+    assert server.url.removeprefix("redis://") in caplog.text
+
+
+def test_many_more_threads_than_redis_py_has_connections_for_use_the_queue_at_once(queue: RedisJobQueue) -> None:
+    all_there = threading.Barrier(200)
+
+    def wait_for_a_job(number: int) -> list[Delivery]:
+        all_there.wait(60)
+        return queue.take_batch(f"w{number}", 1, wait_s=2)
+
+    with ThreadPoolExecutor(200) as pool:
+        assert list(pool.map(wait_for_a_job, range(200))) == [[]] * 200
+
+
 def test_after_redis_lost_everything_jobs_are_answered_again(server: RedisServer, queue: RedisJobQueue) -> None:
     assert submit_and_wait(queue) == DOG
     server.stop()
