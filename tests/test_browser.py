@@ -33,7 +33,7 @@ expect.set_options(timeout=1000 * TIMEOUT_S)
 WIDEST_TEXT = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must not be left running in the thread of other tests
 def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
