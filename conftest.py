@@ -11,6 +11,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from jobs import lifeline
 from mlapi import redis_server
 
 # The same inputs in every run, wherever it is, however slow; `make fuzz` looks for others.
@@ -49,7 +50,9 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, and return when it answers; raise `redis.ConnectionError` when it does not within a minute."""
-        self._process = subprocess.Popen(redis_server.command(self._port, self._folder, self._kept))
+        self._process = subprocess.Popen(
+            redis_server.command(self._port, self._folder, self._kept), preexec_fn=lifeline.ending_with_starter()
+        )
         with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=1200)) as connection:
             connection.ping()
 

@@ -18,7 +18,7 @@ from api.app import create_app
 from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
-from jobs import logs
+from jobs import lifeline, logs
 from jobs.images import FolderImageStore
 from jobs.retention import UploadSweeper
 
@@ -72,6 +72,7 @@ def gateway() -> Gateway:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
+    lifeline.end_with_parent()
     app = create_app(settings)
     return Gateway(app, settings, app.extensions["services"].queue)
 

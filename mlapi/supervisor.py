@@ -1,7 +1,6 @@
 """Keeps a group of processes running, and leaves none behind."""
 
 import contextlib
-import ctypes
 import logging
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from jobs import lifeline
 from jobs.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ _SHORT_LIFE_S = 10.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _READY_CHECK_EVERY_S = 0.05
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class CannotStart(SetupError):
@@ -64,7 +62,7 @@ class _Child:
             env={**os.environ, **self.program.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
-            preexec_fn=_end_with_parent,
+            preexec_fn=lifeline.ending_with_starter(),
         )
         threading.Thread(target=self._wait, args=(self.process, on_exit), daemon=True).start()
 
@@ -194,8 +192,3 @@ class Supervisor:
         for child in [child for child, due_at in self._due.items() if due_at <= time.monotonic()]:
             del self._due[child]
             child.start(self._events.put)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is gone, even if that was killed."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,7 @@
-"""Starts the service as `make run` does. These tests know it from outside only and import nothing of it."""
+"""Starts the service as `make run` does. These tests know it from outside only.
+
+They import nothing of it but what ends their services should they be killed themselves.
+"""
 
 import os
 import re
@@ -13,6 +16,8 @@ from pathlib import Path
 import pytest
 import redis
 import requests
+
+from jobs import lifeline
 
 ROOT = Path(__file__).parent.parent
 SERVE = (sys.executable, "-m", "mlapi", "serve")
@@ -53,6 +58,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
+                preexec_fn=lifeline.ending_with_starter(),
             )
 
     @property

@@ -64,6 +64,17 @@ def test_nothing_stays_when_the_command_itself_is_killed(make_service: MakeServi
     assert until(lambda: service.processes() == [], EVENT_TIMEOUT_S)
 
 
+def test_nothing_stays_when_the_command_and_the_process_that_runs_the_api_are_killed(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", API_PROCESSES="2").wait_until_ready()
+    api = service.processes("mlapi api")
+    assert len(api) >= 3
+    with requests.Session() as idle:  # whose connection stays open
+        assert idle.get(f"{service.url}/livez", timeout=60).status_code == 200
+        for pid in (service.process.pid, min(api)):
+            os.kill(pid, signal.SIGKILL)
+        assert until(lambda: service.processes() == [], EVENT_TIMEOUT_S), service.log
+
+
 def test_the_greeting_says_what_is_served_and_how_to_try_it(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1").wait_until_ready()
     assert "efficientnet-lite0" in service.log

@@ -1,0 +1,41 @@
+"""Lets no process outlive the one that started it, even if that is killed."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_libc = ctypes.CDLL(None)
+
+
+def ending_with_starter() -> Callable[[], None] | None:
+    """Return the `preexec_fn` with which a new process gets SIGTERM when the thread that starts it is gone.
+
+    Only Linux's kernel does that; elsewhere there is none.
+    """
+    if sys.platform != "linux":
+        return None
+    starter = os.getpid()
+
+    def ask_kernel() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != starter:  # it went before the kernel was asked
+            os._exit(1)
+
+    return ask_kernel
+
+
+def end_with_parent() -> None:
+    """Have this process, if `multiprocessing` started it, get SIGTERM when the one that did is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=[parent], name="lifeline", daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
