@@ -13,6 +13,7 @@ from api import bodies
 from api.gateway import Gateway
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
+from jobs import backlog
 from jobs.errors import QueueFull
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery
@@ -39,7 +40,7 @@ def run(gateway: Gateway, steps: Callable[[], Awaitable[T]]) -> T:
 
     async def main() -> T:
         gateway.__rsgi_init__(asyncio.get_running_loop())
-        return await asyncio.wait_for(steps(), 20)
+        return await asyncio.wait_for(steps(), 120)
 
     return asyncio.run(main())
 
@@ -65,7 +66,7 @@ async def ask(gateway: Gateway, scope: FakeScope, *pieces: bytes) -> Answer:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
@@ -185,6 +186,8 @@ def test_where_no_place_is_left_an_upload_is_refused_at_once_and_all_else_is_ser
 def test_a_refusal_of_the_queue_stands_for_those_that_follow_and_asks_no_thread(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backlog, "_STANDS_FOR_SHARE", 4)
+    monkeypatch.setattr(backlog, "_STANDS_AT_MOST_S", 60)
     gateway, body = make_gateway(), form(dog)
     queue.heartbeat("busy", 5, "m1")
     for number in range(3):
@@ -276,33 +279,45 @@ def test_refusals_are_logged_together(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("api.gateway._REPORT_EVERY_S", 0.05)
+    monkeypatch.setattr("api.gateway._REPORT_EVERY_S", 0.5)
     monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
     gateway = make_gateway()
 
     async def steps() -> None:
         for _ in range(20):
             await ask(gateway, upload(0))
-        await until(lambda: caplog.records)
+        await until(lambda: sum(refused()) == 20)
+
+    def refused() -> list[int]:
+        return [int(line.getMessage().split()[1]) for line in caplog.records]
 
     run(gateway, steps)
-    [line] = caplog.records
-    assert line.getMessage() == "refused 20 requests"
-    assert vars(line)["error"] == "queue-full"
+    assert len(refused()) < 20
+    assert {vars(line)["error"] for line in caplog.records} == {"queue-full"}
 
 
 def test_who_hangs_up_while_waiting_frees_the_place_in_the_queue(
-    make_gateway: MakeGateway, queue: MemoryJobQueue, worker: FakeWorker, dog: bytes
+    make_gateway: MakeGateway,
+    queue: MemoryJobQueue,
+    worker: FakeWorker,
+    dog: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker.stop()
     queue.heartbeat("slow", 0.01, "m1")
     gateway, body = make_gateway(), form(dog)
+    submit, submitted = queue.submit, threading.Event()
+
+    def submit_and_say_so(job: ImageJob) -> None:
+        submit(job)
+        submitted.set()
+
+    monkeypatch.setattr(queue, "submit", submit_and_say_so)
 
     async def steps() -> None:
         protocol = FakeProtocol([body])
         request = asyncio.create_task(gateway.__rsgi__(upload(len(body)), protocol))
-        await until(queue.retry_after_s)
-        await asyncio.sleep(0.05)
+        await until(submitted.is_set)
         protocol.hang_up()
         await request
 
@@ -329,7 +344,7 @@ def test_before_it_stops_it_is_not_ready_and_keeps_no_connection(make_gateway: M
 def test_who_waits_longer_than_the_service_takes_to_stop_is_told_so(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes
 ) -> None:
-    gateway, body = make_gateway(drain_s=0.1, stop_timeout_s=0.1), form(dog)
+    gateway, body = make_gateway(drain_s=0.5, stop_timeout_s=1), form(dog)
     queue.heartbeat("hung", 0.01, "m1")
 
     async def steps() -> Answer:
