@@ -255,6 +255,7 @@ def test_a_request_that_only_waits_lets_others_have_their_turn(
         await asyncio.wait(requests)
 
     run(gateway, steps)
+    assert len({delivery.job.id for delivery in taken}) == 3
 
 
 def test_a_client_that_asks_before_it_sends_is_refused_before(
