@@ -241,11 +241,13 @@ def test_a_request_that_only_waits_lets_others_have_their_turn(
 ) -> None:
     monkeypatch.setattr("api.gateway._TURNS", 1)
     gateway, body = make_gateway(), form(dog)
-    queue.heartbeat("hung", 0.01, "m1")
+    workers = ["first", "second", "third"]
     taken: list[Delivery] = []
+    for worker in workers:
+        queue.heartbeat(worker, 0.01, "m1")
 
     def all_taken() -> bool:
-        taken.extend(queue.take_batch("hung", 10, 0))
+        taken.extend(queue.take_batch(workers[len(taken)], 1, 0))
         return len(taken) == 3
 
     async def steps() -> None:
