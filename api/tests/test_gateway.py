@@ -240,7 +240,8 @@ def test_a_request_that_only_waits_lets_others_have_their_turn(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.gateway._TURNS", 1)
-    gateway, body = make_gateway(), form(dog)
+    gateway = make_gateway()
+    forms = [form(dog + bytes([number])) for number in range(3)]  # since one image alone would be one job
     workers = ["first", "second", "third"]
     taken: list[Delivery] = []
     for worker in workers:
@@ -251,7 +252,7 @@ def test_a_request_that_only_waits_lets_others_have_their_turn(
         return len(taken) == 3
 
     async def steps() -> None:
-        requests = [asyncio.create_task(ask(gateway, upload(len(body)), body)) for _ in range(3)]
+        requests = [asyncio.create_task(ask(gateway, upload(len(body)), body)) for body in forms]
         await until(all_taken)
         queue.close()
         await asyncio.wait(requests)

@@ -55,7 +55,7 @@ def test_right_wrong_and_refused_are_told_apart(
 
 
 def test_a_service_that_is_not_there_is_an_error_for_each_client() -> None:
-    questions = Questions([b""], [Expected(frozenset({"dog"}), 0.7)])
+    questions = Questions(render(None, 1), [Expected(frozenset({"dog"}), 0.7)])
     outcomes = Arrivals(1, questions).run(per_s=40, seconds=0.5, last_answer_s=10)
     assert outcomes.sent == outcomes.errors.total() > 0
 
