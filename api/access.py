@@ -39,7 +39,7 @@ class Access:
     def __init__(self, settings: ApiSettings) -> None:
         self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
         self._rate_limit = settings.rate_limit
-        self._rates = RateLimiter(settings.redis_url, settings.threads)
+        self._rates = RateLimiter(settings.redis_login, settings.threads)
         self._hosts = _trusted_hosts(settings)
 
     def admit(self) -> None:

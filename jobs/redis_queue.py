@@ -144,7 +144,7 @@ class RedisJobQueue:
     def from_settings(cls, settings: SharedSettings) -> "RedisJobQueue":
         """Return the queue that the settings describe."""
         return cls(
-            settings.redis_url,
+            settings.redis_login,
             max_jobs=settings.max_queued_jobs,
             max_bytes=settings.max_queued_bytes,
             cache_ttl_s=settings.cache_ttl_s,

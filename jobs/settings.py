@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
@@ -14,6 +15,14 @@ S = TypeVar("S", bound="SharedSettings")
 
 class SettingsError(SetupError):
     """A setting has a value that cannot be used; the message names it."""
+
+
+def _readable(file: Path) -> Path:
+    try:
+        file.read_text()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ValueError(f"It cannot be read ({err}).") from err
+    return file
 
 
 class SharedSettings(BaseSettings):
@@ -27,6 +36,9 @@ class SharedSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
     redis_url: str = Field(default="redis://127.0.0.1:6379", description="The Redis that carries the jobs")
+    redis_password_file: Annotated[Path, AfterValidator(_readable)] | None = Field(
+        default=None, description="The file with its password, where that is not in `REDIS_URL`"
+    )
     upload_folder: Path = Field(
         default=Path("var/uploads"), description="Where uploaded images are kept; shared by API and workers"
     )
@@ -53,6 +65,16 @@ class SharedSettings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines to read (text) or for machines (json, the default in containers)"
     )
+
+    @property
+    def redis_login(self) -> str:
+        """`redis_url` with the password of its file, where there is one: not for logs."""
+        if self.redis_password_file is None:
+            return self.redis_url
+        url = urlsplit(self.redis_url)
+        user, _, address = url.netloc.rpartition("@")
+        password = quote(self.redis_password_file.read_text().strip(), safe="")
+        return url._replace(netloc=f"{user}:{password}@{address}").geturl()
 
     @classmethod
     def from_env(cls: type[S]) -> S:

@@ -1,83 +1,21 @@
 """The containers: they are built and run as a user would, and looked at from outside."""
 
-import os
+import json
 import re
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
 import requests
 
-from tests.conftest import ROOT, free_port, until
+from tests.conftest import ROOT, until
 from tests.images import DOG
+from tests.stack import BUILD_TIMEOUT_S, REDIS_CLI, RESTART_TIMEOUT_S, RIGHT, Stack, classify, grown, load, run
 
-# The first build downloads the requirements.
-BUILD_TIMEOUT_S = 1200
-UP_TIMEOUT_S = 180
-# A killed container is restarted at once, and its worker then loads and tries the model.
-RESTART_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
-
-
-def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
-    """Return what a command prints; fail with all of it where the command fails."""
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=timeout_s
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.strip()
-
-
-class Stack:
-    """The containers of a Compose project of the tests' own."""
-
-    def __init__(self) -> None:
-        self.project = f"mlapi-test-{uuid4().hex[:8]}"
-        self._address = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self._address}"
-
-    def compose(self, *words: str, timeout_s: float = 60, **environment: str) -> str:
-        """Run `docker compose` on this project."""
-        command = ("docker", "compose", "--project-name", self.project, *words)
-        return run(*command, timeout_s=timeout_s, HTTP_PORT=self._address, CACHE_TTL_S="0", **environment)
-
-    def up(self, *words: str) -> None:
-        """Start two workers and the rest; return when all are healthy, fail with their logs where they are not."""
-        try:
-            self.compose("up", "--detach", "--wait", "--scale", "model=2", *words, timeout_s=UP_TIMEOUT_S)
-        except AssertionError as err:
-            raise AssertionError(f"{err}\n{self.compose('logs', '--no-color')}") from err
-
-    def containers(self, *services: str) -> list[str]:
-        """Return the ids of the services' containers, running or not; of all services where none is named."""
-        return self.compose("ps", "--all", "--quiet", *services).split()
-
-    def inspect(self, container: str, template: str) -> str:
-        """Return what the engine says about a container."""
-        return run("docker", "inspect", "--format", template, container)
-
-    def shell(self, container: str, script: str) -> str:
-        """Return what a shell in a container prints."""
-        return run("docker", "exec", container, "sh", "-c", script)
-
-    def predict(self) -> requests.Response:
-        """Post the photo of the dog."""
-        return requests.post(f"{self.url}/predict", files={"file": ("dog.jpeg", DOG)}, timeout=60)
-
-    def ready_workers(self) -> int:
-        """Return how many workers /readyz knows of."""
-        answer = requests.get(f"{self.url}/readyz", timeout=10)
-        return int(answer.json()["workers"]) if answer.ok else 0
-
-    def remove(self) -> None:
-        """Leave no container, volume, network or image behind."""
-        self.compose("down", "--volumes", "--rmi", "local", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")
@@ -99,35 +37,17 @@ def stack(running: Stack) -> Stack:
     return running
 
 
-@contextmanager
-def load(stack: Stack) -> Iterator[list[int]]:
-    """Send the photo from four callers all the while; the list is of the statuses they have got."""
-    statuses: list[int] = []
-    stopped = threading.Event()
-
-    def ask() -> None:
-        while not stopped.is_set():
-            statuses.append(stack.predict().status_code)
-
-    with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(ask) for _ in range(4)]
-        try:
-            yield statuses
-        finally:
-            stopped.set()
-    for caller in asking:
-        caller.result()
-
-
-def grown(statuses: list[int], by: int = 20) -> Callable[[], bool]:
-    """Tell, each time it is called, whether that many more answers have come."""
-    target = len(statuses) + by
-    return lambda: len(statuses) >= target
-
-
 def test_every_setting_reaches_its_containers() -> None:
     rows = (ROOT / "README.md").read_text().split("<!-- settings -->")[1].split("<!-- end of settings -->")[0]
-    fixed_in_containers = {"REDIS_URL", "HOST", "PORT", "UPLOAD_FOLDER", "FEEDBACK_FILEPATH", "REDIS_FOLDER"}
+    fixed_in_containers = {
+        "REDIS_URL",
+        "REDIS_PASSWORD_FILE",
+        "HOST",
+        "PORT",
+        "UPLOAD_FOLDER",
+        "FEEDBACK_FILEPATH",
+        "REDIS_FOLDER",
+    }
     settings = set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) - fixed_in_containers
     compose = (ROOT / "docker-compose.yml").read_text()
     passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):[-+]", compose))
@@ -145,9 +65,9 @@ def test_both_workers_take_jobs(stack: Stack) -> None:
     def workers_that_took_jobs() -> set[str]:
         return set(re.findall(r"(model-\d+) .*batch of ", stack.compose("logs", "--no-color", "model")))
 
-    with load(stack) as statuses:
+    with load(stack) as answers:
         assert until(lambda: len(workers_that_took_jobs()) == 2, 30)
-    assert set(statuses) == {200}
+    assert set(answers) == RIGHT
 
 
 @pytest.mark.compose
@@ -158,10 +78,97 @@ def test_no_process_is_root(stack: Stack) -> None:
 
 
 @pytest.mark.compose
-def test_redis_has_no_port_on_the_host(stack: Stack) -> None:
+def test_no_container_can_become_more_than_it_is(stack: Stack) -> None:
+    for container in stack.containers():
+        status = stack.shell(container, "cat /proc/self/status")
+        assert set(re.findall(r"^Cap\w+:\s+(\w+)", status, re.MULTILINE)) == {"0" * 16}
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+
+
+@pytest.mark.compose
+def test_containers_write_to_their_volumes_and_to_memory_alone(stack: Stack) -> None:
+    for container in stack.containers():
+        mounts = [line.split() for line in stack.shell(container, "cat /proc/mounts").splitlines()]
+        writable = {kind for _, _, kind, options, *_ in mounts if "rw" in options.split(",")}
+        assert "overlay" not in writable
+        assert "tmpfs" in writable
+        stack.shell(container, "echo something > /tmp/file && rm /tmp/file")
+
+
+@pytest.mark.compose
+def test_memory_processors_processes_and_logs_are_limited(stack: Stack) -> None:
+    limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}"
+    for service, expected in {
+        "api": f"{4 << 30} {10**9} 4096",
+        "model": f"{2 << 30} {10**9} 256",
+        "redis": f"{1 << 30} {10**9} 64",
+    }.items():
+        assert stack.inspect(stack.containers(service)[0], limits) == expected
+    for container in stack.containers():
+        assert stack.inspect(container, "{{json .HostConfig.LogConfig}}") == (
+            '{"Type":"json-file","Config":{"max-file":"3","max-size":"10m"}}'
+        )
+
+
+@pytest.mark.compose
+@pytest.mark.parametrize(("service", "threads", "allowed"), [("api", 3000, True), ("model", 300, False)])
+def test_threads_are_limited_above_what_a_service_needs(
+    stack: Stack, service: str, threads: int, allowed: bool
+) -> None:
+    start = (
+        "import threading; done = threading.Event(); threading.stack_size(65536)\n"
+        f"started = [threading.Thread(target=done.wait, daemon=True) for _ in range({threads})]\n"
+        "try: [thread.start() for thread in started]; print('all')\n"
+        "except RuntimeError as err: print(err)\n"
+        "done.set()"
+    )
+    printed = stack.shell(stack.containers(service)[0], f'python -c "{start}"')
+    assert printed == ("all" if allowed else "can't start new thread")
+
+
+@pytest.mark.compose
+def test_limits_can_be_set(stack: Stack) -> None:
+    config = stack.compose("config", "--format", "json", MODEL_MEMORY="3g", MODEL_PIDS="512", THREADS="2")
+    model = json.loads(config)["services"]["model"]
+    assert (int(model["mem_limit"]), model["pids_limit"], model["cpus"]) == (3 << 30, 512, 2)
+
+
+@pytest.mark.compose
+def test_redis_is_reached_by_the_services_alone_and_reaches_nothing(stack: Stack) -> None:
     [redis] = stack.containers("redis")
     assert stack.inspect(redis, "{{json .HostConfig.PortBindings}}") in {"{}", "null"}
     assert "HostPort" not in stack.inspect(redis, "{{json .NetworkSettings.Ports}}")
+    for container in (redis, *stack.containers("model")):
+        destinations = [line.split()[1] for line in stack.shell(container, "cat /proc/net/route").splitlines()[1:]]
+        assert len(destinations) == 1
+        assert "00000000" not in destinations  # where a route to the rest of the world would lead
+
+
+@pytest.mark.compose
+def test_redis_has_a_password_that_is_kept_in_one_file(stack: Stack) -> None:
+    [redis] = stack.containers("redis")
+    assert "NOAUTH" in stack.shell(redis, "redis-cli ping")
+    password = stack.shell(redis, "cat /run/redis-password/password")
+    assert re.fullmatch(r"[0-9a-f]{64}", password)
+    assert stack.shell(redis, "stat -c '%a %U %G' /run/redis-password/password") == "440 redis redis"
+    for container in stack.containers():
+        assert password not in stack.shell(container, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
+        assert password not in stack.inspect(container, "{{json .}}")
+    assert password not in stack.compose("logs", "--no-color")
+
+
+@pytest.mark.compose
+def test_the_password_outlives_redis_and_is_renewed_where_it_is_deleted(stack: Stack) -> None:
+    def password() -> str:
+        return stack.compose("exec", "-T", "redis", "cat", "/run/redis-password/password")
+
+    first = password()
+    stack.compose("restart", "redis")
+    assert password() == first
+    stack.compose("exec", "-T", "redis", "rm", "/run/redis-password/password")
+    stack.up("--force-recreate")
+    assert password() != first
+    assert stack.predict().status_code == 200
 
 
 @pytest.mark.compose
@@ -214,26 +221,39 @@ def test_keys_are_asked_for_and_kept_in_their_volume(stack: Stack) -> None:
 @pytest.mark.compose
 def test_a_killed_worker_is_restarted_and_no_request_fails(stack: Stack) -> None:
     killed = stack.containers("model")[0]
-    with load(stack) as statuses:
-        assert until(grown(statuses), 60)
+    with load(stack) as answers:
+        assert until(grown(answers), 60)
         stack.shell(killed, "kill -9 $(cat /proc/1/task/1/children)")
         assert until(lambda: stack.inspect(killed, "{{.RestartCount}}") == "1", RESTART_TIMEOUT_S)
         assert until(lambda: stack.inspect(killed, "{{.State.Health.Status}}") == "healthy", RESTART_TIMEOUT_S)
-        assert until(grown(statuses), 60)
-    assert set(statuses) == {200}
+        assert until(grown(answers), 60)
+    assert set(answers) == RIGHT
+
+
+@pytest.mark.compose
+def test_a_killed_redis_is_restarted_and_no_request_fails(stack: Stack) -> None:
+    [killed] = stack.containers("redis")
+    restarts = int(stack.inspect(killed, "{{.RestartCount}}"))
+    with load(stack) as answers:
+        assert until(grown(answers), 60)
+        stack.shell(killed, "kill -9 $(cat /proc/1/task/1/children)")
+        assert until(lambda: int(stack.inspect(killed, "{{.RestartCount}}")) > restarts, RESTART_TIMEOUT_S)
+        assert until(lambda: stack.inspect(killed, "{{.State.Health.Status}}") == "healthy", RESTART_TIMEOUT_S)
+        assert until(grown(answers), 60)
+    assert set(answers) == RIGHT
 
 
 @pytest.mark.compose
 def test_a_worker_that_is_stopped_finishes_its_batch(stack: Stack) -> None:
     stopped = stack.containers("model")[0]
-    with load(stack) as statuses:
-        assert until(grown(statuses), 60)
+    with load(stack) as answers:
+        assert until(grown(answers), 60)
         started = time.monotonic()
         run("docker", "stop", stopped)
         assert time.monotonic() - started < STOP_TIMEOUT_S
         assert stack.inspect(stopped, "{{.State.ExitCode}}") == "0"
-        assert until(grown(statuses), 60)
-    assert set(statuses) == {200}
+        assert until(grown(answers), 60)
+    assert set(answers) == RIGHT
 
 
 @pytest.mark.compose
@@ -245,9 +265,25 @@ def test_everything_stops_within_seconds(stack: Stack) -> None:
 
 
 @pytest.mark.compose
+@pytest.mark.parametrize("command", ["stop", "down"])
+def test_what_is_in_hand_is_answered_before_everything_stops(stack: Stack, command: str) -> None:
+    workers = stack.containers("model")
+    in_hand = 20
+    with ThreadPoolExecutor(in_hand + 1) as pool:
+        run("docker", "pause", *workers)
+        calls = [pool.submit(classify, stack, requests.Session()) for _ in range(in_hand)]
+        assert until(lambda: stack.queued_jobs() == in_hand, 20)
+        stopping = pool.submit(stack.compose, command)
+        assert until(lambda: not stack.listens(), 20)
+        run("docker", "unpause", *workers)
+        assert {call.result() for call in calls} == RIGHT
+        stopping.result()
+
+
+@pytest.mark.compose
 def test_jobs_are_written_to_disk(stack: Stack) -> None:
     [redis] = stack.containers("redis")
-    assert stack.shell(redis, "redis-cli config get appendonly").split() == ["appendonly", "yes"]
+    assert stack.shell(redis, f"{REDIS_CLI} config get appendonly").split() == ["appendonly", "yes"]
     assert stack.shell(redis, "ls /data/appendonlydir")
 
 

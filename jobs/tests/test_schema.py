@@ -1,5 +1,7 @@
 """Messages, errors and settings."""
 
+from pathlib import Path
+
 import pytest
 
 from jobs.errors import ServiceError, error_types
@@ -43,6 +45,30 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LOG_LEVEL", "")  # as Compose passes on what is not set
     settings = SharedSettings.from_env()
     assert (settings.max_queued_jobs, settings.log_level) == (7, "INFO")
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [
+        ("redis://redis:6379", "redis://:p%2Fss%40word@redis:6379"),
+        ("rediss://worker@redis:6379/1", "rediss://worker:p%2Fss%40word@redis:6379/1"),
+    ],
+)
+def test_the_password_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, login: str) -> None:
+    file = tmp_path / "password"
+    file.write_text("p/ss@word\n")
+    monkeypatch.setenv("REDIS_URL", url)
+    assert SharedSettings.from_env().redis_login == url
+    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(file))
+    settings = SharedSettings.from_env()
+    assert settings.redis_login == login
+    assert "ss@word" not in repr(settings)
+
+
+def test_a_password_that_cannot_be_read_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(tmp_path / "missing"))
+    with pytest.raises(SettingsError, match=r"REDIS_PASSWORD_FILE=.*cannot be read"):
+        SharedSettings.from_env()
 
 
 def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,128 @@
+"""The containers of a Compose project of the tests' own, and callers who load it."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import uuid4
+
+import requests
+
+from tests.conftest import ROOT, free_port
+from tests.images import DOG
+
+# The first build downloads the requirements.
+BUILD_TIMEOUT_S = 1200
+UP_TIMEOUT_S = 180
+# A killed container is restarted at once, and its worker then loads and tries the model.
+RESTART_TIMEOUT_S = 60
+# What every caller is answered where all is well.
+RIGHT = {"Eskimo_dog"}
+REDIS_CLI = "REDISCLI_AUTH=$(cat /run/redis-password/password) redis-cli"
+
+
+def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
+    """Return what a command prints; fail with all of it where the command fails."""
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=timeout_s
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+class Stack:
+    """The containers of a Compose project of the tests' own, as the named files describe it."""
+
+    def __init__(self, *files: str) -> None:
+        address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{address}"
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": f"mlapi-test-{uuid4().hex[:8]}",
+            "COMPOSE_FILE": ":".join(["docker-compose.yml", *files]),
+            "HTTP_PORT": address,
+            "CACHE_TTL_S": "0",
+        }
+
+    def compose(self, *words: str, timeout_s: float = 60, **environment: str) -> str:
+        """Run `docker compose` on this project."""
+        return run("docker", "compose", *words, timeout_s=timeout_s, **{**self.environment, **environment})
+
+    def up(self, *words: str) -> None:
+        """Start two workers and the rest; return when all are healthy, fail with their logs where they are not."""
+        try:
+            self.compose("up", "--detach", "--wait", "--scale", "model=2", *words, timeout_s=UP_TIMEOUT_S)
+        except AssertionError as err:
+            raise AssertionError(f"{err}\n{self.compose('logs', '--no-color')}") from err
+
+    def containers(self, *services: str) -> list[str]:
+        """Return the ids of the services' containers, running or not; of all services where none is named."""
+        return self.compose("ps", "--all", "--quiet", *services).split()
+
+    def inspect(self, container: str, template: str) -> str:
+        """Return what the engine says about a container."""
+        return run("docker", "inspect", "--format", template, container)
+
+    def shell(self, container: str, script: str) -> str:
+        """Return what a shell in a container prints."""
+        return run("docker", "exec", container, "sh", "-c", script)
+
+    def predict(self) -> requests.Response:
+        """Post the photo of the dog."""
+        return requests.post(f"{self.url}/predict", files={"file": ("dog.jpeg", DOG)}, timeout=60)
+
+    def ready_workers(self) -> int:
+        """Return how many workers /readyz knows of."""
+        answer = requests.get(f"{self.url}/readyz", timeout=10)
+        return int(answer.json()["workers"]) if answer.ok else 0
+
+    def listens(self) -> bool:
+        """Return whether new requests are answered at all."""
+        try:
+            return requests.get(f"{self.url}/livez", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+    def queued_jobs(self) -> int:
+        """Return how many jobs wait or are in work."""
+        [redis] = self.containers("redis")
+        return int(self.shell(redis, f"{REDIS_CLI} xlen mlapi:jobs"))
+
+    def remove(self) -> None:
+        """Leave no container, volume, network or image behind."""
+        self.compose("down", "--volumes", "--rmi", "local", "--remove-orphans", "--timeout", "5")
+
+
+@contextmanager
+def load(stack: Stack) -> Iterator[list[str]]:
+    """Have four callers send new pictures all the while; the list is of what they are answered."""
+    answers: list[str] = []
+    stopped = threading.Event()
+
+    def call() -> None:
+        with requests.Session() as session:
+            while not stopped.is_set():
+                answers.append(classify(stack, session))
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(call) for _ in range(4)]
+        try:
+            yield answers
+        finally:
+            stopped.set()
+    for done in calls:
+        done.result()
+
+
+def classify(stack: Stack, session: requests.Session) -> str:
+    """Post the photo of the dog as a file that is new each time; return its class, or the status and error."""
+    files = {"file": ("dog.jpeg", DOG + uuid4().bytes)}
+    response = session.post(f"{stack.url}/predict", files=files, timeout=60)
+    return str(response.json()["prediction"]) if response.ok else f"{response.status_code} {response.headers}"
+
+
+def grown(answers: list[str], by: int = 20) -> Callable[[], bool]:
+    """Tell, each time it is called, whether that many more answers have come."""
+    target = len(answers) + by
+    return lambda: len(answers) >= target
