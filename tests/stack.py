@@ -20,7 +20,6 @@ UP_TIMEOUT_S = 180
 RESTART_TIMEOUT_S = 60
 # What every caller is answered where all is well.
 RIGHT = {"Eskimo_dog"}
-REDIS_CLI = "REDISCLI_AUTH=$(cat /run/redis-password/password) redis-cli"
 
 
 def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
@@ -86,8 +85,12 @@ class Stack:
 
     def queued_jobs(self) -> int:
         """Return how many jobs wait or are in work."""
+        return int(self.redis("xlen mlapi:jobs"))
+
+    def redis(self, command: str) -> str:
+        """Return what Redis answers."""
         [redis] = self.containers("redis")
-        return int(self.shell(redis, f"{REDIS_CLI} xlen mlapi:jobs"))
+        return self.shell(redis, f"REDISCLI_AUTH=$(cat /run/redis-password/password) redis-cli {command}")
 
     def remove(self) -> None:
         """Leave no container, volume, network or image behind."""

@@ -13,7 +13,7 @@ import requests
 
 from tests.conftest import ROOT, until
 from tests.images import DOG
-from tests.stack import BUILD_TIMEOUT_S, REDIS_CLI, RESTART_TIMEOUT_S, RIGHT, Stack, classify, grown, load, run
+from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, classify, grown, load, run
 
 STOP_TIMEOUT_S = 10
 
@@ -270,9 +270,11 @@ def test_what_is_in_hand_is_answered_before_everything_stops(stack: Stack, comma
     workers = stack.containers("model")
     in_hand = 20
     with ThreadPoolExecutor(in_hand + 1) as pool:
+        stack.redis("zadd mlapi:workers 1e15 another")  # else the API soon knew that none is alive
         run("docker", "pause", *workers)
         calls = [pool.submit(classify, stack, requests.Session()) for _ in range(in_hand)]
         assert until(lambda: stack.queued_jobs() == in_hand, 20)
+        stack.redis("zrem mlapi:workers another")
         stopping = pool.submit(stack.compose, command)
         assert until(lambda: not stack.listens(), 20)
         run("docker", "unpause", *workers)
@@ -283,7 +285,7 @@ def test_what_is_in_hand_is_answered_before_everything_stops(stack: Stack, comma
 @pytest.mark.compose
 def test_jobs_are_written_to_disk(stack: Stack) -> None:
     [redis] = stack.containers("redis")
-    assert stack.shell(redis, f"{REDIS_CLI} config get appendonly").split() == ["appendonly", "yes"]
+    assert stack.redis("config get appendonly").split() == ["appendonly", "yes"]
     assert stack.shell(redis, "ls /data/appendonlydir")
 
 
