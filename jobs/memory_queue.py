@@ -4,7 +4,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
@@ -52,6 +52,7 @@ class MemoryJobQueue:
         self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
         self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
         self._model = ""
+        self._labels: dict[str, Sequence[str]] = {}  # by model
         self._seen: dict[str, float] = {}
         self._service_times_s: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -135,6 +136,10 @@ class MemoryJobQueue:
         """Return the names of the workers that were heard of lately."""
         return [worker for worker in self._seen if self._is_alive(worker)]
 
+    def labels(self) -> Sequence[str]:
+        """Return the labels of the model that the workers serve."""
+        return self._labels.get(self._model, ())
+
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return what a dead worker left, or a share of what waits."""
         with self._changed:
@@ -181,6 +186,10 @@ class MemoryJobQueue:
         self._service_times_s[worker] = service_time_s
         self._seen[worker] = time.monotonic()
         self._model = model
+
+    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
+        """Say which classes a model knows."""
+        self._labels[model] = tuple(labels)
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

@@ -1,6 +1,6 @@
 """What a job queue does, whoever keeps it: the API submits and waits, workers take and finish."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +75,12 @@ class JobQueue(Protocol):
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately. Raises `QueueUnavailable`."""
 
+    def labels(self) -> Sequence[str]:
+        """Return the labels of the model that the workers serve, in the order of its classes.
+
+        There are none where no worker has published any. Raises `QueueUnavailable`.
+        """
+
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return up to `max_jobs` jobs, oldest first; wait up to `wait_s` for the first, for the others not at all.
 
@@ -96,6 +102,12 @@ class JobQueue(Protocol):
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive, how many seconds it takes for one image on average, and with which model."""
+
+    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
+        """Say which classes a model knows, unless that is known; to be repeated, since a queue may forget.
+
+        Raises `QueueUnavailable`.
+        """
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

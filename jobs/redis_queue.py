@@ -9,6 +9,7 @@
     mlapi:replies:<id>                stream: the outcomes for one API process
     mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
+    mlapi:labels:<model>              JSON list: the labels of its classes
     mlapi:prediction:<model>:<hash>   an image's cached prediction
     mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
     mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
@@ -23,7 +24,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
@@ -64,6 +65,7 @@ _QUEUED_BYTES = "mlapi:queued-bytes"
 _REPLIES = "mlapi:replies:"
 _SET_ASIDE = "mlapi:set-aside"
 _MODEL = "mlapi:model"
+_LABELS = "mlapi:labels:"
 _PREDICTION = "mlapi:prediction:"
 _CACHED = "mlapi:cached"
 _IN_FLIGHT = "mlapi:in-flight:"
@@ -75,6 +77,8 @@ _CLAIM_EVERY_S = WORKER_TTL_S / 4
 _MAX_REPLIES = 5000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
+# The labels of a model that no worker serves any more are forgotten after this.
+_LABELS_TTL_S = 86_400
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
 # to drop an expired one.
 _IN_FLIGHT_SPARE_S = 60
@@ -133,6 +137,7 @@ class RedisJobQueue:
         self._finish = self._script("finish")
         self._heartbeat = self._script("heartbeat")
         self._replies = _REPLIES + uuid4().hex
+        self._latest_labels: tuple[str, tuple[str, ...]] = ("", ())  # and whose they are
         self._waiters = Waiters()
         self._backlog = Backlog()
         self._receipts: dict[str, bytes] = {}  # of the jobs that wait on their own account, by job id
@@ -264,6 +269,17 @@ class RedisJobQueue:
             if model:
                 self._redis.delete(_prediction_key(model.decode(), image_hash(image_name)))
 
+    def labels(self) -> Sequence[str]:
+        """Return the labels of the model that the workers serve, which are fetched once for each model."""
+        with self._reaching_redis():
+            model = (self._redis.get(_MODEL) or b"").decode()
+            if model != self._latest_labels[0]:
+                data = self._redis.get(_LABELS + model)
+                if data is None:
+                    return ()
+                self._latest_labels = model, tuple(json.loads(data))
+        return self._latest_labels[1]
+
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first."""
         with self._reaching_redis():
@@ -334,6 +350,12 @@ class RedisJobQueue:
                 keys=[_WORKERS, _SERVICE_TIMES, _MODEL, _IMAGES_PER_S],
                 args=[self._worker_ttl_ms, worker, service_time_s, model],
             )
+
+    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
+        """Say which classes a model knows."""
+        with self._reaching_redis():
+            if labels and not self._redis.expire(_LABELS + model, _LABELS_TTL_S):
+                self._redis.set(_LABELS + model, json.dumps(labels), ex=_LABELS_TTL_S)
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

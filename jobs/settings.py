@@ -54,7 +54,7 @@ class SharedSettings(BaseSettings):
         ge=0,
         description="Seconds that an image's prediction is kept for the same image; 0 computes each anew",
     )
-    # An entry takes some 700 bytes of Redis's memory.
+    # An entry takes some 950 bytes of Redis's memory.
     cache_entries: int = Field(default=50_000, ge=1, description="Predictions kept at most; the oldest go first")
     max_image_pixels: int = Field(
         default=50_000_000, ge=1, description="Width x height of an image; a larger one is refused before it is decoded"

@@ -108,6 +108,7 @@ class Worker:
         classify: Classify,
         *,
         model: str,
+        labels: Sequence[str] = (),
         jobs_at_once: int,
         batch_size: int,
         service_time_s: float,
@@ -117,6 +118,7 @@ class Worker:
         self._queue = queue
         self._classify = classify
         self._model = model
+        self._labels = labels
         self._jobs_at_once = jobs_at_once
         self._batch_size = batch_size
 
@@ -168,9 +170,10 @@ class Worker:
                 time.sleep(_RETRY_S)
 
     def heartbeat(self) -> None:
-        """Say that this worker is alive; that Redis is away is for `step` to notice."""
+        """Say that this worker is alive, and what it knows; that Redis is away is for `step` to notice."""
         with suppress(QueueUnavailable):
             self._queue.heartbeat(self.name, self.service_time_s, self._model)
+            self._queue.publish_labels(self._model, self._labels)
 
     def retire(self) -> None:
         """Say that this worker takes no more jobs."""
@@ -262,6 +265,7 @@ def main() -> None:
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
         model=_identity(classifier.manifest, classifier.precision),
+        labels=classifier.manifest.labels,
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,
         service_time_s=batch_times_s[batch_size] / batch_size,

@@ -14,9 +14,10 @@ from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueF
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, JobFailure, Prediction, Timings
+from jobs.schema import ClassScore, ImageJob, JobFailure, Prediction, Timings
 
-DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4))
+TOP = (ClassScore("Eskimo_dog", 248, 0.64), ClassScore("malamute", 249, 0.2))
+DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4), TOP)
 CAT = Prediction("tabby", 281, 0.91, "m1")
 T = TypeVar("T")
 MakeQueue = Callable[..., JobQueue]
@@ -530,3 +531,19 @@ def test_another_model_does_not_answer_with_the_first_ones_predictions(caching_q
 def test_without_a_cache_the_same_image_is_computed_each_time(queue: JobQueue) -> None:
     submit(queue, "dog.jpg", "dog.jpg")
     assert names(take(queue)) == ["dog.jpg", "dog.jpg"]
+
+
+def test_the_labels_are_those_of_the_model_that_is_served(queue: JobQueue) -> None:
+    queue.publish_labels("m1", ["Eskimo_dog", "Schäferhund"])
+    queue.publish_labels("m2", ["tabby"])
+    assert list(queue.labels()) == []
+    for model, labels in (("m1", ["Eskimo_dog", "Schäferhund"]), ("m2", ["tabby"])):
+        queue.heartbeat("w1", 0.01, model)
+        assert list(queue.labels()) == labels
+
+
+def test_the_labels_of_a_model_that_has_published_none_are_none(queue: JobQueue) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    assert list(queue.labels()) == []
+    queue.publish_labels("m1", ["tabby"])
+    assert list(queue.labels()) == ["tabby"]

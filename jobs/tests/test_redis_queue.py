@@ -293,7 +293,9 @@ def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: Redi
         lambda: queue.take_batch("w1", 1, 0.1),
         lambda: queue.heartbeat("w1", 0.01, "m1"),
         lambda: queue.retire("w1"),
+        lambda: queue.publish_labels("m1", ["dog"]),
         queue.live_workers,
+        queue.labels,
     ):
         with pytest.raises(QueueUnavailable):
             call()
@@ -325,6 +327,27 @@ def test_after_redis_lost_everything_jobs_are_answered_again(server: RedisServer
     server.stop()
     server.start()
     assert submit_and_wait(queue) == DOG
+
+
+def test_after_redis_lost_everything_labels_are_published_anew(server: RedisServer, queue: RedisJobQueue) -> None:
+    queue.publish_labels("m1", ["dog"])
+    server.stop()
+    server.start()
+    queue.publish_labels("m1", ["dog"])
+    queue.heartbeat("w1", 0.01, "m1")
+    assert list(queue.labels()) == ["dog"]
+
+
+def test_labels_are_fetched_once_and_forgotten_when_nobody_serves_the_model(
+    server: RedisServer, queue: RedisJobQueue
+) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    queue.publish_labels("m1", ["dog"])
+    assert list(queue.labels()) == ["dog"]
+    with redis.Redis.from_url(server.url) as connection:
+        assert 0 < connection.ttl("mlapi:labels:m1") <= 86_400
+        connection.delete("mlapi:labels:m1")
+    assert list(queue.labels()) == ["dog"]
 
 
 def test_what_is_answered_leaves_the_queue_and_its_reply_is_forgotten_in_time(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ServiceError, error_types
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, decode_outcome, encode_outcome
+from jobs.schema import ClassScore, ImageJob, JobFailure, Outcome, Prediction, Timings, decode_outcome, encode_outcome
 from jobs.settings import SettingsError, SharedSettings
 
 
@@ -18,9 +18,24 @@ def test_no_two_jobs_have_the_same_id() -> None:
     assert ImageJob.create("a.png", 1).id != ImageJob.create("a.png", 1).id
 
 
-@pytest.mark.parametrize("outcome", [Prediction("Eskimo_dog", 248, 0.1), JobFailure("not-an-image", "Bad “file”")])
+TOP = (ClassScore("Eskimo_dog", 248, 0.6), ClassScore("malamute", 249, 0.2))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Prediction("Eskimo_dog", 248, 0.1),
+        Prediction(*TOP[0], "m1", Timings(1, 2, 3, 4), TOP),
+        JobFailure("not-an-image", "Bad “file”"),
+    ],
+)
 def test_an_outcome_survives_the_queue(outcome: Outcome) -> None:
-    assert decode_outcome(encode_outcome(outcome)) == outcome
+    assert repr(decode_outcome(encode_outcome(outcome))) == repr(outcome)
+
+
+def test_a_prediction_cached_before_there_were_several_classes_has_the_one() -> None:
+    cached = b'{"prediction": {"label": "cat", "class_index": 1, "score": 0.5, "model": "m1", "timings": null}}'
+    assert decode_outcome(cached) == Prediction("cat", 1, 0.5, "m1")
 
 
 @pytest.mark.parametrize("error_type", error_types().values())

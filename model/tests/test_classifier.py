@@ -63,6 +63,20 @@ def test_the_class_of_the_highest_score_is_the_prediction(manifest: ModelManifes
     assert [(each.class_index, each.score) for each in predictions(classifier.classify(noise(9)))] == expected
 
 
+@pytest.mark.parametrize("classes", [2, 5, 6, 40])
+def test_a_prediction_tells_of_up_to_five_classes_the_most_probable_first(
+    manifest: ModelManifest, classes: int
+) -> None:
+    names = tuple(f"class {i}" for i in range(classes))
+    save_network(manifest.network_path, NCHW, weights=np.random.default_rng(3).normal(size=(3, classes)))
+    classifier = Classifier.load(replace(manifest, labels=names))
+    pixels = noise(9)
+    for scores, prediction in zip(classifier.scores(pixels), predictions(classifier.classify(pixels)), strict=True):
+        expected = [(names[i], int(i), scores[i]) for i in np.argsort(-scores)[:5]]
+        assert [tuple(each) for each in prediction.top] == expected
+        assert prediction.top[0] == (prediction.label, prediction.class_index, prediction.score)
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
 @pytest.mark.parametrize("logits", [True, False])
@@ -134,7 +148,7 @@ def test_pixels_of_another_type_or_shape_are_an_error_of_the_caller(
 def test_logits_too_large_for_exp_have_a_score(manifest: ModelManifest) -> None:
     save_network(manifest.network_path, NCHW, weights=np.array(COLOUR_WEIGHTS) * 1e4)
     (prediction,) = predictions(Classifier.load(manifest).classify(flat(COLOURS["blue"])))
-    assert prediction == Prediction("blue", 2, 1.0)
+    assert prediction.top[0] == ("blue", 2, 1.0)
 
 
 def test_a_picture_whose_answer_is_not_a_number_fails_alone(manifest: ModelManifest) -> None:

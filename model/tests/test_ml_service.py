@@ -112,7 +112,15 @@ class Recorder:
 
 
 def make_worker(queue: Any, classify: Any, jobs_at_once: int = 10, batch_size: int = 10) -> Worker:
-    worker = Worker(queue, classify, model="m1", jobs_at_once=jobs_at_once, batch_size=batch_size, service_time_s=0.01)
+    worker = Worker(
+        queue,
+        classify,
+        model="m1",
+        labels=("dog", "cat"),
+        jobs_at_once=jobs_at_once,
+        batch_size=batch_size,
+        service_time_s=0.01,
+    )
     worker.heartbeat()
     return worker
 
@@ -149,6 +157,12 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
     assert queue.wait(patient).label == "dog"
     with pytest.raises(DeadlinePassed):
         queue.wait(hasty)
+
+
+def test_a_worker_says_which_classes_its_model_knows() -> None:
+    queue = MemoryJobQueue(max_jobs=100)
+    make_worker(queue, Recorder())
+    assert list(queue.labels()) == ["dog", "cat"]
 
 
 def test_a_batch_is_one_log_line_with_the_requests_in_it(caplog: pytest.LogCaptureFixture) -> None:
