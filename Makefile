@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose fuzz audit stress report bench chaos lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose screenshots fuzz audit stress report bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorc
 
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests
+
+screenshots: setup $(VENV)/dev.stamp ## Take the pictures of the page in docs/images anew; needs Chromium
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --require-browser tests/test_browser.py
 
 fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000] [SEED=1] [REPLAY=file]
 	@$(BIN)/python -m fuzz --inputs $(or $(INPUTS),10000) $(if $(SEED),--seed $(SEED)) $(if $(REPLAY),--replay $(REPLAY))

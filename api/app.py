@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from api import access, headers, request_log, views
+from api import access, headers, page, request_log, views
 from api.feedback import FeedbackFile
 from api.forms import FormRequest
 from api.settings import ApiSettings
@@ -27,4 +27,5 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
     access.install(app, settings)
     headers.install(app)
     app.register_blueprint(views.blueprint)
+    app.register_blueprint(page.blueprint)
     return app

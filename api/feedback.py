@@ -2,18 +2,26 @@
 
 import errno
 import fcntl
+import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import IO
+from uuid import uuid4
 
-from jobs.errors import ReportTooLarge, StorageUnavailable
+from jobs import locks
+from jobs.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
 from jobs.images import FolderImageStore, ImageStore
 
 log = logging.getLogger(__name__)
 
 # Reported images are never removed, so they leave the rest of the disk to everybody else.
 _MIN_FREE_BYTES = 1_000_000_000
+# Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
+_LATEST_BYTES = 1_000_000
+_REPORT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class FeedbackFile:
@@ -38,6 +46,27 @@ class FeedbackFile:
         except OSError as err:
             raise StorageUnavailable("The report cannot be kept at the moment. Try again shortly.") from err
 
+    def append_with_id(self, report: dict[str, object]) -> str:
+        """Add a report as `append` does, as a JSON object, and return the id by which it can be taken back."""
+        report_id = uuid4().hex
+        self.append(json.dumps({**report, "id": report_id}))
+        return report_id
+
+    def take_back(self, report_id: str) -> None:
+        """Remove the report with this id, if it is among the latest. Raises `NoSuchReport` or `StorageUnavailable`.
+
+        Whoever reads the file finds whole lines of reports that stand, and need not know of any that do not.
+        """
+        if not _REPORT_ID.fullmatch(report_id):
+            raise NoSuchReport
+        try:
+            with self._path.open("r+b", buffering=0) as file, locks.exclusive(file):
+                _cut_out(file, f'"id": "{report_id}"}}\n'.encode())
+        except FileNotFoundError as err:
+            raise NoSuchReport from err
+        except OSError as err:
+            raise StorageUnavailable("The report cannot be taken back at the moment. Try again shortly.") from err
+
     def _write(self, line: bytes) -> None:
         """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""
         with self._path.open("ab", buffering=0) as file:
@@ -60,3 +89,20 @@ class FeedbackFile:
             self._images.put(name, uploads.get(name))
         except (FileNotFoundError, StorageUnavailable) as err:
             log.warning("a reported image is not kept: %s", err, extra={"image": name})
+
+
+def _cut_out(file: IO[bytes], end: bytes) -> None:
+    """Remove the line that ends like this, and move those after it to its place. Raises `NoSuchReport`."""
+    start = max(0, file.seek(0, os.SEEK_END) - _LATEST_BYTES)
+    file.seek(start)
+    lines = file.read().splitlines(keepends=True)
+    begins_whole = start == 0  # else the first of the lines may be the rest of one
+    index = next((i for i, line in enumerate(lines) if line.endswith(end) and (i or begins_whole)), None)
+    if index is None:
+        raise NoSuchReport
+    later = b"".join(lines[index + 1 :])
+    file.seek(start + sum(len(line) for line in lines[:index]))
+    if file.write(later) < len(later):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    file.truncate()
+    os.fsync(file.fileno())

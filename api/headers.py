@@ -5,7 +5,9 @@ from flask import Flask, Response
 # Neither the page nor an upload takes anything from elsewhere, or is shown inside another site's page.
 _NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 # The preview of a picture that is not sent yet is a blob.
-_PAGE_POLICY = f"{_NOTHING}; form-action 'self'; script-src 'self'; style-src 'self'; img-src 'self' blob:"
+_PAGE_POLICY = (
+    f"{_NOTHING}; form-action 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:"
+)
 # Somebody sent it: whatever it turns out to be, it runs nothing, loads nothing and belongs to no origin.
 UPLOAD_POLICY = f"{_NOTHING}; form-action 'none'; sandbox"
 

@@ -1,17 +1,15 @@
 """The endpoints: each parses the request, calls one function, and formats the answer."""
 
-import json
 import re
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, g, jsonify, redirect, render_template, request, url_for
-from werkzeug.datastructures import Headers
+from flask import Blueprint, Response, abort, current_app, g, jsonify, render_template, request, url_for
+from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
-from werkzeug.wrappers import Response as WsgiResponse
 
 from api import connection
 from api.access import CHALLENGES
@@ -22,7 +20,6 @@ from api.middleware import model_predict
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name
 from jobs.errors import (
-    BadRequest,
     KeyRequired,
     NoFile,
     NoSuchImage,
@@ -31,7 +28,6 @@ from jobs.errors import (
     ServiceError,
     Stopping,
     TooManyBytes,
-    error_types,
 )
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
@@ -45,7 +41,7 @@ FORM_OVERHEAD_BYTES = 64 * 1024
 FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
 # Uploads never change under their name, so a browser need not ask again.
 _DISPLAY_CACHING = "private, max-age=31536000, immutable"
-_STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
+STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +52,16 @@ class Services:
     queue: JobQueue
     images: ImageStore
     feedback: FeedbackFile
+
+
+def wants_part() -> bool:
+    """Tell whether the page itself asks, by htmx, for the part of it that is to change."""
+    return "HX-Request" in request.headers
+
+
+def page_or_part(part: str, **context: object) -> str:
+    """Return the page, or only its part where that is wanted."""
+    return render_template(part if wants_part() else "index.html", **context)
 
 
 def services() -> Services:
@@ -72,45 +78,17 @@ def refuse() -> None:
         raise refusal
 
 
-@blueprint.get("/")
-def index() -> str:
-    """Show the page; `?error=` is the code of what was wrong with the last upload."""
-    error = error_types().get(request.args.get("error", ""))
-    return render_template("index.html", error=error and error.message)
-
-
-@blueprint.post("/")
-def classify_on_page() -> str | WsgiResponse:
-    """Classify the form's file and show the page with picture and answer."""
-    try:
-        name, prediction = _classify_upload()
-    except BadRequest as err:
-        return redirect(url_for(".index", error=err.code))
-    report = json.dumps({"filename": name, "prediction": prediction.label, "score": round(prediction.score, 4)})
-    return render_template("index.html", image_name=name, prediction=prediction, report=report)
-
-
 @blueprint.post("/predict")
 def predict() -> Response:
     """Classify the form's file, for programs."""
-    _, prediction = _classify_upload()
+    _, prediction = classify(_uploaded_file())
     return jsonify(success=True, prediction=prediction.label, score=round(prediction.score, 4))
-
-
-@blueprint.route("/feedback", methods=["GET", "POST"])
-def feedback() -> str:
-    """Keep a report of a wrong prediction."""
-    report = request.form.get("report", "")
-    if report:
-        services().feedback.append(report)
-        _follow_up(report)
-    return render_template("index.html", thanks=bool(report))
 
 
 @blueprint.get("/display/<name>")
 def display(name: str) -> Response:
     """Return an uploaded picture."""
-    match = _STORED_NAME.fullmatch(name)
+    match = STORED_NAME.fullmatch(name)
     if not match or match[1] not in MEDIA_TYPES:
         abort(404)
     try:
@@ -146,7 +124,7 @@ def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
     """Say what went wrong: `/predict` in a header, since its body has a fixed form, everything else on the page."""
     if request.path == url_for("views.predict"):
         return jsonify(FAILED_PREDICTION), err.status, error_headers(err)
-    return render_template("index.html", error=str(err)), err.status, error_headers(err)
+    return page_or_part("failure.html", error=err), err.status, error_headers(err)
 
 
 def error_headers(err: ServiceError) -> Headers:
@@ -179,27 +157,28 @@ def add_timing(response: Response) -> Response:
     return response
 
 
-def _classify_upload() -> tuple[str, Prediction]:
-    """Check, store and classify the file of the request's form; return its name in the store and the prediction."""
-    name, size_bytes = _store_upload()
+def classify(upload: FileStorage) -> tuple[str, Prediction]:
+    """Check, store and classify an uploaded file; return its name in the store and the prediction."""
+    name, size_bytes = _store(upload)
     timeout_s = services().settings.predict_timeout_s
     prediction = model_predict(services().queue, name, timeout_s, g.request_id, size_bytes, connection.current())
     g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
     return name, prediction
 
 
-def _store_upload() -> tuple[str, int]:
-    """Check and store the file of the request's form; return its name in the store and its size.
+def _store(upload: FileStorage) -> tuple[str, int]:
+    """Check and store an uploaded file; return its name in the store and its size.
 
     Nothing of it is left in memory, which may have to hold many requests that wait.
     """
     settings = services().settings
-    filename, data = _uploaded_file()
+    with closing(upload):
+        data = upload.read()
     connection.current().drop_body()
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
-    name = image_name(data, filename, limits)
+    name = image_name(data, upload.filename or "", limits)
     services().images.put(name, data)
     return name, len(data)
 
@@ -215,28 +194,9 @@ def _server_timing(timings: Timings | None, total_s: float) -> str:
     )
 
 
-def _follow_up(report: str) -> None:
-    """Keep the image that a report names, and drop its wrong prediction from the cache."""
-    name = _reported_image(report)
-    if name:
-        services().feedback.keep_image(name, services().images)
-        with suppress(QueueUnavailable):
-            services().queue.forget(name)
-
-
-def _reported_image(report: str) -> str | None:
-    """Return the name of the image in a report, which may be any text, and then there is none."""
-    try:
-        name = json.loads(report)["filename"]
-        return name if _STORED_NAME.fullmatch(name) else None
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
-
-
-def _uploaded_file() -> tuple[str, bytes]:
-    """Return the name and the bytes of the form's file."""
+def _uploaded_file() -> FileStorage:
+    """Return the form's file."""
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         raise NoFile
-    with closing(upload):
-        return upload.filename, upload.read()
+    return upload

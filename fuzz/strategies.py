@@ -22,7 +22,16 @@ _access_headers = st.sampled_from(
     ["Authorization", "Host", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"]
 )
 _other_headers = st.sampled_from(
-    ["X-Request-ID", "Cookie", "Range", "If-None-Match", "If-Modified-Since", "Content-Length", "Content-Encoding"]
+    [
+        "X-Request-ID",
+        "HX-Request",
+        "Cookie",
+        "Range",
+        "If-None-Match",
+        "If-Modified-Since",
+        "Content-Length",
+        "Content-Encoding",
+    ]
 )
 _header_values = st.one_of(
     _header_text,
@@ -102,8 +111,13 @@ _reports = st.one_of(
 )
 
 
-def _feedback(report: str) -> HostileRequest:
-    body = b"report=" + quote_plus(report, errors="surrogatepass").encode()
+# What the page sends beside a report.
+_said = st.dictionaries(st.sampled_from(["label", "none", "undo"]), st.text(max_size=40), max_size=2)
+
+
+def _feedback(report: str, said: dict[str, str]) -> HostileRequest:
+    fields = {"report": report, **said}
+    body = "&".join(f"{name}={quote_plus(value, errors='surrogatepass')}" for name, value in fields.items()).encode()
     return HostileRequest("reports", body, "application/x-www-form-urlencoded", "/feedback")
 
 
@@ -126,9 +140,9 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
         "forms": _forms(),
         "headers": st.builds(
             _with_headers,
-            st.sampled_from(["/predict", "/", "/feedback", "/readyz", "/static/page.css"]),
+            st.sampled_from(["/predict", "/", "/feedback", "/labels", "/readyz", "/static/page.css"]),
             st.dictionaries(_access_headers | _other_headers, _header_values, min_size=1, max_size=4),
         ),
-        "reports": _reports.map(_feedback),
+        "reports": st.builds(_feedback, _reports, _said),
         "addresses": st.builds(_address, st.sampled_from(["/display/", "/?error=", "/feedback?report=", "/"]), _names),
     }

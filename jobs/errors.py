@@ -65,6 +65,13 @@ class NotAnImage(BadRequest):
     message = "The file is not a PNG, JPEG or GIF image, or it is damaged. Try another."
 
 
+class UnknownLabel(BadRequest):
+    """A report says that the picture shows something that the model has no class for."""
+
+    code = "unknown-label"
+    message = "The model knows no such class. Choose one that it suggests, or “None of these”."
+
+
 class KeyRequired(ServiceError):
     """The request has no API key, or one that is nobody's."""
 
@@ -90,6 +97,14 @@ class NoSuchImage(ServiceError):
     status = 404
     code = "no-such-image"
     message = "There is no such picture: uploaded pictures are removed after a while. Send it again."
+
+
+class NoSuchReport(ServiceError):
+    """A report that is to be taken back is not among the latest of the file."""
+
+    status = 404
+    code = "no-such-report"
+    message = "There is no such report to take back: that was done already, or it is too old."
 
 
 class TooLarge(ServiceError):

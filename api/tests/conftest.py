@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.settings import ApiSettings
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import Outcome, Prediction
+from jobs.schema import ClassScore, Outcome, Prediction
 
-DOG = Prediction("Eskimo_dog", 248, 0.640374, "m1")
+TOP = (ClassScore("Eskimo_dog", 248, 0.640374), ClassScore("malamute", 249, 0.2))
+DOG = Prediction(*TOP[0], "m1", top=TOP)
 
 
 class FakeWorker:

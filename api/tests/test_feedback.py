@@ -1,6 +1,8 @@
 """`/feedback`, the file it writes, and the images it keeps."""
 
+import html
 import json
+import re
 import resource
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -8,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from api.feedback import FeedbackFile
 from api.tests.conftest import MakeApp
 from jobs.errors import StorageUnavailable
 from jobs.images import FolderImageStore
+from jobs.memory_queue import MemoryJobQueue
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
 
@@ -119,6 +123,143 @@ def test_reports_of_several_processes_do_not_mix(feedback_path: Path) -> None:
     lines = feedback_path.read_text().splitlines()
     assert len(lines) == 150
     assert set(lines) == {"a" * 2000, "b" * 2000, "c" * 2000}
+
+
+LABELS = ["Eskimo_dog", "Siberian_husky", "crane", "crane"]
+
+
+@pytest.fixture
+def labels(queue: MemoryJobQueue) -> None:
+    queue.heartbeat("w1", 0.1, "m1")
+    queue.publish_labels("m1", LABELS)
+
+
+def reports(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("labels")
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"label": "Siberian_husky"}, {"label": "Siberian_husky"}),
+        ({"label": " siberian Husky "}, {"label": "Siberian_husky"}),
+        ({"label": "crane"}, {"label": "crane"}),
+        ({"label": "", "none": "yes"}, {"label": None}),
+        ({"label": "half a wo", "none": "yes"}, {"label": None}),
+        ({"label": " "}, {}),
+    ],
+)
+def test_what_the_picture_shows_is_kept_with_the_report(
+    client: FlaskClient, feedback_path: Path, form: dict[str, str], said: dict[str, object]
+) -> None:
+    assert "Thank you" in client.post("/feedback", data={"report": REPORT, **form}).text
+    [report] = reports(feedback_path)
+    assert re.fullmatch("[0-9a-f]{32}", str(report.pop("id")))
+    assert report == {**json.loads(REPORT), **said}
+
+
+@pytest.mark.usefixtures("labels")
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_of_what_is_no_label_the_model_knows_the_near_ones_are_named_and_nothing_is_kept(
+    client: FlaskClient, feedback_path: Path, headers: dict[str, str]
+) -> None:
+    answer = client.post("/feedback", data={"report": REPORT, "label": "husky"}, headers=headers)
+    assert (answer.status_code, answer.headers["X-Error"].split(":")[0]) == (400, "unknown-label")
+    assert "no such class, but: Siberian husky." in answer.text
+    assert f'name="report" value="{html.escape(REPORT).replace("&quot;", "&#34;")}"' in answer.text
+    assert 'value="husky"' in answer.text
+    assert not feedback_path.exists()
+
+
+@pytest.mark.usefixtures("labels")
+def test_what_is_like_no_label_can_be_reported_as_none_of_them(client: FlaskClient) -> None:
+    assert "“None of these”" in client.post("/feedback", data={"report": REPORT, "label": "<zebra>"}).text
+
+
+def test_where_nobody_knows_the_labels_what_is_said_is_kept_as_it_is(client: FlaskClient, feedback_path: Path) -> None:
+    client.post("/feedback", data={"report": REPORT, "label": " Grüner Hund "})
+    assert reports(feedback_path)[0]["label"] == "Grüner Hund"
+
+
+@pytest.mark.parametrize("report", ["no JSON", "7", "[]", '[["a", 7]]', '"x"', "[" * 4000])
+def test_nothing_is_added_to_a_report_that_is_no_object(client: FlaskClient, feedback_path: Path, report: str) -> None:
+    assert client.post("/feedback", data={"report": report, "label": "cat"}).status_code == 400
+    assert not feedback_path.exists()
+
+
+@pytest.mark.parametrize("depth", [10, 500, 990, 1000, 5000])
+def test_no_nesting_of_a_report_is_too_deep_for_an_answer(client: FlaskClient, depth: int) -> None:
+    report = '{"a":' * depth + '"\\ud800"' + "}" * depth
+    assert client.post("/feedback", data={"report": report, "label": "cat"}).status_code in {200, 400, 413}
+
+
+def undo(client: FlaskClient, thanks: str) -> TestResponse:
+    [report_id] = re.findall(r'name="undo" value="([^"]+)"', thanks)
+    return client.post("/feedback", data={"report": REPORT, "undo": report_id})
+
+
+def test_a_report_is_taken_back_and_all_others_stay_as_they_were(client: FlaskClient, feedback_path: Path) -> None:
+    thanks = []
+    for label in ("a", "b", "c"):
+        client.post("/feedback", data={"report": f"{label} é \x0b"})
+        thanks.append(client.post("/feedback", data={"report": REPORT, "label": label}).text)
+    before = feedback_path.read_bytes().splitlines(keepends=True)
+    assert undo(client, thanks[1]).status_code == 200
+    assert feedback_path.read_bytes().splitlines(keepends=True) == before[:3] + before[4:]
+    assert undo(client, thanks[2]).status_code == 200
+    assert feedback_path.read_bytes().splitlines(keepends=True) == before[:3] + before[4:5]
+
+
+def test_a_report_can_be_made_again_after_it_was_taken_back(client: FlaskClient, feedback_path: Path) -> None:
+    form = {"report": REPORT, "label": "cat"}
+    page = undo(client, client.post("/feedback", data=form).text)
+    assert 'name="label"' in page.text
+    assert feedback_path.read_text() == ""
+    client.post("/feedback", data=form)
+    assert len(reports(feedback_path)) == 1
+
+
+def test_a_report_is_taken_back_once(client: FlaskClient, feedback_path: Path) -> None:
+    thanks = [client.post("/feedback", data={"report": REPORT, "label": "cat"}).text for _ in range(2)]
+    undo(client, thanks[0])
+    again = undo(client, thanks[0])
+    assert (again.status_code, again.headers["X-Error"].split(":")[0]) == (404, "no-such-report")
+    assert len(reports(feedback_path)) == 1
+
+
+@pytest.mark.parametrize("report_id", ["0" * 32, "1", '"}', ".*"])
+def test_no_other_report_is_taken_back(client: FlaskClient, feedback_path: Path, report_id: str) -> None:
+    assert client.post("/feedback", data={"undo": report_id}).status_code == 404
+    for own_id in ("1", ""):
+        client.post("/feedback", data={"report": json.dumps({"id": own_id})})
+    assert client.post("/feedback", data={"undo": report_id}).status_code == 404
+    assert len(reports(feedback_path)) == 2
+
+
+def test_a_report_is_looked_for_among_the_latest_only(
+    client: FlaskClient, feedback_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.feedback._LATEST_BYTES", 250)
+    thanks = [client.post("/feedback", data={"report": REPORT, "label": "cat"}).text for _ in range(3)]
+    assert 2 * len(feedback_path.read_text().splitlines()[0]) > 250  # so it begins within the second line
+    assert undo(client, thanks[0]).status_code == 404
+    assert undo(client, thanks[1]).status_code == 404
+    assert undo(client, thanks[2]).status_code == 200
+    assert len(reports(feedback_path)) == 2
+
+
+def _report_and_take_back(path: Path, kept: str) -> None:
+    file = FeedbackFile(path, max_bytes=4096)
+    for _ in range(50):
+        file.append(kept * 1000)
+        file.take_back(file.append_with_id({"taken": "back"}))
+
+
+def test_reports_that_are_taken_back_while_others_come_cost_none_of_those(feedback_path: Path) -> None:
+    with ProcessPoolExecutor(3) as pool:
+        list(pool.map(_report_and_take_back, [feedback_path] * 3, "abc"))
+    assert sorted(feedback_path.read_text().splitlines()) == sorted(50 * ["a" * 1000, "b" * 1000, "c" * 1000])
 
 
 def test_where_the_disk_is_full_the_page_says_so(make_app: MakeApp) -> None:

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from api.headers import HEADERS
 from api.tests.conftest import FakeWorker
 
-GOOD_AND_BAD_PATHS = ["/", "/feedback", "/predict", "/static/page.js", "/livez", "/readyz", "/display/x", "/nowhere"]
+GOOD_AND_BAD_PATHS = ["/", "/feedback", "/predict", "/static/page.css", "/livez", "/readyz", "/display/x", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", GOOD_AND_BAD_PATHS)
@@ -21,7 +21,7 @@ def test_every_answer_has_the_security_headers_and_no_cookie(client: FlaskClient
 def test_the_page_may_load_its_own_files_and_nothing_else(client: FlaskClient) -> None:
     assert client.get("/").headers["Content-Security-Policy"] == (
         "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'; "
-        "script-src 'self'; style-src 'self'; img-src 'self' blob:"
+        "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:"
     )
 
 

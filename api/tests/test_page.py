@@ -8,10 +8,10 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from api.tests.conftest import FakeWorker
-from jobs.errors import QueueFull
+from api.tests.conftest import FakeWorker, MakeApp
+from jobs.errors import DeadlinePassed, NotAnImage, QueueFull, QueueUnavailable
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import JobFailure, Prediction
+from jobs.schema import JobFailure, Prediction, Timings
 
 
 def test_the_page_has_an_upload_form(client: FlaskClient) -> None:
@@ -96,3 +96,102 @@ def test_the_service_is_alive_without_workers_but_not_ready(client: FlaskClient)
 def test_the_service_is_ready_with_a_worker(client: FlaskClient, queue: MemoryJobQueue) -> None:
     queue.heartbeat("w1", 0.1, "m1")
     assert client.get("/readyz").get_json() == {"status": "ready", "workers": 1}
+
+
+def pictures(*files: tuple[str, bytes]) -> dict[str, object]:
+    return {"file": [(io.BytesIO(data), name) for name, data in files]}
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_most_probable_classes_are_shown_with_their_scores(client: FlaskClient, dog: bytes) -> None:
+    page = client.post("/", data=pictures(("dog.jpeg", dog))).text
+    assert re.findall(r"<span>([^<]+)</span>", page) == ["Eskimo dog", "64.0 %", "malamute", "20.0 %"]
+    assert re.findall(r'<meter [^>]*value="([^"]+)"', page) == ["0.640374", "0.2"]
+    assert re.search(r"\d+ ms, from the cache,\s+by m1", page)
+
+
+def test_a_prediction_that_tells_of_one_class_is_shown(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
+    worker.outcome = Prediction("cat", 1, 0.5, "m1", Timings(1, 2, 3, 4))
+    page = client.post("/", data=pictures(("dog.jpeg", dog))).text
+    assert re.findall(r"<span>([^<]+)</span>", page) == ["cat", "50.0 %"]
+    assert re.search(r"\d+ ms, 3 of them in the network,\s+by m1", page)
+
+
+@pytest.mark.usefixtures("worker")
+def test_of_several_pictures_a_bad_one_fails_alone(client: FlaskClient, dog: bytes) -> None:
+    page = client.post("/", data=pictures(("a.jpeg", dog), ("b.jpeg", b"hello"), ("c.jpeg", dog)))
+    assert page.status_code == 200
+    assert re.findall(r'class="file">([^<]+)<', page.text) == ["a.jpeg", "b.jpeg", "c.jpeg"]
+    assert page.text.count("Eskimo dog</h2>") == 2
+    assert page.text.count("not a PNG, JPEG or GIF") == 1
+
+
+def test_once_the_deadline_has_passed_no_further_picture_is_waited_for(
+    make_app: MakeApp, worker: FakeWorker, dog: bytes
+) -> None:
+    worker.outcome = None
+    client = make_app(predict_timeout_s=0.1, cache_ttl_s=0).test_client()
+    page = client.post("/", data=pictures(("a.jpeg", dog), ("b.jpeg", dog), ("c.jpeg", dog)))
+    assert page.text.count("No answer within 0.1 s") == 1
+    assert page.text.count(DeadlinePassed.message) == 2
+
+
+@pytest.mark.usefixtures("worker")
+def test_fields_without_a_file_do_not_count(client: FlaskClient, dog: bytes) -> None:
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n' % part
+        for part in ((b"", b""), (b"dog.jpeg", dog))
+    ]
+    page = client.post("/", data=b"".join([*parts, b"--x--\r\n"]), content_type="multipart/form-data; boundary=x")
+    assert "Eskimo dog</h2>" in page.text
+
+
+PART = {"HX-Request": "true"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_page_itself_is_answered_with_the_part_that_changes(client: FlaskClient, dog: bytes) -> None:
+    part = client.post("/", data=pictures(("dog.jpeg", dog)), headers=PART).text
+    assert "Eskimo dog</h2>" in part
+    assert "<html" not in part
+
+
+def test_the_page_itself_is_told_what_is_wrong_with_a_file(client: FlaskClient) -> None:
+    part = client.post("/", data=pictures(("dog.jpeg", b"hello")), headers=PART)
+    assert (part.status_code, part.headers["X-Error"].split(":")[0]) == (400, "not-an-image")
+    assert part.text.strip() == f'<p role="alert">{NotAnImage.message}</p>'
+
+
+def test_what_may_go_better_later_can_be_tried_again(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
+    worker.outcome = JobFailure.of(QueueFull(retry_after_s=3))
+    assert "Try again</button>" not in client.post("/", data=pictures(("dog.jpeg", dog)), headers=PART).text
+    worker.stop()
+    part = client.post("/", data=pictures(("dog.jpeg", dog)), headers=PART)
+    assert part.status_code == 503
+    assert "Try again</button>" in part.text
+
+
+def test_the_labels_of_the_model_are_offered_as_people_write_them(client: FlaskClient, queue: MemoryJobQueue) -> None:
+    queue.heartbeat("w1", 0.1, "m1")
+    queue.publish_labels("m1", ["Eskimo_dog", "crane", "<b>", "crane"])
+    assert re.findall('value="([^"]*)"', client.get("/labels").text) == ["Eskimo dog", "crane", "&lt;b&gt;"]
+
+
+def test_a_whole_page_with_an_answer_has_the_labels_with_it(
+    client: FlaskClient, queue: MemoryJobQueue, worker: FakeWorker, dog: bytes
+) -> None:
+    queue.publish_labels("m1", ["Eskimo_dog", "malamute"])
+    assert worker.outcome
+    assert '<option value="malamute">' in client.post("/", data=pictures(("dog.jpeg", dog))).text
+    assert "<option" not in client.get("/").text
+
+
+def test_while_the_queue_is_away_there_are_no_labels(
+    client: FlaskClient, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> list[str]:
+        raise QueueUnavailable
+
+    monkeypatch.setattr(queue, "labels", away)
+    labels = client.get("/labels")
+    assert (labels.status_code, labels.text.strip()) == (200, "")

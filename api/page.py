@@ -1,0 +1,186 @@
+"""The page: pictures come in, answers and reports of wrong ones go out.
+
+Without JavaScript each answer is the page anew. With it, htmx asks for the part of the page that changes.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flask import Blueprint, g, redirect, render_template, request, url_for
+from werkzeug.datastructures import FileStorage, Headers
+from werkzeug.wrappers import Response
+
+from api.views import STORED_NAME, classify, error_headers, page_or_part, services, wants_part
+from jobs.errors import BadRequest, DeadlinePassed, NoFile, QueueUnavailable, ServiceError, UnknownLabel, error_types
+from jobs.schema import Prediction
+
+blueprint = Blueprint("page", __name__)
+
+Answer = str | tuple[str, int, Headers]
+
+_MAX_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A picture that was sent, and its answer: a prediction, after so many milliseconds, or what was wrong."""
+
+    filename: str
+    image_name: str = ""
+    prediction: Prediction | None = None
+    took_ms: float = 0
+    error: ServiceError | None = None
+
+    @property
+    def report(self) -> str:
+        """What is reported where the prediction is wrong, as JSON."""
+        if not self.prediction:
+            return ""
+        label, score = self.prediction.label, round(self.prediction.score, 4)
+        return json.dumps({"filename": self.image_name, "prediction": label, "score": score})
+
+
+@blueprint.app_context_processor
+def limits() -> dict[str, int]:
+    """Return what the page says of pictures before they are sent."""
+    return {"max_upload_bytes": services().settings.max_upload_bytes}
+
+
+@blueprint.app_template_filter()
+def readable(label: str) -> str:
+    """Return a label as people write it."""
+    return label.replace("_", " ")
+
+
+@blueprint.get("/")
+def index() -> str:
+    """Show the page; `?error=` is the code of what was wrong with the last upload."""
+    error = error_types().get(request.args.get("error", ""))
+    return render_template("index.html", error=error and error())
+
+
+@blueprint.post("/")
+def classify_pictures() -> str | Response:
+    """Classify the form's files, one or several, and show each with its answer."""
+    uploads = [upload for upload in request.files.getlist("file") if upload.filename]
+    if len(uploads) > 1:
+        return render_template("index.html", cards=[_settle(upload) for upload in uploads], labels=_labels())
+    try:
+        if not uploads:
+            raise NoFile
+        card = _classify(uploads[0])
+    except BadRequest as err:
+        if wants_part():
+            raise
+        return redirect(url_for(".index", error=err.code))
+    return page_or_part("answer.html", card=card, cards=[card], labels=_labels())
+
+
+def _settle(upload: FileStorage) -> Card:
+    """Classify one of several files, of which a bad one fails alone."""
+    try:
+        if time.monotonic() - g.started_s > services().settings.predict_timeout_s:
+            raise DeadlinePassed
+        return _classify(upload)
+    except ServiceError as err:
+        return Card(upload.filename or "", error=err)
+
+
+def _classify(upload: FileStorage) -> Card:
+    started = time.monotonic()
+    name, prediction = classify(upload)
+    return Card(upload.filename or "", name, prediction, 1000 * (time.monotonic() - started))
+
+
+@blueprint.get("/labels")
+def labels() -> str:
+    """Return the options of the field that asks what a picture shows."""
+    return render_template("labels.html", labels=_labels())
+
+
+@blueprint.route("/feedback", methods=["GET", "POST"])
+def feedback() -> Answer:
+    """Keep a report of a wrong prediction, or take one back."""
+    report, report_id = request.form.get("report", ""), request.form.get("undo", "")
+    if report_id:
+        services().feedback.take_back(report_id)
+        return page_or_part("report.html", report=report, taken_back=True, labels=_labels())
+    if not report:
+        return render_template("index.html")
+    if "label" in request.form:
+        return _keep_with_label(report)
+    services().feedback.append(report)
+    _follow_up(report)
+    return page_or_part("thanks.html", thanks=True)
+
+
+def _keep_with_label(report: str) -> Answer:
+    """Keep a report of the page, which says what the picture shows and can be taken back."""
+    try:
+        said = _what_it_is(_labels())
+    except UnknownLabel as err:
+        context = {"report": report, "error": err, "said": request.form["label"], "labels": _labels()}
+        return page_or_part("report.html", **context), err.status, error_headers(err)
+    report_id = services().feedback.append_with_id({**_fields(report), **said})
+    _follow_up(report)
+    return page_or_part("thanks.html", thanks=True, report=report, report_id=report_id, right=said)
+
+
+def _what_it_is(labels: Sequence[str]) -> dict[str, str | None]:
+    """Return the right label as a report has it: None where the model has no class for it, nothing where it is unsaid.
+
+    Raises `UnknownLabel` for what is no label of the model, unless nobody knows its labels.
+    """
+    if "none" in request.form:
+        return {"label": None}
+    said = _plain(request.form["label"])
+    if not said:
+        return {}
+    by_name = {_plain(label): label for label in labels} or {said: request.form["label"].strip()}
+    if said not in by_name:
+        near = [readable(label) for name, label in by_name.items() if said in name][:_MAX_SUGGESTIONS]
+        raise UnknownLabel(f"The model knows no such class, but: {', '.join(near)}." if near else None)
+    return {"label": by_name[said]}
+
+
+def _plain(text: str) -> str:
+    return readable(text).casefold().strip()
+
+
+def _labels() -> Sequence[str]:
+    """Return the labels of the model, none where they cannot be had: the page is of use without them."""
+    with suppress(QueueUnavailable):
+        return services().queue.labels()
+    return ()
+
+
+def _follow_up(report: str) -> None:
+    """Keep the image that a report names, and drop its wrong prediction from the cache."""
+    name = _reported_image(report)
+    if name:
+        services().feedback.keep_image(name, services().images)
+        with suppress(QueueUnavailable):
+            services().queue.forget(name)
+
+
+def _reported_image(report: str) -> str | None:
+    """Return the name of the image in a report, which may be any text, and then there is none."""
+    try:
+        name = _fields(report)["filename"]
+        return name if isinstance(name, str) and STORED_NAME.fullmatch(name) else None
+    except (BadRequest, LookupError):
+        return None
+
+
+def _fields(report: str) -> dict[str, object]:
+    """Return a report's fields. Raises `BadRequest` where it is no JSON object."""
+    try:
+        fields = json.loads(report)
+    except (ValueError, RecursionError) as err:
+        raise BadRequest from err
+    if not isinstance(fields, dict):
+        raise BadRequest
+    return fields
