@@ -1,1 +1,17 @@
-"""The command line: starts the services and makes models."""
+"""The command line, and the client: `from mlapi import Client`."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlapi.client import Client, Prediction
+
+__all__ = ["Client", "Prediction"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the client when somebody asks for it; the services never do, and have no use for its HTTP."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mlapi import client
+
+    return getattr(client, name)

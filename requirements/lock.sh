@@ -15,7 +15,7 @@ extras() {
 trap 'rm -f all.txt' EXIT
 compile --all-extras ../pyproject.toml --output-file all.txt
 extras run api model zoo
-extras dev api model zoo test dev
+extras dev api model zoo parquet test dev
 extras api api
 extras model model
 extras zoo zoo
