@@ -9,7 +9,14 @@ from jobs import locks
 from jobs.errors import StorageUnavailable
 
 
-class ImageStore(Protocol):
+class ImageSource(Protocol):
+    """Has images by name."""
+
+    def get(self, name: str) -> bytes:
+        """Return an image's bytes. Raises `FileNotFoundError` where there is none of this name."""
+
+
+class ImageStore(ImageSource, Protocol):
     """Holds images by name; a name is made of the content's hash, so the same name always means the same bytes."""
 
     def put(self, name: str, data: bytes) -> None:
@@ -17,9 +24,6 @@ class ImageStore(Protocol):
 
         Any number of callers may store the same one at once. Raises `StorageUnavailable`.
         """
-
-    def get(self, name: str) -> bytes:
-        """Return an image's bytes. Raises `FileNotFoundError` where there is none of this name."""
 
 
 # What a file is called until all of it is written.

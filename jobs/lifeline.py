@@ -29,13 +29,13 @@ def ending_with_starter() -> Callable[[], None] | None:
     return ask_kernel
 
 
-def end_with_parent() -> None:
-    """Have this process, if `multiprocessing` started it, get SIGTERM when the one that did is gone."""
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process, if `multiprocessing` started it, get a signal when the one that did is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_after, args=[parent], name="lifeline", daemon=True).start()
+        threading.Thread(target=_end_after, args=[parent, number], name="lifeline", daemon=True).start()
 
 
-def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+def _end_after(parent: multiprocessing.process.BaseProcess, number: signal.Signals) -> None:
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)

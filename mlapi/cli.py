@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from api.keys import KeyFile
     from jobs.redis_queue import RedisJobQueue
 
+_RESULTS = click.Path(path_type=Path, dir_okay=False)
+
 # Each command imports what it runs only when it is called: a container holds one service, not the other.
 
 
@@ -47,6 +49,44 @@ def worker() -> None:
     from model.ml_service import main
 
     main()
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", type=_RESULTS, help="Keep the results in a .csv, .jsonl or .parquet file, and go on with it.")
+@click.option(
+    "--copy-into", type=click.Path(path_type=Path, file_okay=False), help="Copy images here, in a folder per class."
+)
+@click.option("--service", metavar="URL", envvar="MLAPI_SERVICE", show_envvar=True, help="Ask this running service.")
+@click.option(
+    "--key",
+    envvar="MLAPI_KEY",
+    show_envvar=True,
+    help="The API key for it; others see what is on a command line, so use the variable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as one JSON object.")
+def classify(
+    paths: tuple[str, ...],
+    out: Path | None,
+    copy_into: Path | None,
+    service: str | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Classify the images at PATH...: files, folders with all below them, and globs.
+
+    INSTANCES processes of this command classify with MODEL; with --service, a running service does. Without --out, each
+    image's path, class and score are printed.
+
+    Run again with the same --out, it goes on after what is there. Ctrl-C finishes the images in work first.
+
+    What cannot be classified is left out and listed at the end. Exit status: 0 all were classified; 1 some were not; 2
+    the command line is wrong; 3 it could not begin or go on; 130 Ctrl-C.
+    """
+    from mlapi.collection import command
+
+    wanted = command.Wanted(paths, out, copy_into, service, key, as_json)
+    sys.exit(command.classify(wanted))
 
 
 @cli.command()

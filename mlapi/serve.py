@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from pydantic import Field
 
 from api.settings import ApiSettings
 from jobs import logs
-from jobs.settings import SharedSettings
 from mlapi import redis_server
-from mlapi.cores import available_cores
+from mlapi.settings import ServeSettings
 from mlapi.supervisor import CannotStart, Program, Supervisor
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
@@ -29,16 +27,6 @@ _REDIS_START_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 120.0
 # The API ends a process that does not stop in time by itself.
 _STOP_SPARE_S = 5.0
-
-
-class ServeSettings(SharedSettings):
-    """The settings of `mlapi serve` itself."""
-
-    redis_folder: Path | None = Field(
-        default=None,
-        description="Folder in which Redis keeps jobs and cache, in an append-only file; none is memory only",
-    )
-    instances: int = Field(default_factory=available_cores, ge=1, description="Model workers; by default one per core")
 
 
 def serve() -> None:

@@ -26,7 +26,7 @@ from jobs.errors import (
     ServiceError,
     StorageUnavailable,
 )
-from jobs.images import FolderImageStore, ImageStore
+from jobs.images import FolderImageStore, ImageSource
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, Outcome, Prediction, Timings
@@ -52,7 +52,7 @@ Pixels = NDArray[np.uint8]
 
 
 def predict(
-    image_names: Sequence[str], images: ImageStore, classifier: Classifier, max_image_pixels: int
+    image_names: Sequence[str], images: ImageSource, classifier: Classifier, max_image_pixels: int
 ) -> list[Outcome]:
     """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
     started = time.monotonic()
@@ -74,7 +74,7 @@ def _with_timings(outcome: Outcome, timings: Timings) -> Outcome:
     return replace(outcome, timings=timings) if isinstance(outcome, Prediction) else outcome
 
 
-def _read_input(name: str, images: ImageStore, manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
+def _read_input(name: str, images: ImageSource, manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
     try:
         return preprocess(images.get(name), manifest, max_pixels)
     except ServiceError as err:
@@ -239,7 +239,7 @@ def load_classifier(settings: ModelSettings) -> Classifier:
     return Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
 
 
-def _identity(manifest: ModelManifest, precision: str) -> str:
+def identity(manifest: ModelManifest, precision: str) -> str:
     """Return a name that changes with whatever changes the model's answers, its version forgotten or not."""
     digest = hashlib.sha256()
     for file in (manifest.network_path, manifest.folder / MANIFEST, manifest.folder / LABELS):
@@ -264,7 +264,7 @@ def main() -> None:
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
-        model=_identity(classifier.manifest, classifier.precision),
+        model=identity(classifier.manifest, classifier.precision),
         labels=classifier.manifest.labels,
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,

@@ -15,6 +15,7 @@ COMMANDS = [
     ["api"],
     ["worker"],
     ["health"],
+    ["classify"],
     ["tune"],
     ["set-aside"],
     ["set-aside", "list"],

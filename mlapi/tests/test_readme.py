@@ -6,7 +6,7 @@ from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
 from jobs.settings import SharedSettings
-from mlapi.serve import ServeSettings
+from mlapi.settings import ServeSettings
 from model.settings import ModelSettings
 
 README = Path(__file__).parents[2] / "README.md"

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from jobs.errors import SetupError
 from mlapi import cli, throughput, tune
-from mlapi.serve import ServeSettings
+from mlapi.settings import ServeSettings
 from mlapi.throughput import Plan, Speed
 from model.settings import ModelSettings
 

@@ -1,0 +1,122 @@
+"""Classifies chunks of files in processes of this machine, each with the network, as model workers do."""
+
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from multiprocessing import get_context
+
+from jobs import lifeline
+from jobs.errors import ServiceError
+from jobs.schema import JobFailure
+from mlapi.collection.files import Files
+from mlapi.collection.rows import Row
+from model.classifier import Classifier
+from model.ml_service import load_classifier, predict
+from model.settings import ModelSettings
+
+# Large enough that handing it over costs little of the time that it takes, small enough that all end at about once.
+_BATCHES_IN_CHUNK = 2
+# Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
+_MOST_BYTES_OF_PIXEL = 8
+
+
+class EndedProcess(ServiceError):
+    """The image ended the process that had it, twice: among others and alone."""
+
+    code = "ended-process"
+    message = "The image ended the process that decoded it, and is left out."
+
+
+class Processes:
+    """Processes that classify one chunk after the other. What ends one of them costs that image alone."""
+
+    def __init__(self, settings: ModelSettings, count: int) -> None:
+        self.chunk_size = _BATCHES_IN_CHUNK * settings.batch_size
+        self.chunks_ahead = 4 * count  # some take longer, and rows are written in order
+        self._settings = settings
+        self._count = count
+        self._pool, self._loaded = _pool(settings, count)
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def wait_until_ready(self) -> None:
+        """Return when the network is loaded. Raises `ModelError`."""
+        for loaded in self._loaded:
+            loaded.result()
+
+    def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
+        """Have a chunk classified; `rows` waits for it."""
+        try:
+            return self._pool.submit(_classify, paths)
+        except BrokenProcessPool:
+            self._pool, _ = _pool(self._settings, self._count)
+            return self._pool.submit(_classify, paths)
+
+    def rows(self, paths: Sequence[str], submitted: Future[list[Row]]) -> list[Row]:
+        """Return the rows of a chunk, in its order. Raises `ModelError`."""
+        try:
+            return submitted.result()
+        except BrokenProcessPool:  # an image of this chunk did it, or one of another that was in work
+            return [self._alone(path) for path in paths]
+
+    def _alone(self, path: str) -> Row:
+        pool, _ = _pool(self._settings, 1)
+        with pool:
+            try:
+                return pool.submit(_classify, [path]).result()[0]
+            except BrokenProcessPool:
+                return Row.of(path, JobFailure.of(EndedProcess()))
+
+
+def _pool(settings: ModelSettings, count: int) -> tuple[ProcessPoolExecutor, list[Future[list[Row]]]]:
+    """Return processes that load the network, and what tells that they have."""
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (settings,))
+    with _without_ctrl_c():
+        return pool, [pool.submit(_classify, []) for _ in range(count)]
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C, as do the processes that are started meanwhile: theirs is a traceback."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+# In the processes.
+
+_settings: list[ModelSettings] = []  # their one
+
+
+def _begin(settings: ModelSettings) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all, it is for the parent, which needs them to finish
+    lifeline.end_with_parent(signal.SIGKILL)
+    warnings.filterwarnings("ignore", module="PIL")
+    _settings.append(settings)
+
+
+@cache
+def _classifier() -> Classifier:
+    return load_classifier(_settings[0])
+
+
+def _classify(paths: Sequence[str]) -> list[Row]:
+    classifier, settings = _classifier(), _settings[0]
+    files = Files(_MOST_BYTES_OF_PIXEL * settings.max_image_pixels)
+    rest = iter(paths)
+    rows = list[Row]()
+    while batch := list(islice(rest, settings.batch_size)):
+        outcomes = predict(batch, files, classifier, settings.max_image_pixels)
+        rows += map(Row.of, batch, outcomes)
+    return rows

@@ -1,0 +1,181 @@
+"""Rows in files: written, read back, gone on with."""
+
+import csv
+import json
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlapi.collection.results import OPENERS, Results, ResultsError
+from mlapi.collection.rows import Row, as_text
+
+ROWS = [
+    Row("photos/dog.jpg", "Eskimo_dog", 0.6404),
+    Row('photos/a "b", c\n.jpg', "tiger, cat", 1.0),
+    Row("photos/é.png", error="not-an-image: It is damaged."),
+]
+TEXTS = ["results.csv", "results.jsonl"]
+ALL = [*TEXTS, "results.parquet"]
+
+
+def opened(path: Path) -> Results:
+    return OPENERS[path.suffix](path)
+
+
+def written(path: Path, rows: list[Row]) -> None:
+    results = opened(path)
+    results.add(rows)
+    results.finish()
+
+
+def done(path: Path) -> set[str]:
+    """Return of which files a later run finds rows."""
+    results = opened(path)
+    results.finish()
+    return set(results.done)
+
+
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def read(path: Path) -> list[Row]:
+    """Read rows as others would."""
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        return [Row(**row) for row in parquet.read_table(path).to_pylist()]
+    if path.suffix == ".jsonl":
+        return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Row(row["path"], row["label"] or None, float(row["score"]) if row["score"] else None, row["error"] or None)
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_rows_are_read_as_they_were_added(tmp_path: Path, name: str) -> None:
+    written(tmp_path / name, ROWS)
+    assert read(tmp_path / name) == ROWS
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_later_run_knows_what_is_done_and_adds_to_it(tmp_path: Path, name: str) -> None:
+    written(tmp_path / name, ROWS[:2])
+    results = opened(tmp_path / name)
+    assert results.done == {row.path for row in ROWS[:2]}
+    results.add(ROWS[2:])
+    results.finish()
+    assert read(tmp_path / name) == ROWS
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_rows_are_a_file_too(tmp_path: Path, name: str) -> None:
+    written(tmp_path / name, [])
+    assert read(tmp_path / name) == []
+    assert done(tmp_path / name) == set()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_wherever_the_last_row_was_cut_off_it_is_written_anew(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    written(path, ROWS)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        results = opened(path)
+        results.add([row for row in ROWS if row.path not in results.done])
+        results.finish()
+        assert path.read_bytes() == whole, f"cut off after {size} bytes"
+
+
+def test_rows_beside_an_unfinished_parquet_file_are_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    written(path, ROWS[:1])
+    written(tmp_path / "rows.jsonl", ROWS[1:])
+    (tmp_path / "rows.jsonl").rename(tmp_path / "results.parquet.rows")  # as a run leaves it that is killed
+    assert done(path) == {row.path for row in ROWS}
+    assert read(path) == ROWS
+
+
+def test_rows_that_came_into_the_parquet_file_just_before_the_end_are_not_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    written(path, ROWS)
+    written(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / "rows.jsonl").rename(tmp_path / "results.parquet.rows")
+    opened(path).finish()
+    assert read(path) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.csv", "name,age\nAnna,7\n"),
+        ("results.csv", "not a table"),
+        ("results.csv", "path,label,score,error\nphoto.jpg,dog\nphoto2.jpg,dog,0.5,\n"),
+        ("results.csv", "path,label,score,error\nphoto.jpg,dog,high,\n"),
+        ("results.jsonl", '{"name": "Anna"}\n'),
+        ("results.jsonl", '{"path": "photo.jpg", "age": 7}\n'),
+        ("results.jsonl", "my notes"),
+        ("results.parquet", "my notes"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_and_stays(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ResultsError, match=str(path)):
+        opened(path)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_two_runs_cannot_write_to_one_file(tmp_path: Path, name: str) -> None:
+    first = opened(tmp_path / name)
+    with pytest.raises(ResultsError, match="another"):
+        opened(tmp_path / name)
+    first.finish()
+    opened(tmp_path / name).finish()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ResultsError, match="no-folder"):
+        opened(tmp_path / "no-folder" / name)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_full_disk_is_said_and_what_was_written_stays(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    results = opened(path)
+    results.add(ROWS[:1])
+    with limited_files(path.stat().st_size + 10), pytest.raises(ResultsError, match="cannot be written"):
+        results.add(ROWS[1:])
+    results.finish()
+    assert done(path) == {ROWS[0].path}
+
+
+def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ResultsError, match=r"pip install 'flask-ml-api\[parquet\]'"):
+        opened(tmp_path / "results.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_not_utf_8_stays_readable() -> None:
+    assert as_text("photos/caf\udce9.jpg") == r"photos/caf\xe9.jpg"
+    assert as_text("photos/Icon\r") == r"photos/Icon\x0d"
+    assert as_text("photos/é\n") == "photos/é\n"

@@ -1,0 +1,108 @@
+"""`mlapi classify --service`, against a service that answers as the test says."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlapi import cli
+from mlapi.collection import service as service_module
+from mlapi.redis_server import free_port
+from mlapi.tests.fake_service import DOG, Answer, Server
+
+READY: Answer = (200, {}, b'{"status":"ready","workers":2}')
+BAD: Answer = (400, {"X-Error": "not-an-image: It is damaged."}, b"{}")
+AWAY: Answer = (503, {"X-Error": "no-worker: No model worker is alive.", "Retry-After": "600"}, b"{}")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    server.answers = [READY, DOG]
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def photos(tmp_path: Path, dog: bytes) -> Path:
+    """Make a folder of 50 files."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"{number:02d}.jpg").write_bytes(dog)
+    return folder
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.cli, ["classify", *map(str, words)])
+
+
+def rows(file: Path) -> dict[str, dict[str, str]]:
+    with file.open(newline="") as lines:
+        return {Path(row["path"]).name: row for row in csv.DictReader(lines)}
+
+
+def test_a_running_service_classifies(server: Server, photos: Path) -> None:
+    result = run(photos, "--service", server.url, "--out", photos / "results.csv")
+    assert result.exit_code == 0, result.output
+    found = rows(photos / "results.csv")
+    assert list(found) == [f"{number:02d}.jpg" for number in range(50)]
+    assert {(row["label"], row["score"], row["error"]) for row in found.values()} == {("Eskimo_dog", "0.6404", "")}
+
+
+def test_address_and_key_may_be_in_the_environment(
+    server: Server, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLAPI_SERVICE", server.url)
+    monkeypatch.setenv("MLAPI_KEY", "mlapi_secret")
+    assert run(photos / "00.jpg").exit_code == 0
+    assert [headers["Authorization"] for _, _, headers, _ in server.requests] == ["Bearer mlapi_secret"] * 2
+
+
+def test_what_the_service_says_of_an_image_is_its_error(server: Server, photos: Path) -> None:
+    server.answers = [READY, BAD]
+    (photos / "gone.jpg").symlink_to("nowhere")
+    result = run(photos / "00.jpg", photos / "gone.jpg", "--service", server.url, "--json")
+    assert result.exit_code == 1
+    assert [failure["error"] for failure in json.loads(result.stdout)["failures"]] == [
+        "not-an-image: It is damaged.",
+        "cannot-read: It cannot be read: No such file or directory.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (AWAY, "No model worker is alive."),
+        ((401, {"X-Error": "key-required: This service needs an API key."}, b""), "needs an API key"),
+        ((404, {}, b""), "Is it the right address?"),
+    ],
+)
+def test_what_holds_for_every_image_ends_the_run_which_can_go_on_later(
+    server: Server, photos: Path, answer: Answer, said: str
+) -> None:
+    file = photos / "results.csv"
+    server.answers = [READY, *[DOG] * 20, answer]
+    first = run(photos, "--service", server.url, "--out", file)
+    assert first.exit_code == 3
+    assert said in first.output
+    assert "Run the same command again" in first.output
+    assert all(row["label"] == "Eskimo_dog" for row in rows(file).values())
+    server.answers = [READY, DOG]
+    assert run(photos, "--service", server.url, "--out", file).exit_code == 0
+    assert len(file.read_text().splitlines()) == 1 + 50
+
+
+def test_a_short_absence_is_waited_for(server: Server, photos: Path) -> None:
+    server.answers = [READY, DOG, (503, {}, b""), (502, {}, b""), None, DOG]
+    assert run(photos, "--service", server.url).exit_code == 0
+
+
+def test_nobody_at_the_address_is_said_at_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "_PATIENCE_AT_START_S", 0.1)
+    result = run(photos, "--service", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 3
+    assert "cannot be reached" in result.output
