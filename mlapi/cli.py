@@ -1,6 +1,8 @@
 """The command `mlapi`."""
 
+import json
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,6 +130,25 @@ def tune(photos: Path | None, seconds: float, file: Path) -> None:
     click.echo(f"{file} has {' '.join(f'{key}={value}' for key, value in chosen.items())}")
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a list of JSON objects.")
+def doctor(as_json: bool) -> None:
+    """Look at all that the service needs on this machine, and say what to do about what is wrong.
+
+    Exit status: 0 nothing is wrong, though some may be doubtful; 1 something is.
+    """
+    from mlapi import doctor
+
+    findings = list[doctor.Finding]()
+    for finding in doctor.examine():
+        findings.append(finding)
+        if not as_json:
+            click.echo(finding)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+    sys.exit(any(finding.state == "wrong" for finding in findings))
+
+
 @cli.group("set-aside")
 def set_aside_group() -> None:
     """List, inspect and release the images that ended two workers and are refused since.
@@ -203,23 +224,68 @@ def add_model(name: str, into: Path, weights: str | None) -> None:
 
 
 @model.command("list")
-def list_models() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_models(as_json: bool) -> None:
     """Show the models that `mlapi model add` can make."""
     from model import zoo
 
-    for name in zoo.names():
-        click.echo(name)
+    click.echo(json.dumps(zoo.names()) if as_json else "\n".join(zoo.names()))
 
 
 @model.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
-def check_model(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def check_model(folder: Path, as_json: bool) -> None:
     """Load a model folder as a worker would, and say what does not fit."""
     from model.ml_service import load_classifier
     from model.settings import ModelSettings
 
     manifest = load_classifier(ModelSettings.from_env().model_copy(update={"model": folder})).manifest
-    click.echo(f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes")
+    about = {"name": manifest.name, "version": manifest.version, "classes": len(manifest.labels)}
+    said = f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes"
+    click.echo(json.dumps(about) if as_json else said)
+
+
+@cli.group()
+def feedback() -> None:
+    """List and export what was reported as wrong, from FEEDBACK_FILEPATH and the images beside it."""
+
+
+@feedback.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def list_feedback(as_json: bool) -> None:
+    """Show the reports, oldest first."""
+    from mlapi import reports
+
+    for report in reports.read(_feedback_file()):
+        click.echo(report.as_json() if as_json else report)
+
+
+@feedback.command("export")
+@click.argument("into", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["imagefolder", "jsonl"]),
+    default="imagefolder",
+    help="Images in a folder per right class, or a file with an object a line.",
+)
+def export_feedback(into: Path, layout: str) -> None:
+    """Write the reports to INTO, for a model to be taught by."""
+    from mlapi import reports
+
+    found = reports.read(_feedback_file())
+    if layout == "jsonl":
+        click.echo(f"{reports.export_lines(found, into)} reports in {into}", err=True)
+    else:
+        copied, left_out = reports.export_folders(found, into)
+        click.echo(f"{copied} images in {into}; {left_out} reports without image or right class left out", err=True)
+
+
+def _feedback_file() -> Path:
+    from api.settings import ApiSettings
+
+    return ApiSettings.from_env().feedback_filepath
 
 
 @cli.group()

@@ -192,14 +192,14 @@ def _settings(threads: int, precision: Precision) -> dict[str, object]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
         # Explicit, since the engine's own choice is f16 on some processors, whose largest number is 65504.
-        "INFERENCE_PRECISION_HINT": _native_precision() if precision == "auto" else precision,
+        "INFERENCE_PRECISION_HINT": native_precision() if precision == "auto" else precision,
         # Every worker process would pin its thread to the same first core.
         "ENABLE_CPU_PINNING": False,
     }
 
 
-def _native_precision() -> Precision:
-    # Where a processor does not have bf16, imitating it takes longer than f32 does.
+def native_precision() -> Precision:
+    """Return the fastest arithmetic that the processor has; imitating bf16 takes longer than f32 does."""
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 

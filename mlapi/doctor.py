@@ -1,0 +1,233 @@
+"""`mlapi doctor`: looks at everything that the service needs here, and says what to do about what is missing."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from jobs.errors import ServiceError, SetupError
+from jobs.settings import SettingsError, SharedSettings
+from mlapi import redis_server
+from mlapi.cores import available_cores
+from mlapi.settings import ServeSettings
+
+State = Literal["ok", "doubtful", "wrong", "not examined"]
+
+_OLDEST_PYTHON, _OLDEST_REDIS = (3, 10), (6, 2)
+# What each part imports, by the extra that brings it.
+_MODULES = {"api": ("flask", "granian", "limits", "multipart"), "model": ("numpy", "openvino", "PIL")}
+_GIGABYTE = 1e9
+_ANSWER_TIMEOUT_S = 5.0
+
+
+class Doubt(Exception):
+    """Something works, but maybe not as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one thing; where it is not "ok", that ends with what to do."""
+
+    about: str
+    state: State
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.state:12}  {self.about:10}  {self.found}"
+
+
+def examine() -> Iterator[Finding]:
+    """Yield a finding for each thing that the service needs."""
+    for about, check in CHECKS.items():
+        yield _finding(about, check)
+
+
+def _finding(about: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(about, "ok", check())
+    except Doubt as doubt:
+        return Finding(about, "doubtful", str(doubt))
+    except SettingsError as err:
+        return (
+            Finding(about, "wrong", str(err)) if check is settings else Finding(about, "not examined", "see settings")
+        )
+    except ModuleNotFoundError as err:
+        return Finding(about, "not examined", f"{err.name} is not installed: see packages")
+    except (SetupError, ServiceError) as err:
+        return Finding(about, "wrong", str(err))
+
+
+def python() -> str:
+    """Return Python's version. Raises `SetupError` where it is too old."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < _OLDEST_PYTHON:
+        raise SetupError(f"{version}: at least {'.'.join(map(str, _OLDEST_PYTHON))} is needed.")
+    return f"{version}, {sys.executable}"
+
+
+def packages() -> str:
+    """Return which parts can run here. Raises `SetupError` where none can, `Doubt` where one cannot."""
+    missing = {extra: [name for name in names if not find_spec(name)] for extra, names in _MODULES.items()}
+    lacking = [
+        f"{', '.join(names)}: `pip install 'flask-ml-api[{extra}]'`" for extra, names in missing.items() if names
+    ]
+    if len(lacking) == len(_MODULES):
+        raise SetupError(f"Missing are {'; '.join(lacking)}.")
+    if lacking:  # a container has one of them
+        raise Doubt(f"Missing is {lacking[0]}.")
+    return "API and worker have all that they import"
+
+
+def settings() -> str:
+    """Return where the settings come from. Raises `SettingsError` where one is wrong."""
+    from api.settings import ApiSettings
+    from model.settings import ModelSettings
+
+    for kind in (ServeSettings, ApiSettings, ModelSettings):
+        kind.from_env()
+    file = Path(os.environ.get("ENV_FILE", ".env"))
+    return f"from the environment and {file}" if file.is_file() else "from the environment alone"
+
+
+def cores() -> str:
+    """Return how many there are. Raises `Doubt` where the workers need more."""
+    from model.settings import ModelSettings
+
+    cores, instances, threads = available_cores(), ServeSettings.from_env().instances, ModelSettings.from_env().threads
+    said = f"{cores} of {os.cpu_count()} may be used; INSTANCES={instances} with THREADS={threads} each"
+    if instances * threads > cores:
+        raise Doubt(f"{said}, which is more: leave INSTANCES and THREADS unset, or run `mlapi tune`.")
+    return said
+
+
+def model() -> str:
+    """Load the model and have it classify. Raises `ModelError`."""
+    import numpy as np
+
+    from model.ml_service import identity, load_classifier
+    from model.settings import ModelSettings
+
+    classifier = load_classifier(ModelSettings.from_env())
+    manifest = classifier.manifest
+    grey = np.full((1, manifest.height, manifest.width, 3), 128, np.uint8)
+    classifier.classify(grey)
+    started = time.perf_counter()
+    classifier.classify(grey)
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    name = identity(manifest, classifier.precision)
+    return f"{name}: {len(manifest.labels)} classes, {elapsed_ms:.1f} ms for one image"
+
+
+def precision() -> str:
+    """Return the arithmetic inside the network. Raises `Doubt` where the processor imitates it."""
+    from model.classifier import native_precision
+    from model.settings import ModelSettings
+
+    wanted, native = ModelSettings.from_env().precision, native_precision()
+    if wanted == "bf16" and native != "bf16":
+        raise Doubt("PRECISION=bf16, which this processor does not have and imitates slowly: leave PRECISION unset.")
+    return f"{native if wanted == 'auto' else wanted}; the processor has {native}"
+
+
+def redis() -> str:
+    """Return the version of the server that `mlapi serve` starts. Raises `SetupError`."""
+    program = redis_server.find_program()
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    found = re.search(r"v=((\d+)\.(\d+)[\d.]*)", said)
+    if not found:
+        raise SetupError(f"{program} is no Redis server: {said.strip()!r}. Set REDIS_SERVER to one, or to nothing.")
+    if (int(found[2]), int(found[3])) < _OLDEST_REDIS:
+        raise SetupError(f"{program} is {found[1]}; at least 6.2 is needed: `make setup` fetches one.")
+    return f"{found[1]}, {program}"
+
+
+def queue() -> str:
+    """Return how many workers the Redis at REDIS_URL has. Raises `SetupError` where one is set and none answers."""
+    from jobs.redis_queue import RedisJobQueue
+
+    shared = SharedSettings.from_env()
+    url = re.sub(r"(?<=//)[^/@]*@", "", shared.redis_url)  # without the password
+    queue = RedisJobQueue.from_settings(shared)
+    try:
+        return f"{len(queue.live_workers())} workers at {url}"
+    except ServiceError as err:
+        if "redis_url" in shared.model_fields_set:
+            raise SetupError(f"No Redis answers at REDIS_URL={url}. Start it, or unset REDIS_URL.") from err
+        return "`mlapi serve` starts its own Redis; `mlapi api` and `mlapi worker` need REDIS_URL"
+    finally:
+        queue.close()
+
+
+def port() -> str:
+    """Return that the API may listen, or does. Raises `SetupError` where something else does."""
+    from api.settings import ApiSettings
+
+    host, port = ApiSettings.from_env().host, ApiSettings.from_env().port
+    try:
+        with socket.create_server((host, port)):
+            return f"{port} of {host} is free"
+    except OSError as err:
+        if _is_alive(port):
+            return f"{port}: the service runs there"
+        raise SetupError(f"{port} of {host}: {err.strerror}. Choose another one with PORT.") from err
+
+
+def uploads() -> str:
+    """Return the space for uploads. Raises `SetupError` where none can be written, `Doubt` where it is little."""
+    from api.settings import ApiSettings
+
+    settings = ApiSettings.from_env()
+    folder = _writable(settings.upload_folder, "UPLOAD_FOLDER")
+    free = shutil.disk_usage(folder).free
+    said = f"{folder} has {free / _GIGABYTE:.1f} GB left"
+    if free < settings.upload_max_bytes:
+        raise Doubt(
+            f"{said}; UPLOAD_MAX_BYTES is {settings.upload_max_bytes / _GIGABYTE:.1f} GB: lower it, or make room."
+        )
+    return said
+
+
+def feedback() -> str:
+    """Return where reports are kept. Raises `SetupError` where none can be."""
+    from api.settings import ApiSettings
+
+    file = ApiSettings.from_env().feedback_filepath
+    _writable(file.parent, "FEEDBACK_FILEPATH")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise SetupError(f"FEEDBACK_FILEPATH={file} is not ours to write: change its owner.")
+    return str(file)
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    check.__name__: check
+    for check in (python, packages, settings, cores, model, precision, redis, queue, port, uploads, feedback)
+}
+
+
+def _writable(folder: Path, setting: str) -> Path:
+    """Return a folder in which a file can be written, or the one above where it is still to be made."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return there
+    except OSError as err:
+        raise SetupError(f"{setting}: {there} cannot be written: {err.strerror}. Name another folder.") from err
+
+
+def _is_alive(port: int) -> bool:
+    """Tell whether this service's API answers on a port of this machine."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=_ANSWER_TIMEOUT_S) as answer:
+            return b'"alive"' in answer.read(1000)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,84 @@
+"""What people reported as wrong: read from the feedback file, with the images that are kept beside it."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+
+from jobs.errors import SetupError
+from mlapi.collection import sorting
+
+_IMAGES = "images"  # the folder beside the file
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report: the class that was wrong and its score, the right one where somebody said it, the image if it is kept.
+
+    A report may be any text, and then is nothing but that.
+    """
+
+    prediction: str | None = None
+    score: float | None = None
+    label: str | None = None
+    image: Path | None = None
+    text: str | None = None
+
+    def __str__(self) -> str:
+        if self.text is not None:
+            return self.text
+        right = f", but {self.label}" if self.label else ""
+        return f"{self.image or 'image not kept'}\tnot {self.prediction}{right}"
+
+    def as_json(self) -> str:
+        """Return the report as an object on one line."""
+        return json.dumps(asdict(self), default=str, ensure_ascii=False)
+
+
+def read(file: Path) -> Iterator[Report]:
+    """Yield the reports of a feedback file, oldest first; none where there is no file. Raises `SetupError`."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                yield _parse(line.rstrip("\n"), file.parent / _IMAGES)
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise SetupError(f"{file}: cannot be read: {err.strerror}") from err
+
+
+def export_folders(reports: Iterable[Report], into: Path) -> tuple[int, int]:
+    """Copy each image into the folder of its right class; return how many, and how many reports have no image or class.
+
+    Of several reports on one image, the last that names a class counts. Raises `SetupError`.
+    """
+    reports = list(reports)
+    right = {report.image: report.label for report in reports if report.image and report.label}
+    for image, label in right.items():
+        sorting.copy(str(image), label, into)
+    return len(right), sum(not (report.image and report.label) for report in reports)
+
+
+def export_lines(reports: Iterable[Report], file: Path) -> int:
+    """Write an object a line, and return how many. Raises `SetupError`."""
+    lines = [f"{report.as_json()}\n" for report in reports]
+    try:
+        file.write_text("".join(lines), encoding="utf-8")
+    except OSError as err:
+        raise SetupError(f"{file}: cannot be written: {err.strerror}") from err
+    return len(lines)
+
+
+def _parse(line: str, images: Path) -> Report:
+    try:
+        told = dict(json.loads(line))
+        image = images / PurePath(told["filename"]).name  # a report is a stranger's, and leads nowhere else
+        label = told.get("label")
+        return Report(
+            str(told["prediction"]),
+            float(told["score"]),
+            label if isinstance(label, str) else None,
+            image if image.is_file() else None,
+        )
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return Report(text=line)

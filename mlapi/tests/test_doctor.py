@@ -1,0 +1,120 @@
+"""`mlapi doctor`, on an installation that is well and on ones that are not."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlapi import cli, doctor, redis_server
+from mlapi.tests.fake_service import Server
+
+
+@pytest.fixture(autouse=True)
+def well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what is to be found well here, whatever else runs on this machine."""
+    monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "uploads"))
+    monkeypatch.setenv("UPLOAD_MAX_BYTES", "1000")
+    monkeypatch.setenv("FEEDBACK_FILEPATH", str(tmp_path / "feedback" / "feedback"))
+    monkeypatch.setenv("PORT", str(redis_server.free_port()))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli.cli, ["doctor", *words])
+
+
+def found(about: str) -> tuple[str, str]:
+    """Return the state of one thing, and what is said of it."""
+    finding = next(finding for finding in doctor.examine() if finding.about == about)
+    return finding.state, finding.found
+
+
+def only(about: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine one thing alone: the model takes a second."""
+    monkeypatch.setattr(doctor, "CHECKS", {about: doctor.CHECKS[about]})
+
+
+def test_all_is_well_where_the_service_runs() -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert {line.split()[0] for line in result.output.splitlines()} == {"ok"}
+    assert "1000 classes" in result.output
+
+
+def test_findings_are_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("python", monkeypatch)
+    [finding] = json.loads(run("--json").output)
+    assert (finding["about"], finding["state"]) == ("python", "ok")
+
+
+@pytest.mark.parametrize(
+    ("about", "setting", "value", "state", "said"),
+    [
+        ("settings", "BATCH_SIZE", "many", "wrong", "BATCH_SIZE=many"),
+        ("cores", "BATCH_SIZE", "many", "not examined", "see settings"),
+        ("cores", "INSTANCES", "4000", "doubtful", "leave INSTANCES and THREADS unset"),
+        ("model", "MODEL", "no-folder", "wrong", "no-folder/model.toml: not found"),
+        ("redis", "REDIS_SERVER", "/bin/echo", "wrong", "is no Redis server"),
+        ("queue", "REDIS_URL", "redis://:secret@127.0.0.1:1", "wrong", "No Redis answers at REDIS_URL=redis://127"),
+        ("uploads", "UPLOAD_MAX_BYTES", str(10**18), "doubtful", "make room"),
+        ("uploads", "UPLOAD_FOLDER", "/proc/uploads", "wrong", "UPLOAD_FOLDER: /proc cannot be written"),
+        ("feedback", "FEEDBACK_FILEPATH", "/proc/feedback", "wrong", "FEEDBACK_FILEPATH: /proc cannot be written"),
+    ],
+)
+def test_what_is_not_well_is_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, about: str, setting: str, value: str, state: str, said: str
+) -> None:
+    only(about, monkeypatch)
+    monkeypatch.setenv(setting, value)
+    assert found(about)[0] == state
+    assert said in found(about)[1]
+    assert "secret" not in found(about)[1]
+    assert run().exit_code == (state == "wrong")
+
+
+def test_a_redis_that_answers_is_well(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    only("queue", monkeypatch)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    assert found("queue")[0] == "ok"
+    assert f"workers at {redis_url}" in found("queue")[1]
+
+
+def test_a_redis_that_is_too_old_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only("redis", monkeypatch)
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("REDIS_SERVER", str(old))
+    assert found("redis") == ("wrong", f"{old} is 5.0.14; at least 6.2 is needed: `make setup` fetches one.")
+
+
+def test_a_port_that_is_taken_is_wrong_unless_the_service_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("port", monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("PORT", str(other.getsockname()[1]))
+        monkeypatch.setattr(doctor, "_ANSWER_TIMEOUT_S", 0.1)
+        assert found("port")[0] == "wrong"
+    server = Server()
+    server.answers = [(200, {}, b'{"status":"alive"}')]
+    monkeypatch.setenv("PORT", server.url.rpartition(":")[2])
+    assert found("port")[0] == "ok"
+    server.stop()
+
+
+def test_packages_that_are_missing_are_named_with_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("packages", monkeypatch)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name not in {"granian", "limits"})
+    assert found("packages") == ("doubtful", "Missing is granian, limits: `pip install 'flask-ml-api[api]'`.")
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    assert found("packages")[0] == "wrong"
+    assert "flask-ml-api[model]" in found("packages")[1]
+
+
+def test_bf16_is_doubtful_where_the_processor_imitates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    only("precision", monkeypatch)
+    monkeypatch.setattr("model.classifier.native_precision", lambda: "f32")
+    assert found("precision") == ("ok", "f32; the processor has f32")
+    monkeypatch.setenv("PRECISION", "bf16")
+    assert found("precision")[0] == "doubtful"
