@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import Outcome, Prediction
+from jobs.schema import ModelInfo, Outcome, Prediction
 from model.ml_service import Worker, classify_process
 
 BATCH_SIZE = 8
@@ -39,7 +39,7 @@ def _work(batch_s: float, stopped: threading.Event) -> None:
     worker = Worker(
         queue,
         classify,
-        model="simulated",
+        model=ModelInfo("simulated"),
         jobs_at_once=BATCH_SIZE,
         batch_size=BATCH_SIZE,
         service_time_s=service_time_s,

@@ -17,7 +17,7 @@ from fuzz.request import HostileRequest
 from jobs.errors import SetAside
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import JobFailure, Outcome
+from jobs.schema import JobFailure, ModelInfo, Outcome
 from model.ml_service import Worker, classify_process, load_classifier, predict
 from model.settings import ModelSettings
 
@@ -104,7 +104,8 @@ class Service:
         self._queue = MemoryJobQueue(max_jobs=settings.max_queued_jobs)
         self._client = create_app(settings, self._queue).test_client()
         self._stopped = threading.Event()
-        loop = Worker(self._queue, worker.classify, model="fuzz", jobs_at_once=1, batch_size=1, service_time_s=0.01)
+        model = ModelInfo("fuzz", "fuzz", "1")
+        loop = Worker(self._queue, worker.classify, model=model, jobs_at_once=1, batch_size=1, service_time_s=0.01)
         loop.heartbeat()
         self._thread = threading.Thread(target=classify_process, args=(loop, self._stopped))
         self._thread.start()

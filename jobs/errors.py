@@ -51,6 +51,12 @@ class NoFile(BadRequest):
     message = 'Choose an image first: it is sent as the form field "file".'
 
 
+class BadParameter(BadRequest):
+    """A parameter has a value that it cannot have; the message names it."""
+
+    code = "bad-parameter"
+
+
 class UnsupportedFile(BadRequest):
     """The file's name does not end like an image we accept."""
 
@@ -89,6 +95,80 @@ class CrossSite(ServiceError):
     status = 403
     code = "cross-site"
     message = "This request came from a page of another site. Send it from this service's own page, or from a program."
+
+
+class OperatorsOnly(ServiceError):
+    """Without API keys, this is for the machine that the service runs on."""
+
+    status = 403
+    code = "operators-only"
+    message = (
+        "Without API keys, only the machine that the service runs on may read this. Ask there, or set API_KEYS_FILE."
+    )
+
+
+class NoSuchPrediction(ServiceError):
+    """No prediction of this id is kept any more, or there never was one."""
+
+    status = 404
+    code = "no-such-prediction"
+    message = "There is no such prediction: it is not kept any more, or never was."
+
+
+class NoSuchModel(ServiceError):
+    """The workers do not serve a model of this name."""
+
+    status = 404
+    code = "no-such-model"
+    message = "No such model is served; /v1/models says which is."
+
+
+class NoSuchProblem(ServiceError):
+    """No error has this code."""
+
+    status = 404
+    code = "no-such-problem"
+    message = "There is no such kind of problem."
+
+
+class PredictionPending(ServiceError):
+    """The prediction is not there yet."""
+
+    status = 409
+    code = "prediction-pending"
+    message = "The image is not classified yet. Try again when it is."
+
+
+class PredictionFailed(ServiceError):
+    """There is no prediction that could be right or wrong, since the image could not be classified."""
+
+    status = 409
+    code = "prediction-failed"
+    message = "This image has no prediction that could be right or wrong."
+
+
+class KeyInUse(ServiceError):
+    """A request with the same idempotency key is not answered yet."""
+
+    status = 409
+    code = "idempotency-key-in-use"
+    message = "A request with this Idempotency-Key is being answered. Try again for its answer."
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is of a type that is not understood."""
+
+    status = 415
+    code = "unsupported-media-type"
+    message = "Send a form with files, JSON with images in base64, or an image as image/png, image/jpeg or image/gif."
+
+
+class KeyReused(ServiceError):
+    """The same idempotency key came with another request before."""
+
+    status = 422
+    code = "idempotency-key-reused"
+    message = "This Idempotency-Key was sent with another request before. Choose a new one for each request."
 
 
 class NoSuchImage(ServiceError):
@@ -160,6 +240,12 @@ class TooManyParts(TooLarge):
 
     code = "too-many-parts"
     message = 'The form has too many parts. Send one image, as the form field "file".'
+
+
+class TooManyImages(TooLarge):
+    """The request has more images than the limit."""
+
+    code = "too-many-images"
 
 
 class FieldTooLarge(TooLarge):

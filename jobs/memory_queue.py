@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.queue import MAX_DEATHS, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, SetAsideImage, image_hash
+from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
+from jobs.results import MemoryResults
+from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.waiters import Waiters
 
 
@@ -44,6 +45,8 @@ class MemoryJobQueue:
         cache_ttl_s: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
     ) -> None:
+        self.results = MemoryResults()
+        self._result_ids: dict[str, str] = {}  # of the jobs whose outcomes are kept, by job id
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._caches = cache_ttl_s > 0  # for longer than a test takes
@@ -52,7 +55,7 @@ class MemoryJobQueue:
         self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
         self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
         self._model = ""
-        self._labels: dict[str, Sequence[str]] = {}  # by model
+        self._models: dict[str, ModelInfo] = {}  # by id
         self._seen: dict[str, float] = {}
         self._service_times_s: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
@@ -68,18 +71,37 @@ class MemoryJobQueue:
                 self._add(job)
             self._changed.notify_all()
 
+    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+        """Add a job whose outcome is added to a result."""
+        with self._changed:
+            if self._entries and len(self._entries) >= max(1, int(MAX_KEPT_SHARE * self._max_jobs)):
+                raise QueueFull(retry_after_s=self.retry_after_s())
+            self._result_ids[job.id] = result_id
+            self.submit(job)
+
+    def _expect(self, job: ImageJob) -> None:
+        if job.id not in self._result_ids:
+            self._waiters.add(job)
+
+    def _resolve(self, job: ImageJob, outcome: Outcome) -> None:
+        """Give a job's outcome to whoever waits for it, or to the result that it belongs to."""
+        if result_id := self._result_ids.get(job.id):
+            self.results.add(result_id, job.id, outcome)
+        else:
+            self._waiters.resolve(job.id, outcome)
+
     def _refuse(self, job: ImageJob) -> None:
-        self._waiters.add(job)
-        self._waiters.resolve(job.id, JobFailure.of(SetAside()))
+        self._expect(job)
+        self._resolve(job, JobFailure.of(SetAside()))
 
     def _answer_or_join(self, job: ImageJob) -> bool:
         cached = self._cache.get((self._model, job.image_hash))
         in_flight = [entry for entry in self._entries.values() if entry.job.image_hash == job.image_hash]
         if not self._caches or not (cached or in_flight):
             return False
-        self._waiters.add(job)
+        self._expect(job)
         if cached:
-            self._waiters.resolve(job.id, replace(cached, timings=None))
+            self._resolve(job, replace(cached, timings=None))
         else:
             in_flight[0].joined.append(job)
         return True
@@ -90,7 +112,7 @@ class MemoryJobQueue:
         self._backlog.heard(self._wait_s())
         if self._is_full(job):
             raise self._backlog.refuse()
-        self._waiters.add(job)
+        self._expect(job)
         self._entries[job.id] = _Entry(job)
 
     def _wait_s(self) -> float:
@@ -138,7 +160,12 @@ class MemoryJobQueue:
 
     def labels(self) -> Sequence[str]:
         """Return the labels of the model that the workers serve."""
-        return self._labels.get(self._model, ())
+        model = self.model()
+        return model.labels if model else ()
+
+    def model(self, model_id: str | None = None) -> ModelInfo | None:
+        """Return what is known of a model."""
+        return self._models.get(self._model if model_id is None else model_id)
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return what a dead worker left, or a share of what waits."""
@@ -160,14 +187,14 @@ class MemoryJobQueue:
                     self._answer(entry, outcome)
 
     def _answer(self, entry: _Entry, outcome: Outcome) -> None:
-        self._waiters.resolve(entry.job.id, outcome)
+        self._resolve(entry.job, outcome)
         if self._caches and isinstance(outcome, Prediction):
             self._cache[outcome.model, entry.job.image_hash] = outcome
         if entry.joined and isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code:
             self._entries[entry.joined[0].id] = _Entry(entry.joined[0], joined=entry.joined[1:])
             return
         for job in entry.joined:
-            self._waiters.resolve(job.id, outcome)
+            self._resolve(job, outcome)
 
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
@@ -187,9 +214,9 @@ class MemoryJobQueue:
         self._seen[worker] = time.monotonic()
         self._model = model
 
-    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
-        """Say which classes a model knows."""
-        self._labels[model] = tuple(labels)
+    def publish(self, model: ModelInfo) -> None:
+        """Say what there is to know of a model."""
+        self._models[model.id] = model
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.errors import QueueFull
-from jobs.schema import ImageJob, Outcome, Prediction, SetAsideImage
+from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, SetAsideImage
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.
@@ -15,6 +15,10 @@ WORKER_TTL_S = 1.5
 MAX_DEATHS = 2
 # Images set aside that are kept; the oldest go first.
 MAX_SET_ASIDE = 1000
+
+# Jobs whose outcomes are kept, and for which nobody waits at a connection, take at most this share of the places, so
+# that who does wait finds one.
+MAX_KEPT_SHARE = 0.5
 
 # A job is refused where the backlog takes longer than this share of its `timeout_s`. Less than all of it, since that is
 # reckoned with averages: images differ, and processors have other work, too.
@@ -53,6 +57,12 @@ class JobQueue(Protocol):
         could hardly be done within its `timeout_s`.
         """
 
+    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+        """Add a job whose outcome is added to a result (see jobs/results.py), whatever becomes of who submits it.
+
+        Raises as `submit` does. The queue is full for such jobs where `MAX_KEPT_SHARE` of its places are taken.
+        """
+
     def refusal(self) -> QueueFull | None:
         """Return what `submit` refused a job with a moment ago, while it is not worth asking again.
 
@@ -81,6 +91,12 @@ class JobQueue(Protocol):
         There are none where no worker has published any. Raises `QueueUnavailable`.
         """
 
+    def model(self, model_id: str | None = None) -> ModelInfo | None:
+        """Return what is known of the model that the workers serve, or of the one with this id.
+
+        That is nothing where no worker has published it. Raises `QueueUnavailable`.
+        """
+
     def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
         """Return up to `max_jobs` jobs, oldest first; wait up to `wait_s` for the first, for the others not at all.
 
@@ -103,8 +119,8 @@ class JobQueue(Protocol):
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive, how many seconds it takes for one image on average, and with which model."""
 
-    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
-        """Say which classes a model knows, unless that is known; to be repeated, since a queue may forget.
+    def publish(self, model: ModelInfo) -> None:
+        """Say what there is to know of a model, unless that is known; to be repeated, since a queue may forget.
 
         Raises `QueueUnavailable`.
         """

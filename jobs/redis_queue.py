@@ -7,9 +7,14 @@
     mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
                                       in the same step
     mlapi:replies:<id>                stream: the outcomes for one API process
+    mlapi:result:<id>                 stream: what a request asked for, then the outcomes of its jobs (redis_results.py)
+    mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> when, in ms
+    mlapi:results:submitted           sorted set: the keys of the others
+    mlapi:text:<key>                  a text that is kept for a while
+    mlapi:texts                       sorted set: the keys of these
     mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
-    mlapi:labels:<model>              JSON list: the labels of its classes
+    mlapi:model:<id>                  what is known of a model
     mlapi:prediction:<model>:<hash>   an image's cached prediction
     mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
     mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
@@ -31,19 +36,18 @@ from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
-import redis
-from redis.backoff import ConstantBackoff, NoBackoff
 from redis.commands.core import Script
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
+from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
+from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis
+from jobs.redis_results import RESULT
 from jobs.schema import (
     ImageJob,
     JobFailure,
+    ModelInfo,
     Outcome,
     Prediction,
     SetAsideImage,
@@ -65,7 +69,7 @@ _QUEUED_BYTES = "mlapi:queued-bytes"
 _REPLIES = "mlapi:replies:"
 _SET_ASIDE = "mlapi:set-aside"
 _MODEL = "mlapi:model"
-_LABELS = "mlapi:labels:"
+_MODEL_INFO = "mlapi:model:"
 _PREDICTION = "mlapi:prediction:"
 _CACHED = "mlapi:cached"
 _IN_FLIGHT = "mlapi:in-flight:"
@@ -77,19 +81,15 @@ _CLAIM_EVERY_S = WORKER_TTL_S / 4
 _MAX_REPLIES = 5000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
-# The labels of a model that no worker serves any more are forgotten after this.
-_LABELS_TTL_S = 86_400
+# A model that no worker serves any more is forgotten after this.
+_MODEL_TTL_S = 86_400
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
 # to drop an expired one.
 _IN_FLIGHT_SPARE_S = 60
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
-# A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
-_WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
 # A pause between attempts to listen.
 _RETRY_S = 0.1
-# Each request that is talking to Redis has a connection. Redis takes so many by default, redis-py makes 100 at most.
-_MAX_CONNECTIONS = 10_000
 
 _LUA = files("jobs") / "lua"
 
@@ -113,15 +113,7 @@ class RedisJobQueue:
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
     ) -> None:
-        # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls
-        # learns of it at once: it takes that into account.
-        self._redis: Any = redis.Redis.from_url(
-            url,
-            max_connections=_MAX_CONNECTIONS,
-            socket_connect_timeout=2,
-            socket_timeout=5,
-            retry=Retry(NoBackoff(), retries=0),
-        )
+        self._redis: Any = connect(url)
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._cache_ttl_s = cache_ttl_s
@@ -137,7 +129,7 @@ class RedisJobQueue:
         self._finish = self._script("finish")
         self._heartbeat = self._script("heartbeat")
         self._replies = _REPLIES + uuid4().hex
-        self._latest_labels: tuple[str, tuple[str, ...]] = ("", ())  # and whose they are
+        self._latest_model: ModelInfo | None = None
         self._waiters = Waiters()
         self._backlog = Backlog()
         self._receipts: dict[str, bytes] = {}  # of the jobs that wait on their own account, by job id
@@ -164,15 +156,14 @@ class RedisJobQueue:
     def _reaching_redis(self) -> Iterator[None]:
         """Turn whatever keeps Redis from answering into `QueueUnavailable`.
 
-        It may be away, starting, a replica, or out of memory or disk. When it is back, the others need their time to
-        speak up before anybody can tell who is dead.
+        When it is back, the others need their time to speak up before anybody can tell who is dead.
         """
         try:
-            yield
-        except RedisError as err:
+            with reaching_redis():
+                yield
+        except QueueUnavailable:
             self._next_claim = time.monotonic() + self._worker_ttl_s
-            log.warning("Redis does not answer: %s", err)  # which names hosts, and so is not for clients
-            raise QueueUnavailable from err
+            raise
 
     # What the API calls
 
@@ -182,28 +173,53 @@ class RedisJobQueue:
         self._waiters.add(job)
         try:
             with self._reaching_redis():
-                _WHILE_IT_RESTARTS.call_with_retry(lambda: self._add(job), lambda _: None)
+                WHILE_IT_RESTARTS.call_with_retry(lambda: self._submit_waiting(job), lambda _: None)
         except BaseException:
             self._waiters.remove(job)
             raise
 
-    def _add(self, job: ImageJob, *, before: bool = False) -> None:
-        """Add a job, or answer it at once; one that was accepted `before` is not refused.
+    def _submit_waiting(self, job: ImageJob, *, before: bool = False) -> None:
+        status, detail = self._add(job, self._replies, before=before)
+        if status == b"accepted":
+            self._receipts[job.id] = detail
+        elif status == b"full":
+            raise self._backlog.refuse()
+        elif outcome := _outcome(status, detail):
+            self._waiters.resolve(job.id, outcome)
 
-        It does no harm to add a job twice, as when Redis is away in between: the first answer counts.
+    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+        """Add a job whose outcome is added to a result."""
+        with self._reaching_redis():
+            WHILE_IT_RESTARTS.call_with_retry(lambda: self._submit_kept(job, RESULT + result_id), lambda _: None)
+
+    def _submit_kept(self, job: ImageJob, result: str) -> None:
+        max_jobs = max(1, int(MAX_KEPT_SHARE * self._max_jobs))
+        status, detail = self._add(job, result, max_jobs=max_jobs)
+        if status == b"full":
+            raise QueueFull(retry_after_s=self._backlog.retry_after_s())
+        if outcome := _outcome(status, detail):
+            self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
+
+    def _add(
+        self, job: ImageJob, reply_to: str, *, before: bool = False, max_jobs: int | None = None
+    ) -> tuple[bytes, bytes]:
+        """Add a job, if it is not answered at once, and return what came of that: see `lua/submit.lua`.
+
+        One that was accepted `before` is not refused. It does no harm to add a job twice, as when Redis is away in
+        between: the first answer counts. Raises `NoWorker`.
         """
         status, detail, wait_s = self._submit(
             keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash, _SET_ASIDE, _IMAGES_PER_S, _QUEUED_BYTES],
             args=[
                 self._worker_ttl_ms,
-                self._max_jobs,
+                max_jobs or self._max_jobs,
                 self._max_bytes,
                 MAX_WAIT_SHARE * job.timeout_s,
                 job.encode(),
                 job.id,
                 job.size_bytes,
                 job.image_hash,
-                self._replies,
+                reply_to,
                 int(before),
                 int(self._cache_ttl_s > 0),
                 _PREDICTION,
@@ -211,16 +227,9 @@ class RedisJobQueue:
             ],
         )
         self._backlog.heard(float(wait_s))
-        if status == b"accepted":
-            self._receipts[job.id] = detail
-        elif status == b"cached":
-            self._waiters.resolve(job.id, _from_cache(detail))
-        elif status == b"set-aside":
-            self._waiters.resolve(job.id, JobFailure.of(SetAside()))
-        elif status == b"no-worker":
+        if status == b"no-worker":
             raise NoWorker
-        elif status == b"full":
-            raise self._backlog.refuse()
+        return status, detail
 
     def refusal(self) -> QueueFull | None:
         """Return what a job was refused with a moment ago."""
@@ -270,15 +279,21 @@ class RedisJobQueue:
                 self._redis.delete(_prediction_key(model.decode(), image_hash(image_name)))
 
     def labels(self) -> Sequence[str]:
-        """Return the labels of the model that the workers serve, which are fetched once for each model."""
+        """Return the labels of the model that the workers serve."""
+        model = self.model()
+        return model.labels if model else ()
+
+    def model(self, model_id: str | None = None) -> ModelInfo | None:
+        """Return what is known of a model, which is fetched once as long as it is the one that is asked for."""
         with self._reaching_redis():
-            model = (self._redis.get(_MODEL) or b"").decode()
-            if model != self._latest_labels[0]:
-                data = self._redis.get(_LABELS + model)
+            if model_id is None:
+                model_id = (self._redis.get(_MODEL) or b"").decode()
+            if self._latest_model is None or model_id != self._latest_model.id:
+                data = self._redis.get(_MODEL_INFO + model_id)
                 if data is None:
-                    return ()
-                self._latest_labels = model, tuple(json.loads(data))
-        return self._latest_labels[1]
+                    return None
+                self._latest_model = ModelInfo.decode(data)
+        return self._latest_model
 
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first."""
@@ -351,11 +366,11 @@ class RedisJobQueue:
                 args=[self._worker_ttl_ms, worker, service_time_s, model],
             )
 
-    def publish_labels(self, model: str, labels: Sequence[str]) -> None:
-        """Say which classes a model knows."""
+    def publish(self, model: ModelInfo) -> None:
+        """Say what there is to know of a model."""
         with self._reaching_redis():
-            if labels and not self._redis.expire(_LABELS + model, _LABELS_TTL_S):
-                self._redis.set(_LABELS + model, json.dumps(labels), ex=_LABELS_TTL_S)
+            if not self._redis.expire(_MODEL_INFO + model.id, _MODEL_TTL_S):
+                self._redis.set(_MODEL_INFO + model.id, model.encode(), ex=_MODEL_TTL_S)
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
@@ -464,7 +479,7 @@ class RedisJobQueue:
         last_id = self._receive(b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]
         for job in missing:
-            self._add(job, before=True)
+            self._submit_waiting(job, before=True)
         log.warning("Redis is back; submitted %d jobs again that it did not have", len(missing))
         return last_id
 
@@ -484,6 +499,13 @@ class RedisJobQueue:
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
     """Return the fields of a stream entry as a script gives them: names and values in turn."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _outcome(status: bytes, detail: bytes) -> Outcome | None:
+    """Return the outcome of a job that was answered at once."""
+    if status == b"cached":
+        return _from_cache(detail)
+    return JobFailure.of(SetAside()) if status == b"set-aside" else None
 
 
 def _from_cache(data: bytes) -> Outcome:

@@ -1,4 +1,4 @@
-"""The messages that cross the queue: a job, the prediction or failure that answers it, an image that is set aside."""
+"""The messages that cross the queue: a job and what answers it, a model, an image that is set aside."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -84,6 +84,34 @@ class Prediction:
     model: str = ""
     timings: Timings | None = field(default=None, compare=False)
     top: tuple[ClassScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is told of a model: `id` is what its predictions are signed and cached with, and differs with its answers.
+
+    `height` and `width` are its network's input in pixels, to which pictures are resized, cropped or not (`resize`).
+    `labels` stand in the order of its classes.
+    """
+
+    id: str
+    name: str = ""
+    version: str = ""
+    precision: str = ""
+    height: int = 0
+    width: int = 0
+    resize: str = ""
+    labels: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the facts as UTF-8 JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "ModelInfo":
+        """Return what `encode` wrote."""
+        fields = json.loads(data)
+        return cls(**{**fields, "labels": tuple(fields["labels"])})
 
 
 @dataclass(frozen=True, slots=True)

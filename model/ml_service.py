@@ -29,7 +29,7 @@ from jobs.errors import (
 from jobs.images import FolderImageStore, ImageSource
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import JobFailure, Outcome, Prediction, Timings
+from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from model.classifier import Classifier
 from model.manifest import LABELS, MANIFEST, ModelManifest
 from model.preprocessing import preprocess
@@ -107,8 +107,7 @@ class Worker:
         queue: JobQueue,
         classify: Classify,
         *,
-        model: str,
-        labels: Sequence[str] = (),
+        model: ModelInfo,
         jobs_at_once: int,
         batch_size: int,
         service_time_s: float,
@@ -118,7 +117,6 @@ class Worker:
         self._queue = queue
         self._classify = classify
         self._model = model
-        self._labels = labels
         self._jobs_at_once = jobs_at_once
         self._batch_size = batch_size
 
@@ -156,7 +154,7 @@ class Worker:
         if isinstance(outcome, JobFailure):
             return outcome
         timings = outcome.timings and replace(outcome.timings, queue_ms=delivery.waited_ms)
-        return replace(outcome, model=self._model, timings=timings)
+        return replace(outcome, model=self._model.id, timings=timings)
 
     def _finish(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         """Send the answers, trying again while Redis is away, as long as anybody may wait for them."""
@@ -172,8 +170,8 @@ class Worker:
     def heartbeat(self) -> None:
         """Say that this worker is alive, and what it knows; that Redis is away is for `step` to notice."""
         with suppress(QueueUnavailable):
-            self._queue.heartbeat(self.name, self.service_time_s, self._model)
-            self._queue.publish_labels(self._model, self._labels)
+            self._queue.heartbeat(self.name, self.service_time_s, self._model.id)
+            self._queue.publish(self._model)
 
     def retire(self) -> None:
         """Say that this worker takes no more jobs."""
@@ -247,6 +245,20 @@ def identity(manifest: ModelManifest, precision: str) -> str:
     return f"{manifest.name}-{manifest.version}-{precision}-{digest.hexdigest()[:12]}"
 
 
+def _info(manifest: ModelManifest, precision: str) -> ModelInfo:
+    """Return what the API may tell of the model."""
+    return ModelInfo(
+        id=identity(manifest, precision),
+        name=manifest.name,
+        version=manifest.version,
+        precision=precision,
+        height=manifest.height,
+        width=manifest.width,
+        resize=manifest.resize,
+        labels=manifest.labels,
+    )
+
+
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
     settings = ModelSettings.from_env()
@@ -264,8 +276,7 @@ def main() -> None:
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
-        model=identity(classifier.manifest, classifier.precision),
-        labels=classifier.manifest.labels,
+        model=_info(classifier.manifest, classifier.precision),
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,
         service_time_s=batch_times_s[batch_size] / batch_size,

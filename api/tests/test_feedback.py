@@ -17,6 +17,7 @@ from api.tests.conftest import MakeApp
 from jobs.errors import StorageUnavailable
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import ModelInfo
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
 
@@ -131,7 +132,7 @@ LABELS = ["Eskimo_dog", "Siberian_husky", "crane", "crane"]
 @pytest.fixture
 def labels(queue: MemoryJobQueue) -> None:
     queue.heartbeat("w1", 0.1, "m1")
-    queue.publish_labels("m1", LABELS)
+    queue.publish(ModelInfo("m1", labels=tuple(LABELS)))
 
 
 def reports(path: Path) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from api.tests.conftest import FakeWorker, MakeApp
 from jobs.errors import DeadlinePassed, NotAnImage, QueueFull, QueueUnavailable
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import JobFailure, Prediction, Timings
+from jobs.schema import JobFailure, ModelInfo, Prediction, Timings
 
 
 def test_the_page_has_an_upload_form(client: FlaskClient) -> None:
@@ -173,14 +173,14 @@ def test_what_may_go_better_later_can_be_tried_again(client: FlaskClient, worker
 
 def test_the_labels_of_the_model_are_offered_as_people_write_them(client: FlaskClient, queue: MemoryJobQueue) -> None:
     queue.heartbeat("w1", 0.1, "m1")
-    queue.publish_labels("m1", ["Eskimo_dog", "crane", "<b>", "crane"])
+    queue.publish(ModelInfo("m1", labels=("Eskimo_dog", "crane", "<b>", "crane")))
     assert re.findall('value="([^"]*)"', client.get("/labels").text) == ["Eskimo dog", "crane", "&lt;b&gt;"]
 
 
 def test_a_whole_page_with_an_answer_has_the_labels_with_it(
     client: FlaskClient, queue: MemoryJobQueue, worker: FakeWorker, dog: bytes
 ) -> None:
-    queue.publish_labels("m1", ["Eskimo_dog", "malamute"])
+    queue.publish(ModelInfo("m1", labels=("Eskimo_dog", "malamute")))
     assert worker.outcome
     assert '<option value="malamute">' in client.post("/", data=pictures(("dog.jpeg", dog))).text
     assert "<option" not in client.get("/").text

@@ -6,7 +6,8 @@ local group, entry_id, job_id, size_bytes, outcome, expired, reply_ttl_s, max_re
 
 local function reply(stream, id)
   redis.call('XADD', stream, 'MAXLEN', '~', max_replies, '*', 'job_id', id, 'outcome', outcome)
-  redis.call('EXPIRE', stream, reply_ttl_s)
+  -- A result is kept for longer.
+  if redis.call('TTL', stream) < tonumber(reply_ttl_s) then redis.call('EXPIRE', stream, reply_ttl_s) end
 end
 
 if redis.call('XACK', jobs, group, entry_id) == 0 then return 0 end

@@ -14,7 +14,7 @@ from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueF
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ClassScore, ImageJob, JobFailure, Prediction, Timings
+from jobs.schema import ClassScore, ImageJob, JobFailure, ModelInfo, Prediction, Timings
 
 TOP = (ClassScore("Eskimo_dog", 248, 0.64), ClassScore("malamute", 249, 0.2))
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4), TOP)
@@ -534,8 +534,8 @@ def test_without_a_cache_the_same_image_is_computed_each_time(queue: JobQueue) -
 
 
 def test_the_labels_are_those_of_the_model_that_is_served(queue: JobQueue) -> None:
-    queue.publish_labels("m1", ["Eskimo_dog", "Schäferhund"])
-    queue.publish_labels("m2", ["tabby"])
+    queue.publish(ModelInfo("m1", labels=("Eskimo_dog", "Schäferhund")))
+    queue.publish(ModelInfo("m2", labels=("tabby",)))
     assert list(queue.labels()) == []
     for model, labels in (("m1", ["Eskimo_dog", "Schäferhund"]), ("m2", ["tabby"])):
         queue.heartbeat("w1", 0.01, model)
@@ -545,5 +545,14 @@ def test_the_labels_are_those_of_the_model_that_is_served(queue: JobQueue) -> No
 def test_the_labels_of_a_model_that_has_published_none_are_none(queue: JobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     assert list(queue.labels()) == []
-    queue.publish_labels("m1", ["tabby"])
+    queue.publish(ModelInfo("m1", labels=("tabby",)))
     assert list(queue.labels()) == ["tabby"]
+
+
+def test_a_model_is_known_by_its_id_also_when_another_is_served(queue: JobQueue) -> None:
+    old, new = ModelInfo("m1", "pets", "1", "f32", 224, 192, "crop", ("cat",)), ModelInfo("m2", "pets", "2")
+    queue.publish(old)
+    queue.publish(new)
+    queue.heartbeat("w1", 0.01, "m2")
+    assert [queue.model(), queue.model("m1"), queue.model("m2")] == [new, old, new]
+    assert queue.model("m3") is None

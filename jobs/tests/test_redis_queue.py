@@ -21,7 +21,7 @@ from jobs import redis_queue
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
+from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def test_a_request_that_comes_while_redis_starts_again_is_not_refused(
     keeping_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = Retry(ConstantBackoff(0.1), retries=300, supported_errors=(RedisConnectionError,))
-    monkeypatch.setattr(redis_queue, "_WHILE_IT_RESTARTS", patient)  # as Redis may take long on a busy machine
+    monkeypatch.setattr(redis_queue, "WHILE_IT_RESTARTS", patient)  # as Redis may take long on a busy machine
     queue = RedisJobQueue(keeping_server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10, worker_ttl_s=LONG_TTL_S)
     queue.heartbeat("w1", 0.01, "m1")
     keeping_server.stop()
@@ -293,9 +293,10 @@ def test_while_redis_is_away_every_call_says_so(server: RedisServer, queue: Redi
         lambda: queue.take_batch("w1", 1, 0.1),
         lambda: queue.heartbeat("w1", 0.01, "m1"),
         lambda: queue.retire("w1"),
-        lambda: queue.publish_labels("m1", ["dog"]),
+        lambda: queue.publish(ModelInfo("m1", labels=("dog",))),
         queue.live_workers,
         queue.labels,
+        queue.model,
     ):
         with pytest.raises(QueueUnavailable):
             call()
@@ -330,10 +331,10 @@ def test_after_redis_lost_everything_jobs_are_answered_again(server: RedisServer
 
 
 def test_after_redis_lost_everything_labels_are_published_anew(server: RedisServer, queue: RedisJobQueue) -> None:
-    queue.publish_labels("m1", ["dog"])
+    queue.publish(ModelInfo("m1", labels=("dog",)))
     server.stop()
     server.start()
-    queue.publish_labels("m1", ["dog"])
+    queue.publish(ModelInfo("m1", labels=("dog",)))
     queue.heartbeat("w1", 0.01, "m1")
     assert list(queue.labels()) == ["dog"]
 
@@ -342,11 +343,11 @@ def test_labels_are_fetched_once_and_forgotten_when_nobody_serves_the_model(
     server: RedisServer, queue: RedisJobQueue
 ) -> None:
     queue.heartbeat("w1", 0.01, "m1")
-    queue.publish_labels("m1", ["dog"])
+    queue.publish(ModelInfo("m1", labels=("dog",)))
     assert list(queue.labels()) == ["dog"]
     with redis.Redis.from_url(server.url) as connection:
-        assert 0 < connection.ttl("mlapi:labels:m1") <= 86_400
-        connection.delete("mlapi:labels:m1")
+        assert 0 < connection.ttl("mlapi:model:m1") <= 86_400
+        connection.delete("mlapi:model:m1")
     assert list(queue.labels()) == ["dog"]
 
 

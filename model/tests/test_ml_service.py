@@ -22,7 +22,7 @@ from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import WORKER_TTL_S, Delivery
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, Outcome, Prediction
+from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
 from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, knee, predict
 from model.preprocessing import preprocess
@@ -115,8 +115,7 @@ def make_worker(queue: Any, classify: Any, jobs_at_once: int = 10, batch_size: i
     worker = Worker(
         queue,
         classify,
-        model="m1",
-        labels=("dog", "cat"),
+        model=ModelInfo("m1", "pets", labels=("dog", "cat")),
         jobs_at_once=jobs_at_once,
         batch_size=batch_size,
         service_time_s=0.01,
@@ -163,6 +162,7 @@ def test_a_worker_says_which_classes_its_model_knows() -> None:
     queue = MemoryJobQueue(max_jobs=100)
     make_worker(queue, Recorder())
     assert list(queue.labels()) == ["dog", "cat"]
+    assert queue.model() == ModelInfo("m1", "pets", labels=("dog", "cat"))
 
 
 def test_a_batch_is_one_log_line_with_the_requests_in_it(caplog: pytest.LogCaptureFixture) -> None:

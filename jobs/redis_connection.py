@@ -1,0 +1,47 @@
+"""How this project connects to Redis, and what it says of a Redis that does not answer."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from jobs.errors import QueueUnavailable
+
+log = logging.getLogger(__name__)
+
+# Each request that is talking to Redis has a connection. Redis takes so many by default, redis-py makes 100 at most.
+_MAX_CONNECTIONS = 10_000
+# A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
+WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
+
+
+def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of its answers
+    """Return a client of the Redis at `url`, which connects at first use."""
+    # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls learns
+    # of it at once: it takes that into account.
+    return redis.Redis.from_url(
+        url,
+        max_connections=_MAX_CONNECTIONS,
+        socket_connect_timeout=2,
+        socket_timeout=5,
+        retry=Retry(NoBackoff(), retries=0),
+    )
+
+
+@contextmanager
+def reaching_redis() -> Iterator[None]:
+    """Turn whatever keeps Redis from answering into `QueueUnavailable`.
+
+    It may be away, starting, a replica, or out of memory or disk.
+    """
+    try:
+        yield
+    except RedisError as err:
+        log.warning("Redis does not answer: %s", err)  # which names hosts, and so is not for clients
+        raise QueueUnavailable from err

@@ -1,0 +1,129 @@
+"""Results on Redis: each is a stream, of what was asked and then of the outcomes, which workers add themselves.
+
+So a result is there and goes on whatever becomes of the API, and whoever waits for it reads the stream and blocks.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from redis.commands.core import Script
+
+from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis
+from jobs.results import Result, never
+from jobs.schema import Outcome, decode_outcome, encode_outcome
+from jobs.settings import SharedSettings
+
+# The keys are described in jobs/redis_queue.py, with all others.
+RESULT = "mlapi:result:"
+_TEXT = "mlapi:text:"
+_ANSWERED, _SUBMITTED, _TEXTS = "mlapi:results:answered", "mlapi:results:submitted", "mlapi:texts"
+
+# One blocking read; whoever is not to wait any more notices within this time.
+_BLOCK_S = 0.5
+
+_LUA = files("jobs") / "lua"
+
+
+class RedisResults:
+    """The `ResultStore` on Redis at `url`; see there for what each method does.
+
+    Of those results that were done when they came, of the others, and of the texts, it keeps `max_entries` each.
+    """
+
+    def __init__(self, url: str, *, max_entries: int) -> None:
+        self._redis: Any = connect(url)
+        self._max_entries = max_entries
+        self._keep = self._script("keep")
+        self._claim = self._script("claim")
+        self._stopping = threading.Event()
+
+    @classmethod
+    def from_settings(cls, settings: SharedSettings, max_entries: int) -> "RedisResults":
+        """Return the store that the settings describe."""
+        return cls(settings.redis_login, max_entries=max_entries)
+
+    def _script(self, name: str) -> Script:
+        source = ((_LUA / f"{part}.lua").read_text() for part in ("now", "bound", name))
+        return Script(self._redis, "\n".join(source))
+
+    def keep(self, result_id: str, result: Result, ttl_s: int) -> None:
+        """Keep a new result."""
+        keys = [RESULT + result_id, _ANSWERED if result.is_done else _SUBMITTED]
+        args: list[Any] = [ttl_s, self._max_entries, json.dumps(result.request), " ".join(result.job_ids)]
+        for job_id, outcome in result.outcomes.items():
+            args += [job_id, encode_outcome(outcome)]
+        self._call(lambda: self._keep(keys=keys, args=args))
+
+    def add(self, result_id: str, job_id: str, outcome: Outcome) -> None:
+        """Add a job's outcome to a result."""
+        self._call(lambda: self._redis.xadd(RESULT + result_id, _entry(job_id, outcome), nomkstream=True))
+
+    def get(self, result_id: str, wait_s: float = 0, stopped: Callable[[], bool] = never) -> Result | None:
+        """Return a result, waiting until it is done."""
+        deadline = time.monotonic() + wait_s
+        key = RESULT + result_id
+        entries = self._call(lambda: self._redis.xrange(key))
+        result = _decode(entries)
+        while result and not result.is_done and not self._stopping.is_set() and not stopped():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                break
+            entries += self._next(key, entries[-1][0], min(left_s, _BLOCK_S))
+            result = _decode(entries)
+        return result
+
+    def _next(self, key: str, last_id: bytes, wait_s: float) -> list[Any]:
+        """Return the entries of a stream after the last one that is known, as soon as there are any."""
+        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
+        streams = self._call(lambda: self._redis.xread({key: last_id}, block=block_ms))
+        return [entry for _, entries in streams for entry in entries]
+
+    def drop(self, result_id: str) -> None:
+        """Forget a result."""
+        self._call(lambda: self._redis.delete(RESULT + result_id))
+
+    def claim(self, key: str, text: str, ttl_s: int) -> str | None:
+        """Keep a text under a key, unless there is one already."""
+        args: list[Any] = [ttl_s, self._max_entries, text]
+        found = self._call(lambda: self._claim(keys=[_TEXT + key, _TEXTS], args=args))
+        return None if found is None else found.decode()
+
+    def settle(self, key: str, text: str, ttl_s: int) -> None:
+        """Keep a text under a key."""
+        self._call(lambda: self._redis.set(_TEXT + key, text, ex=ttl_s))
+
+    def release(self, key: str) -> None:
+        """Forget the text under a key."""
+        self._call(lambda: self._redis.delete(_TEXT + key))
+
+    def stop_waiting(self) -> None:
+        """Keep nobody waiting."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """End the connections."""
+        self._redis.close()
+
+    def _call(self, command: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the command gives
+        with reaching_redis():
+            return WHILE_IT_RESTARTS.call_with_retry(command, lambda _: None)
+
+
+def _entry(job_id: str, outcome: Outcome) -> dict[str, bytes | str]:
+    """Return an outcome as `lua/finish.lua` adds it."""
+    return {"job_id": job_id, "outcome": encode_outcome(outcome)}
+
+
+def _decode(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Result | None:
+    """Return the result that a stream holds, or None where it lacks its beginning: it was forgotten meanwhile."""
+    if not entries or b"request" not in entries[0][1]:
+        return None
+    asked = entries[0][1]
+    outcomes = {
+        fields[b"job_id"].decode(): decode_outcome(fields[b"outcome"]) for _, fields in entries if b"outcome" in fields
+    }
+    return Result(json.loads(asked[b"request"]), tuple(asked[b"job_ids"].decode().split()), outcomes)
