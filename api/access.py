@@ -3,7 +3,7 @@
 import logging
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from flask import Flask, request
+from flask import Flask, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.hosts import HostNames, is_local, is_trusted
@@ -73,6 +73,7 @@ class Access:
             raise KeysUnavailable(retry_after_s=RETRY_AFTER_S) from err
         if key:
             logs.bind(key=key.name)
+            g.key_name = key.name
         return key
 
     def _count(self, key: ApiKey | None) -> None:

@@ -4,14 +4,20 @@ from flask import Flask
 
 from api import access, headers, page, request_log, views
 from api.feedback import FeedbackFile
+from api.feedback_records import FeedbackRecords
 from api.forms import FormRequest
 from api.settings import ApiSettings
+from api.v1.views import blueprint as v1
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
 from jobs.redis_queue import RedisJobQueue
+from jobs.redis_results import RedisResults
+from jobs.results import ResultStore
 
 
-def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = None) -> Flask:
+def create_app(
+    settings: ApiSettings | None = None, queue: JobQueue | None = None, results: ResultStore | None = None
+) -> Flask:
     """Return the API as a WSGI application; what is not given is made from the environment. Raises `SettingsError`."""
     settings = settings or ApiSettings.from_env()
     app = Flask(__name__)
@@ -22,10 +28,13 @@ def create_app(settings: ApiSettings | None = None, queue: JobQueue | None = Non
         queue=queue or RedisJobQueue.from_settings(settings),
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
+        results=results or RedisResults.from_settings(settings, settings.result_entries),
+        records=FeedbackRecords(settings.feedback_filepath.with_name(f"{settings.feedback_filepath.name}.jsonl")),
     )
     request_log.install(app)  # first, so that what is refused is logged too
     access.install(app, settings)
     headers.install(app)
     app.register_blueprint(views.blueprint)
     app.register_blueprint(page.blueprint)
+    app.register_blueprint(v1)
     return app

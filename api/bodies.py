@@ -32,27 +32,26 @@ class _Upload:
 
 
 class Bodies:
-    """The bodies of one process, in one event loop: each of up to `max_body_bytes`, `max_bytes` of them under way."""
+    """The bodies of one process, in one event loop: `max_bytes` of them under way."""
 
-    def __init__(self, *, max_body_bytes: int, max_bytes: int, timeout_s: float) -> None:
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._under_way: dict[_Upload, None] = {}  # oldest first
         self._bytes_under_way = 0
 
-    async def receive(self, scope: Scope, protocol: HTTPProtocol) -> bytes:
-        """Return a request's body. Raises `TooManyBytes`, `QueueFull` or `TooSlow`."""
+    async def receive(self, scope: Scope, protocol: HTTPProtocol, max_body_bytes: int) -> bytes:
+        """Return a request's body, of up to so many bytes. Raises `TooManyBytes`, `QueueFull` or `TooSlow`."""
         chunked = "transfer-encoding" in scope.headers
-        length = self._max_body_bytes if chunked else int(scope.headers.get("content-length") or 0)
+        length = max_body_bytes if chunked else int(scope.headers.get("content-length") or 0)
         if not length:
             return b""
-        refusal = self._refusal(length)
+        refusal = self._refusal(length, max_body_bytes)
         if refusal:
             await _throw_away(protocol)
             raise refusal
         with self._timed(length):
-            return await (self._chunks(protocol) if chunked else protocol())
+            return await (_chunks(protocol, max_body_bytes) if chunked else protocol())
 
     def hurry(self) -> None:
         """Let no upload take much longer from now on."""
@@ -62,9 +61,9 @@ class Bodies:
         for upload in list(self._under_way):
             upload.end()
 
-    def _refusal(self, length: int) -> ServiceError | None:
-        if length > self._max_body_bytes:
-            return TooManyBytes(f"A request may have at most {self._max_body_bytes} bytes.")
+    def _refusal(self, length: int, max_body_bytes: int) -> ServiceError | None:
+        if length > max_body_bytes:
+            return TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
         self._make_room(length)
         if self._under_way and self._bytes_under_way + length > self._max_bytes:
             return QueueFull("Too many uploads are under way. Try again later.", RETRY_AFTER_S)
@@ -99,16 +98,17 @@ class Bodies:
             del self._under_way[upload]
             self._bytes_under_way -= upload.max_bytes
 
-    async def _chunks(self, protocol: HTTPProtocol) -> bytes:
-        """Return a body that did not say before how long it is."""
-        chunks, size = [], 0
-        async for chunk in protocol:
-            size += len(chunk)
-            if size <= self._max_body_bytes:
-                chunks.append(chunk)
-        if size > self._max_body_bytes:
-            raise TooManyBytes(f"A request may have at most {self._max_body_bytes} bytes.")
-        return b"".join(chunks)
+
+async def _chunks(protocol: HTTPProtocol, max_body_bytes: int) -> bytes:
+    """Return a body that did not say before how long it is."""
+    chunks, size = [], 0
+    async for chunk in protocol:
+        size += len(chunk)
+        if size <= max_body_bytes:
+            chunks.append(chunk)
+    if size > max_body_bytes:
+        raise TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
+    return b"".join(chunks)
 
 
 async def _throw_away(protocol: HTTPProtocol) -> None:

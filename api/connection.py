@@ -27,6 +27,11 @@ class Connection:
     _closed: bool = False
     _on_close: Callable[[], None] | None = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the client has hung up."""
+        return self._closed
+
     def drop_body(self) -> None:
         """Free the memory of a body that has been read."""
         self.body.close()

@@ -21,21 +21,23 @@ from api import connection, request_log, wsgi
 from api.bodies import Bodies
 from api.connection import Connection
 from api.headers import HEADERS
+from api.problems import MEDIA_TYPE, document, error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
 from api.turns import Turn, Turns
-from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES, error_headers
+from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
 from jobs.errors import QueueFull, ServiceError
 from jobs.queue import JobQueue
+from jobs.results import ResultStore
 
 log = logging.getLogger(__name__)
 
 # Tells an API process that it is about to be stopped.
 DRAIN_SIGNAL = signal.SIGUSR1
 
-_PREDICT = "/predict"
+_PREDICT, _PREDICTIONS = "/predict", "/v1/predictions"
 # Where images are posted to, which then wait for a worker.
-_WAITING_PATHS = frozenset({"/", _PREDICT})
+_IMAGE_PATHS = frozenset({"/", _PREDICT, _PREDICTIONS})
 # Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
 # event loop; and while they wait for their turn, it may turn out that the queue is full.
 _TURNS = 8
@@ -46,7 +48,6 @@ _UNREAD = frozenset({408, 413})
 _REPORT_EVERY_S = 1.0
 
 _REFUSAL = json.dumps(FAILED_PREDICTION).encode()
-_REFUSAL_HEADERS = [("Content-Type", "application/json"), *HEADERS.items()]
 
 
 class Gateway:
@@ -56,10 +57,12 @@ class Gateway:
         self._app = app
         self._queue = queue
         self._bodies = Bodies(
-            max_body_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
             max_bytes=settings.max_queued_bytes,
             timeout_s=settings.upload_timeout_s,
         )
+        self._max_body_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+        self._max_request_bytes = settings.max_request_bytes
+        self._results: ResultStore = app.extensions["services"].results
         self._free_places = settings.api_threads
         self._threads = ThreadPoolExecutor(settings.threads, "request")
         self._draining = False
@@ -75,45 +78,49 @@ class Gateway:
         """Begin to stop: say that the service is not ready, and close each connection with its next answer."""
         self._draining = True
         self._bodies.hurry()
+        self._results.stop_waiting()
         self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
-        waits = scope.method == "POST" and scope.path in _WAITING_PATHS
+        brings_images = scope.method == "POST" and scope.path in _IMAGE_PATHS
         client = Connection(draining=self._draining)
         try:
-            client.body = io.BytesIO(await self._receive(scope, protocol, waits))
-            with self._place(waits):
-                client.turn = await self._turn() if waits else None
+            client.body = io.BytesIO(await self._receive(scope, protocol, brings_images))
+            if brings_images:
+                self._look_at_queue()
+            with self._place(brings_images or _asks_to_wait(scope)):
+                client.turn = await self._turn() if brings_images else None
                 await self._serve(scope, protocol, client)
         except ServiceError as err:
             await self._refuse(scope, protocol, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all
 
-    async def _receive(self, scope: Scope, protocol: HTTPProtocol, waits: bool) -> bytes:
+    async def _receive(self, scope: Scope, protocol: HTTPProtocol, brings_images: bool) -> bytes:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
-        if waits and "expect" in scope.headers:
-            self._admit()  # the client asks before it sends
-        return await self._bodies.receive(scope, protocol)
+        if brings_images and "expect" in scope.headers:  # the client asks before it sends
+            self._look_for_place()
+            self._look_at_queue()
+        max_bytes = self._max_request_bytes if scope.path == _PREDICTIONS else self._max_body_bytes
+        return await self._bodies.receive(scope, protocol, max_bytes)
 
     @contextmanager
     def _place(self, waits: bool) -> Iterator[None]:
         """Have one more request wait meanwhile, if it does. Raises `QueueFull`."""
         if waits:
-            self._admit()
+            self._look_for_place()
         self._free_places -= waits
         try:
             yield
         finally:
             self._free_places += waits
 
-    def _admit(self) -> None:
-        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
+    def _look_for_place(self) -> None:
         if not self._free_places:
             raise QueueFull(retry_after_s=self._queue.retry_after_s())
-        self._look_at_queue()
 
     def _look_at_queue(self) -> None:
+        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
         refusal = self._queue.refusal()
         if refusal:
             raise refusal
@@ -156,13 +163,17 @@ class Gateway:
 
     async def _refuse(self, scope: Scope, protocol: HTTPProtocol, err: ServiceError) -> None:
         """Answer a program without a thread, since there may be a thousand a second; all else gets the page."""
-        if scope.path != _PREDICT:
+        if scope.path not in {_PREDICT, _PREDICTIONS}:
             await self._serve(scope, protocol, Connection(refusal=err))
             return
         self._count_refusal(err)
         request_id = request_log.request_id(scope.headers.get(request_log.HEADER.lower()))
-        headers = [*_REFUSAL_HEADERS, *error_headers(err).items(), (request_log.HEADER, request_id)]
-        protocol.response_bytes(err.status, [*headers, *self._last_headers(err.status)], _REFUSAL)
+        media_type, body = "application/json", _REFUSAL
+        if scope.path == _PREDICTIONS:
+            media_type, body = MEDIA_TYPE, document(err, request_id)
+        headers = [("Content-Type", media_type), *HEADERS.items(), *error_headers(err).items()]
+        last_headers = self._last_headers(err.status)
+        protocol.response_bytes(err.status, [*headers, (request_log.HEADER, request_id), *last_headers], body)
 
     def _last_headers(self, status: int) -> list[tuple[str, str]]:
         """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
@@ -178,6 +189,11 @@ class Gateway:
         for code, count in self._refused.items():
             log.warning("refused %d requests", count, extra={"error": code})
         self._refused.clear()
+
+
+def _asks_to_wait(scope: Scope) -> bool:
+    """Tell whether a request may hold a thread until a prediction is done."""
+    return scope.path.startswith(f"{_PREDICTIONS}/") and "wait=" in scope.query_string
 
 
 def _watch(protocol: HTTPProtocol, client: Connection, answered: "asyncio.Future[None]") -> None:

@@ -8,6 +8,8 @@ _NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = (
     f"{_NOTHING}; form-action 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:"
 )
+# Swagger UI's style sheet has its icons within it.
+DOCS_POLICY = f"{_PAGE_POLICY} data:"
 # Somebody sent it: whatever it turns out to be, it runs nothing, loads nothing and belongs to no origin.
 UPLOAD_POLICY = f"{_NOTHING}; form-action 'none'; sandbox"
 

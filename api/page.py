@@ -13,7 +13,8 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
-from api.views import STORED_NAME, classify, error_headers, page_or_part, services, wants_part
+from api.problems import error_headers
+from api.views import STORED_NAME, classify, page_or_part, services, wants_part
 from jobs.errors import BadRequest, DeadlinePassed, NoFile, QueueUnavailable, ServiceError, UnknownLabel, error_types
 from jobs.schema import Prediction
 

@@ -28,6 +28,23 @@ class ApiSettings(SharedSettings):
     max_upload_bytes: int = Field(
         default=10_000_000, ge=1, description="Size of an uploaded file; a larger one gets a 413"
     )
+    max_request_bytes: int = Field(
+        default=20_000_000,
+        ge=1,
+        description="Size of a request to `/v1/predictions`, which may have several images; a larger one gets a 413",
+    )
+    async_timeout_s: float = Field(
+        default=3600, gt=0, description="Seconds within which an image must be classified that nobody waits for"
+    )
+    result_ttl_s: int = Field(
+        default=86_400,
+        ge=1,
+        description="Seconds that predictions of `/v1`, and answers by `Idempotency-Key`, are kept",
+    )
+    # Each takes 1 to 2 KB of Redis's memory.
+    result_entries: int = Field(
+        default=50_000, ge=1, description="Of these kept at most, of each kind; the oldest go first"
+    )
     max_image_frames: int = Field(
         default=1000, ge=1, description="Frames of an animation, of which the first is classified; more get a 413"
     )

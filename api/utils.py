@@ -28,10 +28,18 @@ def image_name(data: bytes, filename: str, limits: ImageLimits) -> str:
     """
     if not allowed_file(filename):
         raise UnsupportedFile
+    return _name(data, limits, _extension(filename))
+
+
+def content_name(data: bytes, limits: ImageLimits) -> str:
+    """Return the name to store an image under, whatever it is called. Raises `NotAnImage` or a kind of `TooLarge`."""
+    return _name(data, limits, "")
+
+
+def _name(data: bytes, limits: ImageLimits, extension: str) -> str:
     if not data:
         raise NotAnImage("The file is empty.")
     extensions = EXTENSIONS[image_format(data, limits)]
-    extension = _extension(filename)
     return get_file_hash(data) + (extension if extension in extensions else extensions[0])
 
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, g, jsonify, render_template, request, url_for
 from werkzeug.datastructures import FileStorage, Headers
-from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
-from api import connection
-from api.access import CHALLENGES
+from api import connection, problems
 from api.feedback import FeedbackFile
+from api.feedback_records import FeedbackRecords
 from api.headers import UPLOAD_POLICY
 from api.image_structure import ImageLimits
 from api.middleware import model_predict
+from api.problems import error_headers
 from api.settings import ApiSettings
-from api.utils import MEDIA_TYPES, image_name
+from api.utils import MEDIA_TYPES, content_name, image_name
 from jobs.errors import (
-    KeyRequired,
     NoFile,
     NoSuchImage,
     NoWorker,
@@ -31,6 +31,7 @@ from jobs.errors import (
 )
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
+from jobs.results import ResultStore
 from jobs.schema import Prediction, Timings
 
 blueprint = Blueprint("views", __name__)
@@ -52,6 +53,8 @@ class Services:
     queue: JobQueue
     images: ImageStore
     feedback: FeedbackFile
+    results: ResultStore
+    records: FeedbackRecords
 
 
 def wants_part() -> bool:
@@ -120,33 +123,34 @@ def readyz() -> tuple[Response, int]:
 
 
 @blueprint.app_errorhandler(ServiceError)
-def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
-    """Say what went wrong: `/predict` in a header, since its body has a fixed form, everything else on the page."""
+def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers] | Response:
+    """Say what went wrong: `/predict` in a header, since its body has a fixed form, `/v1` as a problem document.
+
+    For everything else, the page says it.
+    """
+    if request.path.startswith(problems.PREFIX):
+        return problems.answer(err)
     if request.path == url_for("views.predict"):
         return jsonify(FAILED_PREDICTION), err.status, error_headers(err)
     return page_or_part("failure.html", error=err), err.status, error_headers(err)
 
 
-def error_headers(err: ServiceError) -> Headers:
-    """Return the headers that say what went wrong, and when to come back."""
-    headers = Headers({"X-Error": f"{err.code}: {err}"})
-    if err.retry_after_s is not None:
-        headers["Retry-After"] = str(err.retry_after_s)
-    if err.status == KeyRequired.status:
-        headers.setlist("WWW-Authenticate", CHALLENGES)
-    return headers
-
-
 @blueprint.app_errorhandler(RequestEntityTooLarge)
-def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers]:
+def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers] | Response:
     """Answer a body that is refused before it is read."""
-    return answer_error(TooManyBytes(f"At most {services().settings.max_upload_bytes} bytes are accepted."))
+    return answer_error(TooManyBytes(f"At most {request.max_content_length} bytes are accepted."))
 
 
 @blueprint.app_errorhandler(InternalServerError)
-def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers]:
+def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers] | Response:
     """Answer after an exception that nobody foresaw; Flask has logged it."""
     return answer_error(ServiceError())
+
+
+@blueprint.app_errorhandler(HTTPException)
+def answer_http(err: HTTPException) -> HTTPException | Response:
+    """Answer what Flask refuses by itself."""
+    return problems.answer_http(err) if request.path.startswith(problems.PREFIX) else err
 
 
 @blueprint.after_app_request
@@ -171,16 +175,21 @@ def _store(upload: FileStorage) -> tuple[str, int]:
 
     Nothing of it is left in memory, which may have to hold many requests that wait.
     """
-    settings = services().settings
     with closing(upload):
         data = upload.read()
     connection.current().drop_body()
+    return store(data, upload.filename or ""), len(data)
+
+
+def store(data: bytes, filename: str | None) -> str:
+    """Check and store an image, whose file name must fit where it has one; return its name in the store."""
+    settings = services().settings
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
-    name = image_name(data, upload.filename or "", limits)
+    name = content_name(data, limits) if filename is None else image_name(data, filename, limits)
     services().images.put(name, data)
-    return name, len(data)
+    return name
 
 
 def _server_timing(timings: Timings | None, total_s: float) -> str:

@@ -31,7 +31,8 @@ class InstantQueue(MemoryJobQueue):
 
 def create_app() -> Flask:
     """Return the API of one process."""
-    return create_api(queue=InstantQueue(float(os.environ.get("ANSWER_AFTER_S", "0"))))
+    queue = InstantQueue(float(os.environ.get("ANSWER_AFTER_S", "0")))
+    return create_api(queue=queue, results=queue.results)
 
 
 def create_gateway() -> Gateway:

@@ -102,7 +102,7 @@ class Service:
         self._headers = {"Authorization": f"Bearer {key}"}
         self.worker = worker
         self._queue = MemoryJobQueue(max_jobs=settings.max_queued_jobs)
-        self._client = create_app(settings, self._queue).test_client()
+        self._client = create_app(settings, self._queue, self._queue.results).test_client()
         self._stopped = threading.Event()
         model = ModelInfo("fuzz", "fuzz", "1")
         loop = Worker(self._queue, worker.classify, model=model, jobs_at_once=1, batch_size=1, service_time_s=0.01)

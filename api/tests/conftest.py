@@ -73,7 +73,7 @@ def make_app(queue: MemoryJobQueue, tmp_path: Path) -> MakeApp:
 
     def make(**changes: object) -> Flask:
         defaults = {"upload_folder": tmp_path / "uploads", "feedback_filepath": tmp_path / "feedback" / "feedback"}
-        return create_app(ApiSettings.model_validate({**defaults, **changes}), queue)
+        return create_app(ApiSettings.model_validate({**defaults, **changes}), queue, queue.results)
 
     return make
 

@@ -1,0 +1,54 @@
+"""Says what went wrong: in headers for everybody, and for `/v1` as a problem document (RFC 9457)."""
+
+import json
+from typing import Any
+
+from flask import Response, g
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+
+from api.access import CHALLENGES
+from jobs.errors import KeyRequired, ServiceError
+
+PREFIX = "/v1/"
+MEDIA_TYPE = "application/problem+json"
+TYPES = f"{PREFIX}problems/"
+
+
+def error_headers(err: ServiceError) -> Headers:
+    """Return the headers that say what went wrong, and when to come back."""
+    headers = Headers({"X-Error": f"{err.code}: {err}"})
+    if err.retry_after_s is not None:
+        headers["Retry-After"] = str(err.retry_after_s)
+    if err.status == KeyRequired.status:
+        headers.setlist("WWW-Authenticate", CHALLENGES)
+    return headers
+
+
+def problem(code: str, status: int, detail: str, request_id: str | None = None) -> dict[str, Any]:
+    """Return a problem as RFC 9457 writes it; its type is an address that says more of it."""
+    title = code.replace("-", " ").capitalize()
+    fields = {"type": TYPES + code, "title": title, "status": status, "detail": detail, "code": code}
+    return {**fields, "request_id": request_id} if request_id else fields
+
+
+def document(err: ServiceError, request_id: str) -> bytes:
+    """Return the body of the answer to a request that failed."""
+    return json.dumps(problem(err.code, err.status, str(err), request_id)).encode()
+
+
+def answer(err: ServiceError) -> Response:
+    """Answer a request that failed."""
+    return Response(document(err, g.request_id), err.status, error_headers(err), content_type=MEDIA_TYPE)
+
+
+def answer_http(err: HTTPException) -> Response:
+    """Answer a request that Flask refuses: one for an address that does not exist, or with another method.
+
+    Its status says all there is to say of such a problem, so it has no address of its own.
+    """
+    status, name = err.code or 500, (err.name or "Error").lower().replace(" ", "-")
+    fields = {**problem(name, status, err.description or "", g.request_id), "type": "about:blank"}
+    body = json.dumps(fields)
+    headers = [(name, value) for name, value in err.get_headers() if name.lower() != "content-type"]
+    return Response(body, status, headers, content_type=MEDIA_TYPE)

@@ -1,0 +1,192 @@
+"""What is under `/v1` beside predictions: the model, feedback, problems, and the document of all that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.keys import KeyFile
+from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.test_predictions import LATER, PATH, check_problem, form, png
+from api.v1 import documents
+from jobs.errors import InferenceFailed, error_types
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import JobFailure, ModelInfo
+
+
+@pytest.fixture
+def queue() -> MemoryJobQueue:
+    queue = MemoryJobQueue(max_jobs=8, cache_ttl_s=60)
+    queue.publish(ModelInfo("m1", "pets", "7", "f32", 224, 192, "crop", ("cat", "Eskimo_dog")))
+    return queue
+
+
+def predict(client: FlaskClient, *numbers: int, **headers: str) -> str:
+    """Return the id of a prediction for some images."""
+    files = [(f"{number}.png", png(number)) for number in numbers or (1,)]
+    return str(client.post(PATH, data=form(*files), headers=headers).get_json()["id"])
+
+
+def give(client: FlaskClient, prediction_id: str, **feedback: object) -> Any:
+    response = client.post(f"{PATH}/{prediction_id}/feedback", json=feedback)
+    assert response.status_code == 201, response.get_json()
+    return response.get_json()
+
+
+def listed(client: FlaskClient, **query: object) -> Any:
+    response = client.get("/v1/feedback", query_string=query)
+    assert response.status_code == 200, response.get_json()
+    documents.FeedbackPage.model_validate(response.get_json(), extra="forbid")
+    return response.get_json()
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_model_that_is_served_is_told_with_its_labels_and_input(client: FlaskClient) -> None:
+    summary = {"name": "pets", "version": "7", "precision": "f32", "classes": 2}
+    assert client.get("/v1/models").get_json() == {"models": [summary]}
+    size = {"height": 224, "width": 192, "resize": "crop"}
+    assert client.get("/v1/models/pets").get_json() == {**summary, "input": size, "labels": ["cat", "Eskimo_dog"]}
+    check_problem(client.get("/v1/models/cars"), 404, "no-such-model")
+
+
+def test_before_there_is_a_worker_there_is_no_model(client: FlaskClient) -> None:
+    assert client.get("/v1/models").get_json() == {"models": []}
+
+
+@pytest.mark.usefixtures("worker")
+def test_feedback_is_one_more_line_of_json(client: FlaskClient, tmp_path: Path) -> None:
+    prediction_id = predict(client)
+    record = give(client, prediction_id, correct=False, label="Samoyed", comment="white\nand “fluffy”")
+    documents.FeedbackRecord.model_validate(record, extra="forbid")
+    expected: dict[str, object] = {
+        "prediction": prediction_id,
+        "model": "pets",
+        "version": "7",
+        "predicted_label": "Eskimo_dog",
+    }
+    expected |= {"correct": False, "label": "Samoyed", "comment": "white\nand “fluffy”", "key": None}
+    assert record.items() >= {**expected, "predicted_score": 0.6404}.items()
+    [line] = (tmp_path / "feedback" / "feedback.jsonl").read_text().splitlines()
+    assert json.loads(line) == record
+    assert not (tmp_path / "feedback" / "feedback").exists()
+
+
+def test_the_image_of_a_wrong_prediction_is_kept_and_computed_anew(
+    client: FlaskClient, worker: FakeWorker, tmp_path: Path
+) -> None:
+    give(client, predict(client, 1, 2), correct=False, image=1)
+    assert [path.read_bytes() for path in (tmp_path / "feedback" / "images").iterdir()] == [png(2)]
+    predict(client, 1, 2)
+    assert len(worker.image_names) == 3
+
+
+@pytest.mark.usefixtures("worker")
+def test_feedback_that_cannot_be_is_a_problem(client: FlaskClient, worker: FakeWorker) -> None:
+    address = f"{PATH}/{predict(client)}/feedback"
+    bodies: list[Any] = [
+        {},
+        {"correct": "perhaps"},
+        {"correct": True, "image": 1},
+        {"correct": True, "label": ""},
+        [],
+        "x",
+    ]
+    for body in bodies:
+        check_problem(client.post(address, json=body), 400, "bad-parameter")
+    check_problem(client.post(f"{PATH}/none/feedback", json={"correct": True}), 404, "no-such-prediction")
+
+    worker.outcome = JobFailure.of(InferenceFailed())
+    files = form(("1.png", png(1)), ("9.png", png(9)))
+    mixed = client.post(PATH, data=files).get_json()["id"]
+    failed = client.post(f"{PATH}/{mixed}/feedback", json={"correct": True, "image": 1})
+    check_problem(failed, 409, "prediction-failed")
+
+    worker.outcome = None
+    pending = client.post(f"{PATH}/{predict(client, 10, **LATER)}/feedback", json={"correct": True})
+    check_problem(pending, 409, "prediction-pending")
+
+
+@pytest.mark.usefixtures("worker")
+def test_feedback_is_listed_page_by_page(client: FlaskClient) -> None:
+    assert listed(client) == {"feedback": [], "next": None}
+    prediction_id = predict(client)
+    given = [give(client, prediction_id, correct=True, comment=str(number)) for number in range(5)]
+    found, query = [], {"limit": 2}
+    for _ in range(3):
+        page = listed(client, **query)
+        found += page["feedback"]
+        query["cursor"] = page["next"]
+    assert (found, page["next"]) == (given, None)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("query", "comments"),
+    [
+        ({"correct": "true"}, ["right"]),
+        ({"correct": "false"}, ["cat", "dog"]),
+        ({"label": "cat"}, ["cat"]),
+        ({"label": "cat", "correct": "true"}, []),
+        ({"predicted_label": "Eskimo_dog", "model": "pets", "version": "7"}, ["right", "cat", "dog"]),
+        ({"version": "8"}, []),
+        ({"cursor": "7"}, ["cat", "dog"]),  # within the first record
+        ({"cursor": "1000000"}, []),
+    ],
+)
+def test_feedback_is_filtered(client: FlaskClient, query: dict[str, str], comments: list[str]) -> None:
+    prediction_id = predict(client)
+    give(client, prediction_id, correct=True, comment="right")
+    give(client, prediction_id, correct=False, comment="cat", label="cat")
+    give(client, prediction_id, correct=False, comment="dog", label="dog")
+    assert [record["comment"] for record in listed(client, **query)["feedback"]] == comments
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        ("192.0.2.1", {}),
+        ("::ffff:192.0.2.1", {}),
+        ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}),
+        ("127.0.0.1", {"Forwarded": "for=192.0.2.1"}),
+    ],
+)
+def test_without_keys_other_machines_may_not_read_feedback(
+    client: FlaskClient, address: str, headers: dict[str, str]
+) -> None:
+    response = client.get("/v1/feedback", headers=headers, environ_base={"REMOTE_ADDR": address})
+    check_problem(response, 403, "operators-only")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_without_keys_this_machine_may_read_feedback(client: FlaskClient, address: str) -> None:
+    assert client.get("/v1/feedback", environ_base={"REMOTE_ADDR": address}).status_code == 200
+
+
+@pytest.mark.usefixtures("worker")
+def test_with_keys_a_key_is_needed_and_feedback_tells_whose_it_was(make_app: MakeApp, tmp_path: Path) -> None:
+    key = KeyFile(tmp_path / "keys").add("alice")
+    client = make_app(api_keys_file=tmp_path / "keys").test_client()
+    for path in ("/v1/feedback", "/v1/models", "/v1/openapi.json", "/v1/nothing", "/v1/problems/no-file"):
+        check_problem(client.get(path, environ_base={"REMOTE_ADDR": "127.0.0.1"}), 401, "key-required")
+    client.environ_base |= {"HTTP_AUTHORIZATION": f"Bearer {key}", "REMOTE_ADDR": "192.0.2.1"}
+    assert give(client, predict(client), correct=True)["key"] == "alice"
+    assert [record["key"] for record in listed(client)["feedback"]] == ["alice"]
+
+
+@pytest.mark.parametrize("code", sorted(error_types()))
+def test_each_kind_of_problem_is_explained_at_its_address(client: FlaskClient, code: str) -> None:
+    response = client.get(f"/v1/problems/{code}")
+    documents.Problem.model_validate(response.get_json(), extra="forbid")
+    assert response.get_json()["type"] == f"/v1/problems/{code}"
+
+
+def test_an_unknown_problem_is_one(client: FlaskClient) -> None:
+    check_problem(client.get("/v1/problems/nothing"), 404, "no-such-problem")
+
+
+def test_the_documentation_is_a_page_that_takes_nothing_from_elsewhere(client: FlaskClient) -> None:
+    page = client.get("/docs").get_data(as_text=True)
+    assert 'data-document="/v1/openapi.json"' in page
+    assert "://" not in page

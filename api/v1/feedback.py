@@ -1,0 +1,85 @@
+"""Feedback on a prediction, and who may read all of it."""
+
+from contextlib import suppress
+from datetime import datetime, timezone
+from ipaddress import ip_address
+
+from flask import g, request
+
+from api.feedback_records import Record
+from api.v1.documents import Feedback
+from api.v1.predictions import served_model
+from api.views import Services
+from jobs.errors import BadParameter, OperatorsOnly, PredictionFailed, PredictionPending, QueueUnavailable
+from jobs.queue import JobQueue
+from jobs.results import Result
+from jobs.schema import JobFailure, Prediction, image_hash
+
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+
+
+def keep(services: Services, result_id: str, result: Result, feedback: Feedback) -> Record:
+    """Keep feedback on an image of a prediction, and the image where the prediction was wrong; return what is kept."""
+    if feedback.image >= len(result.job_ids):
+        raise BadParameter(f"image: the request had {len(result.job_ids)}, counted from 0.")
+    prediction = _prediction(result, feedback.image)
+    name = result.request["images"][feedback.image]["name"]
+    told = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "prediction": result_id}
+    record: Record = {**told, **_judged(services.queue, name, prediction), **_judgement(feedback)}
+    services.records.append(record)
+    if not feedback.correct:
+        services.feedback.keep_image(name, services.images)
+        with suppress(QueueUnavailable):
+            services.queue.forget(name)
+    return record
+
+
+def _judged(queue: JobQueue, name: str, prediction: Prediction) -> Record:
+    """Return what feedback is on."""
+    model = served_model(queue, prediction.model)
+    return {
+        "image": image_hash(name),
+        "model": model["name"],
+        "version": model["version"],
+        "predicted_label": prediction.label,
+        "predicted_score": round(prediction.score, 4),
+    }
+
+
+def _judgement(feedback: Feedback) -> Record:
+    """Return what was said, and with whose key."""
+    return {
+        "correct": feedback.correct,
+        "label": feedback.label,
+        "comment": feedback.comment,
+        "key": g.get("key_name"),
+    }
+
+
+def _prediction(result: Result, image: int) -> Prediction:
+    """Return the prediction of an image. Raises `PredictionPending` or `PredictionFailed`."""
+    outcome = result.outcomes.get(result.job_ids[image])
+    if outcome is None:
+        raise PredictionPending
+    if isinstance(outcome, JobFailure):
+        raise PredictionFailed
+    return outcome
+
+
+def admit_operator(services: Services) -> None:
+    """Raise `OperatorsOnly` where nobody had to show a key, and the request comes from another machine.
+
+    What a proxy on this machine passes on comes from another one.
+    """
+    if services.settings.api_keys_file:
+        return
+    address = request.remote_addr or ""
+    if not _is_loopback(address) or any(header in request.headers for header in _PROXY_HEADERS):
+        raise OperatorsOnly
+
+
+def _is_loopback(address: str) -> bool:
+    with suppress(ValueError):
+        ip = ip_address(address)
+        return bool((getattr(ip, "ipv4_mapped", None) or ip).is_loopback)
+    return False

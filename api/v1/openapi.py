@@ -1,0 +1,105 @@
+"""The OpenAPI document, made from the endpoints and their models."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from spectree import Response, SecurityScheme, SpecTree
+from spectree.models import SecureType, SecuritySchemeData
+
+from api.problems import MEDIA_TYPE
+from api.v1.documents import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What any request may be answered.
+_ALWAYS = (400, 401, 403, 408, 413, 429, 500, 503)
+_RETRY_AFTER = {"description": "Seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}
+_LOCATION = {"description": "Where the prediction will be", "schema": {"type": "string"}}
+_IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif")
+_SECURITY_SCHEMES = [
+    SecurityScheme("bearer", SecuritySchemeData(SecureType.HTTP, "An API key", scheme="bearer")),
+    SecurityScheme("basic", SecuritySchemeData(SecureType.HTTP, "An API key, as the password", scheme="basic")),
+]
+
+_spec = SpecTree(
+    "flask",
+    mode="strict",
+    title="Flask ML API",
+    version="1",
+    description="Classifies images. Where the service has API keys, every request needs one.",
+    annotations=False,
+    validation_error_status=400,
+    validation_error_model=Problem,
+    naming_strategy=lambda model: str(model.__name__),
+    nested_naming_strategy=lambda _parent, child: child,
+    security_schemes=_SECURITY_SCHEMES,
+    security=[{}, {"bearer": []}, {"basic": []}],
+)
+
+
+class _Answers(Response):
+    """The answers of an endpoint: documents, and problems."""
+
+    def generate_spec(self, naming_strategy: Callable[..., str] = str) -> dict[str, Any]:
+        """Return what OpenAPI says of the answers."""
+        answers = super().generate_spec(naming_strategy)
+        for status, answer in answers.items():
+            if int(status) >= 400:
+                answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+        for status in answers.keys() & {"202", "429", "503"}:
+            answers[status]["headers"] = {"Retry-After": _RETRY_AFTER}
+        if "202" in answers:
+            answers["202"]["headers"]["Location"] = _LOCATION
+        return answers
+
+
+def operation(
+    answers: dict[int, type[BaseModel] | None],
+    problems: tuple[int, ...] = (),
+    *,
+    query: type[BaseModel] | None = None,
+    form: type[BaseModel] | None = None,
+    json: type[BaseModel] | None = None,
+    headers: type[BaseModel] | None = None,
+) -> Callable[[F], F]:
+    """Describe an endpoint: its answers, the statuses of its problems, and its `query`, `form`, `json`, `headers`.
+
+    It checks nothing: an endpoint does that itself, and says what is wrong as a problem.
+    """
+    documents: dict[str, Any] = {f"HTTP_{status}": model for status, model in answers.items()}
+    documents |= {f"HTTP_{status}": Problem for status in (*_ALWAYS, *problems)}
+
+    def describe(endpoint: F) -> F:
+        described: F = _spec.validate(
+            query=query,
+            form=form,
+            json=json,
+            headers=headers,
+            resp=_Answers(**documents),
+            skip_validation=True,
+            operation_id=endpoint.__name__,
+        )(endpoint)
+        return described
+
+    return describe
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of the current application."""
+    spec: dict[str, Any] = _spec.spec
+    body = spec["paths"]["/v1/predictions"]["post"]["requestBody"]
+    body["content"] |= {media_type: {"schema": {}} for media_type in _IMAGE_TYPES}
+    for path in spec["paths"].values():
+        for described in path.values():
+            for parameter in described["parameters"]:
+                _forbid_null(parameter["schema"])
+    return spec
+
+
+def _forbid_null(schema: dict[str, Any]) -> None:
+    """Say of a parameter that it may be left out: addresses and headers have no null."""
+    choices = [choice for choice in schema.pop("anyOf", []) if choice["type"] != "null"]
+    for choice in choices:
+        schema |= choice
+        del schema["default"]

@@ -1,0 +1,190 @@
+"""Has the images of a request classified, now or later, and puts the answers together."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
+
+from flask import g
+
+from api import connection
+from api.middleware import model_predict_all
+from api.problems import problem
+from api.v1.requests import PredictionRequest, Upload
+from api.views import Services, store
+from jobs.errors import NoSuchModel, QueueUnavailable, ServiceError
+from jobs.queue import JobQueue
+from jobs.results import Result
+from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings, image_hash
+
+log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+# What became of an image: still with the exception, which says more than the `JobFailure` that is kept of it.
+_Settled = Mapping[str, Prediction | ServiceError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image of a request: what its sender calls it, and its job, or why there is none."""
+
+    filename: str | None
+    job: ImageJob
+    error: ServiceError | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the image store."""
+        return None if self.error else self.job.image_name
+
+
+def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
+    """Have images classified and wait for that; return the result and its id, under which it is kept.
+
+    An image that fails does so alone. Where all do for the same reason, that is raised.
+    """
+    settings = services.settings
+    images = _store(services, asked, settings.predict_timeout_s)
+    jobs = [image.job for image in images if not image.error]
+    errors = {image.job.id: image.error for image in images if image.error}
+    outcomes = {**errors, **model_predict_all(services.queue, jobs, connection.current())}
+    _raise_if_all_failed(list(outcomes.values()))
+    result_id, result = uuid4().hex, _result(asked, images, outcomes)
+    try:
+        services.results.keep(result_id, result, settings.result_ttl_s)
+    except QueueUnavailable as err:
+        log.warning("a prediction is not kept: %s", err)
+    return result_id, result
+
+
+def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
+    """Have images classified that nobody waits for; return the result as it is, and its id.
+
+    Raises as `classify` does, where no image could be submitted.
+    """
+    settings = services.settings
+    images = _store(services, asked, settings.async_timeout_s)
+    refused: dict[str, ServiceError] = {image.job.id: image.error for image in images if image.error}
+    if len(refused) == len(images):
+        _raise_if_all_failed(list(refused.values()))
+    result_id, result = uuid4().hex, _result(asked, images, refused)
+    services.results.keep(result_id, result, settings.result_ttl_s + int(settings.async_timeout_s))
+    for image in images:
+        if not image.error and (error := _submit(services.queue, image.job, result_id)):
+            refused[image.job.id] = error
+    if len(refused) == len(images):
+        services.results.drop(result_id)
+        _raise_if_all_failed(list(refused.values()))
+    for job_id in refused.keys() - result.outcomes.keys():
+        services.results.add(result_id, job_id, JobFailure.of(refused[job_id]))
+    return result_id, replace(result, outcomes=_kept(refused))
+
+
+def _submit(queue: JobQueue, job: ImageJob, result_id: str) -> ServiceError | None:
+    try:
+        queue.submit_kept(job, result_id)
+    except ServiceError as err:
+        return err
+    return None
+
+
+def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
+    """Store images, and make a job for each; nothing of them is left in memory. Raises `NoSuchModel`."""
+    if asked.options.model is not None:
+        model = services.queue.model()
+        if not model or model.name != asked.options.model:
+            raise NoSuchModel
+    images = [_store_one(upload, timeout_s) for upload in asked.uploads]
+    asked.uploads.clear()
+    connection.current().drop_body()
+    return images
+
+
+def _store_one(upload: Upload, timeout_s: float) -> _Image:
+    try:
+        name = store(upload.data, None)
+    except ServiceError as err:
+        return _Image(upload.filename, ImageJob.create("", timeout_s, g.request_id), err)
+    return _Image(upload.filename, ImageJob.create(name, timeout_s, g.request_id, len(upload.data)))
+
+
+def _raise_if_all_failed(outcomes: Sequence[Prediction | ServiceError]) -> None:
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ServiceError)]
+    if len(errors) == len(outcomes) and len({error.code for error in errors}) == 1:
+        raise errors[0]
+
+
+def _result(asked: PredictionRequest, images: list[_Image], outcomes: _Settled) -> Result:
+    """Return what is kept of a request."""
+    request = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "top_k": asked.options.top_k,
+        "images": [{"filename": image.filename, "name": image.name} for image in images],
+    }
+    return Result(request, tuple(image.job.id for image in images), _kept(outcomes))
+
+
+def _kept(outcomes: _Settled) -> dict[str, Outcome]:
+    return {
+        job_id: JobFailure.of(outcome) if isinstance(outcome, ServiceError) else outcome
+        for job_id, outcome in outcomes.items()
+    }
+
+
+def document(services: Services, result_id: str, result: Result) -> Document:
+    """Return the answer to a request for predictions."""
+    outcomes = [result.outcomes.get(job_id) for job_id in result.job_ids]
+    top_k = result.request["top_k"]
+    signed = next((outcome.model for outcome in outcomes if isinstance(outcome, Prediction)), None)
+    return {
+        "id": result_id,
+        "status": "done" if result.is_done else "pending",
+        "created": result.request["created"],
+        "model": served_model(services.queue, signed) if signed is not None else None,
+        "results": [
+            {
+                "filename": image["filename"],
+                "image": image["name"] and image_hash(image["name"]),
+                **_told(outcome, top_k),
+            }
+            for image, outcome in zip(result.request["images"], outcomes, strict=True)
+        ],
+    }
+
+
+def served_model(queue: JobQueue, model_id: str) -> dict[str, str]:
+    """Return the name and the version of the model that has signed a prediction."""
+    try:
+        model = queue.model(model_id)
+    except QueueUnavailable:
+        model = None
+    return {"name": model.name, "version": model.version} if model else {"name": model_id, "version": ""}
+
+
+def _told(outcome: Outcome | None, top_k: int) -> Document:
+    """Return what is told of an image."""
+    if isinstance(outcome, Prediction):
+        return {"predictions": _classes(outcome, top_k), "timings": _timings(outcome.timings), "error": None}
+    error = outcome.error() if outcome else None
+    told = problem(error.code, error.status, str(error)) if error else None
+    return {"predictions": None, "timings": None, "error": told}
+
+
+def _classes(prediction: Prediction, top_k: int) -> list[Document]:
+    top: Iterator[tuple[str, int, float]] = iter(
+        prediction.top[:top_k] or [(prediction.label, prediction.class_index, prediction.score)]
+    )
+    return [{"label": label, "class_index": index, "score": round(score, 4)} for label, index, score in top]
+
+
+def _timings(timings: Timings | None) -> Document | None:
+    if timings is None:
+        return None
+    return {
+        "queue_ms": round(timings.queue_ms, 2),
+        "decode_ms": round(timings.decode_ms, 2),
+        "inference_ms": round(timings.inference_ms, 2),
+        "batch_size": timings.batch_size,
+    }

@@ -1,0 +1,121 @@
+"""Reads a request for predictions: files of a form, raw image bytes, or base64 in JSON."""
+
+import binascii
+import hashlib
+import json
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flask import request
+from pydantic import BaseModel, ValidationError
+
+from api.utils import MEDIA_TYPES, get_file_hash
+from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
+from jobs.errors import BadParameter, NoFile, TooManyImages, UnsupportedMediaType
+
+_IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
+
+_NAME = re.compile(r"[a-z_0-9]{1,20}")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image as it came, and what its sender calls it."""
+
+    filename: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """Images, what is asked of them, and whether their sender waits for the answer."""
+
+    uploads: list[Upload]
+    options: Options
+    waits: bool
+
+    def fingerprint(self) -> str:
+        """Return a text that is the same for the same request, however its body was encoded."""
+        images = [(upload.filename, get_file_hash(upload.data)) for upload in self.uploads]
+        asked = json.dumps([images, self.options.model_dump(), self.waits])
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+
+def read() -> PredictionRequest:
+    """Return the current request. Raises `BadParameter`, `NoFile`, `TooManyImages` or `UnsupportedMediaType`."""
+    if request.mimetype == "multipart/form-data":
+        options = parse(Options, {**request.form, **request.args})
+        uploads = _files()
+    elif request.mimetype == "application/json":
+        encoded = parse_json(EncodedImages, request.args)
+        options = encoded
+        uploads = [Upload(image.filename, _decode(image.data)) for image in encoded.images]
+    elif request.mimetype in _IMAGE_TYPES:
+        options = parse(Options, request.args)
+        uploads = [Upload(None, request.get_data(cache=False))]
+    else:
+        raise UnsupportedMediaType
+    return PredictionRequest(uploads, Options(top_k=options.top_k, model=options.model), not _prefers_async())
+
+
+def parse(model: type[M], values: Mapping[str, object]) -> M:
+    """Return parameters as a model has them. Raises `BadParameter`, which names those that are wrong."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as err:
+        raise _bad_parameter(err) from err
+
+
+def parse_json(model: type[M], others: Mapping[str, object] | None = None) -> M:
+    """Return the JSON body as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
+    try:
+        if not others:
+            return model.model_validate_json(request.get_data(cache=False))
+        return model.model_validate({**json.loads(request.get_data(cache=False)), **others})
+    except ValidationError as err:
+        raise _bad_parameter(err) from err
+    except (ValueError, TypeError, RecursionError) as err:
+        raise BadParameter("The body is not a JSON object.") from err
+
+
+def _bad_parameter(err: ValidationError) -> BadParameter:
+    """Return the problem, which repeats no name that somebody made up: it also goes into a header and the log."""
+    wrong = (f"{_place(each['loc'])}: {each['msg']}" for each in err.errors(include_url=False)[:3])
+    return BadParameter("; ".join(wrong))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    names = (str(name) for name in location)
+    return ".".join(name if _NAME.fullmatch(name) else "?" for name in names) or "body"
+
+
+def _files() -> list[Upload]:
+    files = request.files.getlist("file")
+    if not files:
+        raise NoFile
+    if len(files) > MAX_IMAGES:
+        raise TooManyImages(f"The form has {len(files)} files; at most {MAX_IMAGES} are accepted.")
+    uploads = []
+    for file in files:
+        with closing(file):
+            uploads.append(Upload((file.filename or "")[:MAX_NAME] or None, file.read()))
+    return uploads
+
+
+def _decode(data: str) -> bytes:
+    try:
+        return b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise BadParameter(f"images: an image is not in base64: {err}.") from err
+
+
+def _prefers_async() -> bool:
+    """Tell whether the client prefers not to wait (RFC 7240)."""
+    preferences = ",".join(request.headers.getlist("Prefer")).split(",")
+    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
