@@ -18,8 +18,13 @@ from api.app import create_app
 from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
+from api.v1.predictions import document
+from api.webhook_sender import Sender
+from api.webhooks import Webhooks
 from jobs import lifeline, logs
 from jobs.images import FolderImageStore
+from jobs.redis_queue import RedisJobQueue
+from jobs.redis_results import RedisResults
 from jobs.retention import UploadSweeper
 
 log = logging.getLogger(__name__)
@@ -32,6 +37,9 @@ _BACKLOG = 4096
 _OTHER_FILES = 2000
 # The processes give up by themselves; one that does not is ended so much later.
 _STOP_SPARE_S = 3
+
+# So many receivers of webhooks may be slow at once before others wait for them.
+_WEBHOOK_THREADS = 4
 
 # Clocks of machines that share the uploads may differ, and a worker may be late.
 _NEEDED_MARGIN_S = 60
@@ -104,12 +112,27 @@ def _sweep_uploads(settings: ApiSettings) -> None:
     threading.Thread(target=sweeper.run, args=[threading.Event()], name="uploads", daemon=True).start()
 
 
+def _send_webhooks(settings: ApiSettings) -> None:
+    """Send webhooks, in threads of this process. Raises `SetupError` where the secret is not one."""
+    if settings.webhook_secret is None:
+        return
+    queue, results = (
+        RedisJobQueue.from_settings(settings),
+        RedisResults.from_settings(settings, settings.result_entries),
+    )
+    sender = Sender(settings.webhook_secret.get_secret_value(), allow_private=settings.webhook_allow_private)
+    webhooks = Webhooks(results, sender, lambda result_id, result: document(queue, result_id, result))
+    for number in range(_WEBHOOK_THREADS):
+        threading.Thread(target=webhooks.run, args=[threading.Event()], name=f"webhooks {number}", daemon=True).start()
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError` or `KeyFileError`."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     _look_for_keys(settings.api_keys_file)
     _sweep_uploads(settings)
+    _send_webhooks(settings)
     server = Server(
         "api.server:gateway",
         factory=True,

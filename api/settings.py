@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from api.hosts import HostNames
 from api.rates import Rate
@@ -44,6 +44,14 @@ class ApiSettings(SharedSettings):
     # Each takes 1 to 2 KB of Redis's memory.
     result_entries: int = Field(
         default=50_000, ge=1, description="Of these kept at most, of each kind; the oldest go first"
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        min_length=24,
+        description="What webhooks are signed with, `whsec_` and base64 or any long text; without it, none are sent",
+    )
+    webhook_allow_private: bool = Field(
+        default=False, description="Whether webhooks may go to addresses that are not on the Internet"
     )
     max_image_frames: int = Field(
         default=1000, ge=1, description="Frames of an animation, of which the first is classified; more get a 413"

@@ -74,7 +74,9 @@ def _forms(draw: DrawFn) -> HostileRequest:
         body += draw(_line_ends) + draw(st.just(_PICTURE) | st.binary(max_size=20)) + draw(_line_ends)
     body += draw(st.sampled_from([b"--hostile--\r\n", b"--hostile--", b"--hostile", b"", b"--hostile--\r\nmore"]))
     content_type = draw(st.one_of(st.just(_FORM), _content_types))
-    return HostileRequest("forms", body, content_type, draw(st.sampled_from(["/predict", "/", "/feedback"])))
+    return HostileRequest(
+        "forms", body, content_type, draw(st.sampled_from(["/predict", "/v1/predictions", "/", "/feedback"]))
+    )
 
 
 _content_types = st.one_of(
@@ -103,6 +105,12 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
 _reports = st.one_of(
     st.builds(lambda name, rest: json.dumps({"filename": name, "prediction": rest}), _names | _json, _json),
     _json.map(json.dumps),
@@ -125,6 +133,32 @@ def _with_headers(path: str, headers: dict[str, str]) -> HostileRequest:
     return replace(HostileRequest.upload("headers", _PICTURE, path=path), headers=headers)
 
 
+_ADDRESSES = [
+    "/display/",
+    "/?error=",
+    "/feedback?report=",
+    "/",
+    "/v1/predictions/",
+    "/v1/predictions/x?wait=",
+    "/v1/feedback?cursor=",
+    "/v1/models/",
+    "/v1/problems/",
+]
+_documents = st.one_of(
+    _json.map(json.dumps),
+    st.builds(
+        lambda data, rest: json.dumps({"images": [{"data": data}], **rest}), _names | _json, _json.filter(_is_object)
+    ),
+    st.text(),
+    st.sampled_from(["[" * 3000, '{"images":' * 300, '{"top_k":' + "9" * 4000 + "}", '"\\ud800"', '{"images": [{}]}']),
+)
+
+
+def _document(query: str, body: str) -> HostileRequest:
+    data = body.encode("utf-8", "surrogatepass")
+    return HostileRequest("documents", data, "application/json", f"/v1/predictions{query}")
+
+
 def _address(path: str, name: str) -> HostileRequest:
     return HostileRequest("addresses", path=path + quote(name, errors="surrogatepass"), content_type="", method="GET")
 
@@ -140,9 +174,12 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
         "forms": _forms(),
         "headers": st.builds(
             _with_headers,
-            st.sampled_from(["/predict", "/", "/feedback", "/labels", "/readyz", "/static/page.css"]),
+            st.sampled_from(
+                ["/predict", "/v1/predictions", "/", "/feedback", "/labels", "/readyz", "/static/page.css"]
+            ),
             st.dictionaries(_access_headers | _other_headers, _header_values, min_size=1, max_size=4),
         ),
         "reports": st.builds(_feedback, _reports, _said),
-        "addresses": st.builds(_address, st.sampled_from(["/display/", "/?error=", "/feedback?report=", "/"]), _names),
+        "addresses": st.builds(_address, st.sampled_from(_ADDRESSES), _names),
+        "documents": st.builds(_document, st.sampled_from(["", "?top_k=1"]), _documents),
     }

@@ -57,6 +57,13 @@ class BadParameter(BadRequest):
     code = "bad-parameter"
 
 
+class WebhooksOff(BadRequest):
+    """A webhook is asked for, and there is no secret to sign it with."""
+
+    code = "webhooks-off"
+    message = "This service sends no webhooks: WEBHOOK_SECRET is not set. Ask for the prediction at its address."
+
+
 class UnsupportedFile(BadRequest):
     """The file's name does not end like an image we accept."""
 

@@ -12,6 +12,7 @@
     mlapi:results:submitted           sorted set: the keys of the others
     mlapi:text:<key>                  a text that is kept for a while
     mlapi:texts                       sorted set: the keys of these
+    mlapi:reminders                   sorted set: what is to be done later -> when, in milliseconds
     mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
     mlapi:model:<id>                  what is known of a model

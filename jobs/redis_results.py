@@ -20,6 +20,7 @@ from jobs.settings import SharedSettings
 # The keys are described in jobs/redis_queue.py, with all others.
 RESULT = "mlapi:result:"
 _TEXT = "mlapi:text:"
+_REMINDERS = "mlapi:reminders"
 _ANSWERED, _SUBMITTED, _TEXTS = "mlapi:results:answered", "mlapi:results:submitted", "mlapi:texts"
 
 # One blocking read; whoever is not to wait any more notices within this time.
@@ -39,6 +40,8 @@ class RedisResults:
         self._max_entries = max_entries
         self._keep = self._script("keep")
         self._claim = self._script("claim")
+        self._remind = self._script("remind")
+        self._due = self._script("due")
         self._stopping = threading.Event()
 
     @classmethod
@@ -99,6 +102,19 @@ class RedisResults:
     def release(self, key: str) -> None:
         """Forget the text under a key."""
         self._call(lambda: self._redis.delete(_TEXT + key))
+
+    def remind(self, name: str, after_s: float) -> None:
+        """Have a reminder come due."""
+        self._call(lambda: self._remind(keys=[_REMINDERS], args=[name, int(1000 * after_s)]))
+
+    def due(self, again_s: float) -> str | None:
+        """Return a reminder that is due."""
+        found = self._call(lambda: self._due(keys=[_REMINDERS], args=[int(1000 * again_s)]))
+        return None if found is None else found.decode()
+
+    def drop_reminder(self, name: str) -> None:
+        """Forget a reminder."""
+        self._call(lambda: self._redis.zrem(_REMINDERS, name))
 
     def stop_waiting(self) -> None:
         """Keep nobody waiting."""

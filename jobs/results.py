@@ -33,6 +33,8 @@ class Result:
 class ResultStore(Protocol):
     """Keeps results, and small texts, each for a time of its own; where there are too many, the oldest go first.
 
+    It also keeps reminders of what is to be done later, by whoever asks for what is due.
+
     Every method raises `QueueUnavailable`.
     """
 
@@ -60,6 +62,15 @@ class ResultStore(Protocol):
     def release(self, key: str) -> None:
         """Forget the text under a key."""
 
+    def remind(self, name: str, after_s: float) -> None:
+        """Have a reminder come due."""
+
+    def due(self, again_s: float) -> str | None:
+        """Return a reminder that is due, which then is due again after `again_s`, unless it is dropped before."""
+
+    def drop_reminder(self, name: str) -> None:
+        """Forget a reminder."""
+
     def stop_waiting(self) -> None:
         """Keep nobody waiting for a result from now on, as the service is about to stop."""
 
@@ -73,6 +84,7 @@ class MemoryResults:
     def __init__(self) -> None:
         self._results: dict[str, Result] = {}
         self._texts: dict[str, str] = {}
+        self._reminders: dict[str, float] = {}  # when they are due, on the monotonic clock
         self._changed = threading.Condition()
         self._stopping = False
 
@@ -115,6 +127,21 @@ class MemoryResults:
     def release(self, key: str) -> None:
         """Forget the text under a key."""
         self._texts.pop(key, None)
+
+    def remind(self, name: str, after_s: float) -> None:
+        """Have a reminder come due."""
+        self._reminders[name] = time.monotonic() + after_s
+
+    def due(self, again_s: float) -> str | None:
+        """Return a reminder that is due."""
+        name = next((name for name, due_at in self._reminders.items() if due_at <= time.monotonic()), None)
+        if name is not None:
+            self.remind(name, again_s)
+        return name
+
+    def drop_reminder(self, name: str) -> None:
+        """Forget a reminder."""
+        self._reminders.pop(name, None)
 
     def stop_waiting(self) -> None:
         """Keep nobody waiting."""

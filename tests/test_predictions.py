@@ -1,8 +1,13 @@
 """Predictions that nobody waits for: they are there later, whatever is killed meanwhile."""
 
+import json
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +113,41 @@ def test_a_request_is_answered_once_though_the_api_is_killed_in_between(make_ser
     service.kill("mlapi api", signal.SIGKILL)
     assert until(lambda: is_right(read(address)), 90), service.log
     assert submit(service, **key) == address
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[Any]]]:
+    """Yield the address of a server, and what is posted to it; it answers the first time with an error."""
+    received: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204 if len(received) > 1 else 500)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_is_sent_again_though_the_api_is_killed_in_between(make_service: MakeService) -> None:
+    environment = {"WEBHOOK_SECRET": "a secret of the tests' own", "WEBHOOK_ALLOW_PRIVATE": "true"}
+    service = make_service(INSTANCES="1", **environment).wait_until_ready()
+    with receiver() as (url, received):
+        form = {"webhook": url}
+        files = {"file": ("dog.jpeg", DOG)}
+        response = requests.post(f"{service.url}/v1/predictions", files=files, data=form, headers=LATER, timeout=60)
+        assert response.status_code == 202, response.text
+        assert until(lambda: received, 60), service.log
+        service.kill("mlapi api", signal.SIGKILL)
+        assert until(lambda: len(received) > 1, 90), service.log
+    assert [each["id"] for each in received] == 2 * [response.json()["id"]]
+    assert is_right(received[1])
 
 
 def test_who_waits_for_a_prediction_does_not_keep_the_service_from_stopping(make_service: MakeService) -> None:

@@ -17,6 +17,7 @@ from jobs import backlog
 from jobs.errors import QueueFull
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery
+from jobs.results import Result
 from jobs.schema import ImageJob
 
 BOUNDARY = "b"
@@ -370,3 +371,46 @@ def test_a_bug_is_a_500_and_not_a_client_that_waits_for_ever(
 
     monkeypatch.setattr("api.wsgi.call", fail)
     assert run(gateway, lambda: ask(gateway, FakeScope())).status == 500
+
+
+def test_a_request_for_predictions_is_refused_with_a_problem_and_without_a_thread(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(max_upload_bytes=1000, max_request_bytes=200_000)
+    monkeypatch.setattr(gateway, "_serve", None)
+    scope = upload(200_001, "/v1/predictions", ("x-request-id", "order-7"))
+    answer = run(gateway, lambda: ask(gateway, scope, bytes(1000)))
+    assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+    problem = json.loads(answer.body)
+    assert (problem["code"], problem["request_id"]) == ("too-many-bytes", "order-7")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_request_for_predictions_may_be_larger_than_others(make_gateway: MakeGateway, dog: bytes) -> None:
+    gateway, body = make_gateway(max_request_bytes=1_000_000), form(dog) + bytes(800_000)
+    scope = FakeScope(
+        "POST", "/v1/predictions", FakeHeaders(("content-type", "image/png"), ("content-length", "900000"))
+    )
+    assert run(gateway, lambda: ask(gateway, scope, body)).status == 400  # it is read, and is no image
+
+
+def test_who_waits_for_a_prediction_takes_a_place_until_the_service_stops(
+    make_gateway: MakeGateway, queue: MemoryJobQueue
+) -> None:
+    gateway = make_gateway(api_threads=1)
+    queue.results.keep(
+        "r1", Result({"top_k": 1, "created": "", "images": [{"filename": None, "name": None}]}, ("j1",)), 60
+    )
+
+    async def steps() -> list[Answer]:
+        waiting = asyncio.create_task(ask(gateway, FakeScope(path="/v1/predictions/r1", query_string="wait=60")))
+        await until(lambda: gateway._free_places == 0)  # noqa: SLF001 - nobody is told of it
+        paths = [("/v1/predictions/r1", "wait=1"), ("/v1/predictions/r1", "")]
+        answers = [await ask(gateway, FakeScope(path=path, query_string=query)) for path, query in paths]
+        gateway.drain()
+        return [*answers, await waiting]
+
+    refused, read, waited = run(gateway, steps)
+    assert (refused.status, json.loads(refused.body)["code"]) == (429, "queue-full")
+    assert (read.status, waited.status) == (200, 200)
+    assert json.loads(waited.body)["status"] == "pending"

@@ -27,6 +27,12 @@ class Options(BaseModel):
         max_length=MAX_NAME,
         description="The model to use, by its name; there is one, so it may be left out",
     )
+    webhook: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=r"^https?://[^/@\s]+(/\S*)?$",
+        description="Where to post the prediction to when it is done, with `Prefer: respond-async` alone",
+    )
 
 
 class UploadForm(Options):

@@ -9,12 +9,12 @@ from uuid import uuid4
 
 from flask import g
 
-from api import connection
+from api import connection, webhooks
 from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
 from api.views import Services, store
-from jobs.errors import NoSuchModel, QueueUnavailable, ServiceError
+from jobs.errors import BadParameter, NoSuchModel, QueueUnavailable, ServiceError, WebhooksOff
 from jobs.queue import JobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings, image_hash
@@ -46,6 +46,8 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     An image that fails does so alone. Where all do for the same reason, that is raised.
     """
     settings = services.settings
+    if asked.options.webhook:
+        raise BadParameter("webhook: it is for requests with the header `Prefer: respond-async`.")
     images = _store(services, asked, settings.predict_timeout_s)
     jobs = [image.job for image in images if not image.error]
     errors = {image.job.id: image.error for image in images if image.error}
@@ -65,12 +67,16 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
     Raises as `classify` does, where no image could be submitted.
     """
     settings = services.settings
+    if asked.options.webhook and not settings.webhook_secret:
+        raise WebhooksOff
     images = _store(services, asked, settings.async_timeout_s)
     refused: dict[str, ServiceError] = {image.job.id: image.error for image in images if image.error}
     if len(refused) == len(images):
         _raise_if_all_failed(list(refused.values()))
     result_id, result = uuid4().hex, _result(asked, images, refused)
     services.results.keep(result_id, result, settings.result_ttl_s + int(settings.async_timeout_s))
+    if asked.options.webhook:
+        webhooks.announce(services.results, result_id)
     for image in images:
         if not image.error and (error := _submit(services.queue, image.job, result_id)):
             refused[image.job.id] = error
@@ -121,6 +127,7 @@ def _result(asked: PredictionRequest, images: list[_Image], outcomes: _Settled) 
     request = {
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "top_k": asked.options.top_k,
+        "webhook": asked.options.webhook,
         "images": [{"filename": image.filename, "name": image.name} for image in images],
     }
     return Result(request, tuple(image.job.id for image in images), _kept(outcomes))
@@ -133,7 +140,7 @@ def _kept(outcomes: _Settled) -> dict[str, Outcome]:
     }
 
 
-def document(services: Services, result_id: str, result: Result) -> Document:
+def document(queue: JobQueue, result_id: str, result: Result) -> Document:
     """Return the answer to a request for predictions."""
     outcomes = [result.outcomes.get(job_id) for job_id in result.job_ids]
     top_k = result.request["top_k"]
@@ -142,7 +149,7 @@ def document(services: Services, result_id: str, result: Result) -> Document:
         "id": result_id,
         "status": "done" if result.is_done else "pending",
         "created": result.request["created"],
-        "model": served_model(services.queue, signed) if signed is not None else None,
+        "model": served_model(queue, signed) if signed is not None else None,
         "results": [
             {
                 "filename": image["filename"],

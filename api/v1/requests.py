@@ -61,7 +61,9 @@ def read() -> PredictionRequest:
         uploads = [Upload(None, request.get_data(cache=False))]
     else:
         raise UnsupportedMediaType
-    return PredictionRequest(uploads, Options(top_k=options.top_k, model=options.model), not _prefers_async())
+    return PredictionRequest(
+        uploads, Options(**options.model_dump(include=set(Options.model_fields))), not _prefers_async()
+    )
 
 
 def parse(model: type[M], values: Mapping[str, object]) -> M:

@@ -69,7 +69,7 @@ def _submit(asked: requests.PredictionRequest) -> Response:
 
 
 def _answer(result_id: str, result: Result) -> Response:
-    response = _json(predictions.document(services(), result_id, result))
+    response = _json(predictions.document(services().queue, result_id, result))
     if not result.is_done:
         response.headers["Retry-After"] = str(services().queue.retry_after_s())
     return response

@@ -80,6 +80,9 @@ def test_while_redis_is_away_every_call_says_so(server: RedisServer, results: Re
         lambda: results.claim("k", "t", 60),
         lambda: results.settle("k", "t", 60),
         lambda: results.release("k"),
+        lambda: results.remind("r", 1),
+        lambda: results.due(1),
+        lambda: results.drop_reminder("r"),
     ):
         with pytest.raises(QueueUnavailable):
             call()

@@ -176,3 +176,15 @@ def test_a_text_is_claimed_once(setup: Setup) -> None:
     assert claim("two") == "done"
     setup.results.release("k")
     assert claim("two") is None
+
+
+def test_a_reminder_comes_due_and_does_so_again_until_it_is_dropped(setup: Setup) -> None:
+    setup.results.remind("soon", 0)
+    setup.results.remind("later", 60)
+    assert setup.results.due(again_s=60) == "soon"
+    assert setup.results.due(again_s=60) is None
+    setup.results.remind("soon", 0)
+    assert setup.results.due(again_s=0) == "soon"
+    assert setup.results.due(again_s=0) == "soon"
+    setup.results.drop_reminder("soon")
+    assert setup.results.due(again_s=0) is None

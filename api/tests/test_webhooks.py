@@ -1,0 +1,202 @@
+"""Posting predictions to whoever asked for that."""
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from api import webhooks
+from api.tests.conftest import DOG, MakeApp
+from api.tests.test_predictions import LATER, PATH, check_problem, form, png
+from api.webhook_sender import NotSent, Sender, is_public
+from api.webhooks import Webhooks, announce
+from jobs.errors import SetupError
+from jobs.memory_queue import MemoryJobQueue
+from jobs.results import MemoryResults, Result
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+class Receiver:
+    """A server that notes what is posted to it, and answers with the next of its statuses, or 204."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.received.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook?customer=7"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def results() -> MemoryResults:
+    return MemoryResults()
+
+
+@pytest.fixture
+def sender(results: MemoryResults) -> Webhooks:
+    return Webhooks(results, Sender(SECRET, allow_private=True), lambda result_id, _: {"id": result_id})
+
+
+def keep(results: MemoryResults, receiver: Receiver, **outcomes: Any) -> None:
+    results.keep("r1", Result({"webhook": receiver.url}, ("j1",), outcomes), 60)
+    announce(results, "r1")
+
+
+def test_a_prediction_that_is_done_is_posted_once_and_signed(
+    results: MemoryResults, sender: Webhooks, receiver: Receiver
+) -> None:
+    keep(results, receiver, j1=DOG)
+    assert [sender.step(), sender.step()] == [True, False]
+    [(path, headers, body)] = receiver.received
+    assert (path, json.loads(body), headers["content-type"]) == (
+        "/hook?customer=7",
+        {"id": "r1"},
+        "application/json",
+    )
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(bytes(range(32)), signed, hashlib.sha256).digest()).decode()
+    assert (headers["webhook-id"], headers["webhook-signature"]) == ("r1", f"v1,{expected}")
+
+
+def test_nothing_is_posted_before_the_prediction_is_done(
+    results: MemoryResults, sender: Webhooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_LOOK_EVERY_S", 0)
+    keep(results, receiver)
+    assert sender.step()
+    assert receiver.received == []
+    results.add("r1", "j1", DOG)
+    assert sender.step()
+    assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize("status", [500, 404, 302])
+def test_what_is_not_received_is_sent_again_and_given_up_in_the_end(
+    results: MemoryResults, sender: Webhooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(webhooks, "_PAUSES_S", (0, 0))
+    keep(results, receiver, j1=DOG)
+    receiver.statuses = 10 * [status]
+    while sender.step():
+        pass
+    assert len(receiver.received) == 3
+    assert {path for path, _, _ in receiver.received} == {"/hook?customer=7"}
+
+
+def test_a_pause_is_kept_between_attempts(results: MemoryResults, sender: Webhooks, receiver: Receiver) -> None:
+    keep(results, receiver, j1=DOG)
+    receiver.statuses = [503]
+    assert [sender.step(), sender.step()] == [True, False]
+
+
+def test_a_result_that_is_gone_is_not_posted(results: MemoryResults, sender: Webhooks, receiver: Receiver) -> None:
+    keep(results, receiver, j1=DOG)
+    results.drop("r1")
+    assert [sender.step(), sender.step()] == [True, False]
+    assert receiver.received == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://2130706433/",
+        "http://0/",
+        "https://192.168.1.1:8443/",
+        "http://host.invalid/",
+        "http://1.2.3.4:99999/",
+    ],
+)
+def test_nothing_is_sent_to_where_it_could_do_harm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("it connected"))
+    with pytest.raises(NotSent):
+        Sender(SECRET, allow_private=False).post(url, "r1", {})
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("1.1.1.1", True),
+        ("2606:4700::1111", True),
+        ("::ffff:1.1.1.1", True),
+        ("64:ff9b::1.1.1.1", True),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104 - an address like the others
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_addresses_of_the_internet_are_told_from_others(address: str, public: bool) -> None:
+    assert is_public(ip_address(address)) is public
+
+
+def test_a_secret_that_is_no_base64_ends_the_start() -> None:
+    with pytest.raises(SetupError, match="WEBHOOK_SECRET"):
+        Sender("whsec_not base64 at all, is it?", allow_private=False)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_webhook_is_asked_for_with_the_request(make_app: MakeApp, queue: MemoryJobQueue) -> None:
+    client = make_app(webhook_secret=SECRET).test_client()
+    address = "https://example.org/hook"
+    response = client.post(PATH, data=form(("1.png", png(1)), webhook=address), headers=LATER)
+    assert response.status_code == 202
+    reminder = queue.results.due(60)
+    assert reminder == f"webhook:{response.get_json()['id']}:0"
+
+
+def test_a_webhook_that_cannot_be_is_a_problem(make_app: MakeApp, client: FlaskClient) -> None:
+    address = "https://example.org/hook"
+    check_problem(client.post(PATH, data=form(("1.png", png(1)), webhook=address), headers=LATER), 400, "webhooks-off")
+    client = make_app(webhook_secret=SECRET).test_client()
+    check_problem(client.post(PATH, data=form(("1.png", png(1)), webhook=address)), 400, "bad-parameter")
+    for url in ("ftp://example.org", "example.org", "https://", "https://user:password@example.org/", "file:///etc/x"):
+        response = client.post(PATH, data=form(("1.png", png(1)), webhook=url), headers=LATER)
+        check_problem(response, 400, "bad-parameter")

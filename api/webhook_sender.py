@@ -1,0 +1,101 @@
+"""Posts one signed message to an address that somebody else has chosen, and that may be meant to do harm.
+
+The signature is that of Standard Webhooks (https://www.standardwebhooks.com).
+"""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import socket
+import ssl
+import time
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from jobs.errors import SetupError
+
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
+_TIMEOUT_S = 10.0
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class NotSent(Exception):
+    """A message was not received; the exception says why, to the operator."""
+
+
+class Sender:
+    """Signs with `secret`, and sends to addresses on the Internet, or to any where `allow_private`."""
+
+    def __init__(self, secret: str, *, allow_private: bool) -> None:
+        self._secret = _key(secret)
+        self._allow_private = allow_private
+
+    def post(self, url: str, message_id: str, document: dict[str, Any]) -> None:
+        """Send a document. Raises `NotSent` where it is not answered with 2xx; redirects are not followed."""
+        try:
+            status = self._post(urlsplit(url), message_id, json.dumps(document).encode())
+        except (OSError, http.client.HTTPException, ValueError) as err:
+            raise NotSent(f"{type(err).__name__}: {err}") from err
+        if not 200 <= status < 300:
+            raise NotSent(f"it was answered with {status}")
+
+    def _post(self, url: SplitResult, message_id: str, body: bytes) -> int:
+        connection = self._connection(url)
+        try:
+            path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            connection.request(
+                "POST", path, body, {"Content-Type": "application/json", **self.headers(message_id, body)}
+            )
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def headers(self, message_id: str, body: bytes, at_s: float | None = None) -> dict[str, str]:
+        """Return the headers by which the receiver knows that the message is ours and new."""
+        timestamp = str(int(time.time() if at_s is None else at_s))
+        signed = hmac.digest(self._secret, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
+        signature = f"v1,{base64.b64encode(signed).decode()}"
+        return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": signature}
+
+    def _connection(self, url: SplitResult) -> http.client.HTTPConnection:
+        """Return a connection to the very address that was found to be allowed: a second look-up may find another."""
+        host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+        connected = socket.create_connection((self._address(host, port), port), _TIMEOUT_S)
+        connection = http.client.HTTPConnection(host, port)
+        if url.scheme == "https":
+            connection = http.client.HTTPSConnection(host, port)
+            connected = ssl.create_default_context().wrap_socket(connected, server_hostname=host)
+        connection.sock = connected
+        return connection
+
+    def _address(self, host: str, port: int) -> str:
+        """Return the first address of a host. Raises `OSError` where one of them is not allowed."""
+        addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        for address in addresses:
+            if not self._allow_private and not is_public(ip_address(address)):
+                raise PermissionError(f"{host} is {address}, which is not on the Internet")
+        return addresses[0]
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether an address is on the Internet, and not a way to one that is not."""
+    if isinstance(address, IPv6Address):
+        embedded = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if embedded:
+            return is_public(embedded)
+        if address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+    return address.is_global and not address.is_multicast
+
+
+def _key(secret: str) -> bytes:
+    """Return the bytes to sign with. Raises `SetupError`."""
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except ValueError as err:
+        raise SetupError(f"WEBHOOK_SECRET: what comes after {_SECRET_PREFIX} must be base64.") from err

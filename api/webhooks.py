@@ -1,0 +1,79 @@
+"""Posts predictions that are done to whoever asked for that, again and again until they are received.
+
+What is to be posted is kept with the results, so it outlives the API.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from api.webhook_sender import NotSent, Sender
+from jobs.errors import QueueUnavailable
+from jobs.results import Result, ResultStore
+
+log = logging.getLogger(__name__)
+
+# How long to wait after each failure; after the last, nothing more is sent.
+_PAUSES_S = (5.0, 60.0, 300.0, 1800.0, 3600.0, 18_000.0, 28_800.0)
+# How often to look whether a prediction is done.
+_LOOK_EVERY_S = 1.0
+# Another process takes over what this one does not finish within this time: longer than a receiver may take.
+_LEASE_S = 60.0
+
+_PREFIX = "webhook"
+
+Document = Callable[[str, Result], dict[str, Any]]
+
+
+def announce(results: ResultStore, result_id: str, attempt: int = 0, after_s: float = 0) -> None:
+    """Have a result posted when it is done, to the address in its request."""
+    results.remind(f"{_PREFIX}:{result_id}:{attempt}", after_s)
+
+
+class Webhooks:
+    """Posts what is due; several threads and processes may do so at once."""
+
+    def __init__(self, results: ResultStore, sender: Sender, document: Document) -> None:
+        self._results = results
+        self._sender = sender
+        self._document = document
+
+    def run(self, stopped: threading.Event) -> None:
+        """Post what is due until `stopped` is set."""
+        while not stopped.is_set():
+            try:
+                worked = self.step()
+            except QueueUnavailable:
+                worked = False
+            if not worked:
+                stopped.wait(_LOOK_EVERY_S)
+
+    def step(self) -> bool:
+        """Post one result that is due, if it is done; tell whether there was any. Raises `QueueUnavailable`."""
+        reminder = self._results.due(_LEASE_S)
+        if reminder is None:
+            return False
+        _, result_id, attempt = reminder.split(":")
+        result = self._results.get(result_id)
+        if result is None:
+            self._results.drop_reminder(reminder)
+        elif not result.is_done:
+            self._results.remind(reminder, _LOOK_EVERY_S)
+        else:
+            self._post(result_id, result, int(attempt))
+            self._results.drop_reminder(reminder)
+        return True
+
+    def _post(self, result_id: str, result: Result, attempt: int) -> None:
+        fields = {"prediction": result_id, "attempt": attempt + 1}
+        try:
+            self._sender.post(result.request["webhook"], result_id, self._document(result_id, result))
+        except NotSent as err:
+            if attempt < len(_PAUSES_S):
+                announce(self._results, result_id, attempt + 1, _PAUSES_S[attempt])
+                log.warning("a webhook is sent again in %g s: %s", _PAUSES_S[attempt], err, extra=fields)
+            else:
+                log.error("a webhook is given up: %s", err, extra=fields)
+        else:
+            log.info("webhook sent", extra=fields)
