@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEFAULT_MODEL := var/models/efficientnet-lite0
+DOCS := var/docs
+PAGES := README.md SECURITY.md CHANGELOG.md LICENSE NOTICE benchmarks/README.md docs
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose screenshots fuzz audit stress report bench chaos lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose screenshots fuzz audit stress report bench chaos docs \
+    lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +47,7 @@ fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000]
 
 audit: $(VENV)-audit/bin/pip-audit ## Look for known vulnerabilities of the locked packages: make audit [SERVICE=pypi|osv]
 	@$< --strict --disable-pip --require-hashes --progress-spinner off --vulnerability-service $(or $(SERVICE),pypi) \
-	    $(foreach lock,run dev keras report redis-server,--requirement requirements/$(lock).txt) || { \
+	    $(foreach lock,run dev docs keras report redis-server,--requirement requirements/$(lock).txt) || { \
 	    echo "Not every package is known to be safe. Where one was not found, this machine's package index does not serve"; \
 	    echo "what is known of vulnerabilities: run it where https://pypi.org or https://api.osv.dev is reached."; exit 1; }
 
@@ -59,6 +62,12 @@ bench: setup $(VENV)/dev.stamp ## Measure against the limit and the classic desi
 
 chaos: setup $(VENV)/dev.stamp ## Break what a service runs on and count what is lost: make chaos [ARGS="--times 1 --only Redis"]
 	@$(BIN)/python -m chaos $(ARGS)
+
+docs: $(VENV)/docs.stamp ## Build the documentation; broken links fail: make docs [DOCS=var/docs]
+	@rm -rf $(DOCS)/pages $(DOCS)/site && mkdir -p $(DOCS)/pages
+	@cp --parents --recursive $(PAGES) $(DOCS)/pages && cp zensical.toml $(DOCS)
+	@$(BIN)/python -m zensical build --strict --clean --config-file $(DOCS)/zensical.toml
+	@echo "Open $(DOCS)/site/docs/index.html"
 
 $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV) ..."
@@ -78,6 +87,10 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 
 $(VENV)/report.stamp: requirements/report.txt $(VENV)/dev.stamp
 	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/report.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/run.stamp
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@
 
 # PyTorch has no hashes here: each platform has builds of its own, and only the tests of this target use it.
@@ -112,4 +125,4 @@ lock: ## Write requirements/*.txt anew from pyproject.toml
 	@PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
 
 clean: ## Remove environments, models and caches; uploads and feedback stay
-	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock $(VENV)-audit var/models var/redis .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock $(VENV)-audit var/docs var/models var/redis .mypy_cache .ruff_cache .pytest_cache

