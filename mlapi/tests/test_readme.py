@@ -1,22 +1,31 @@
-"""The README's table of settings is the settings themselves."""
+"""The README's table of settings is the settings themselves, and the documentation's settings and commands exist."""
 
+import io
+import re
 from pathlib import Path
 
+import click
+import pytest
+from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
 from jobs.settings import SharedSettings
+from mlapi import cli
 from mlapi.settings import ServeSettings
 from model.settings import ModelSettings
+from tests import pages
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SETTINGS = (SharedSettings, ServeSettings, ApiSettings, ModelSettings)
 HEADER = "| variable | default | what it is |\n|---|---|---|\n"
 
 
 def table() -> str:
     """Return the table that belongs into the README."""
     rows: dict[str, str] = {}
-    for settings in (SharedSettings, ServeSettings, ApiSettings, ModelSettings):
+    for settings in SETTINGS:
         rows |= {row: row for name in settings.model_fields for row in [_row(settings, name)]}
     return HEADER + "".join(rows)
 
@@ -33,3 +42,30 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
         text.index("<!-- settings -->\n") + len("<!-- settings -->\n") : text.index("<!-- end of settings -->")
     ]
     assert listed == table(), f"the table should be:\n{table()}"
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_every_setting_that_is_given_a_value_exists(page: str) -> None:
+    known = {name.upper() for settings in SETTINGS for name in settings.model_fields}
+    known |= {"COMPOSE_FILE", "REDISCLI_AUTH"}  # Docker Compose's and redis-cli's own
+    others = (ROOT / "Makefile").read_text() + (ROOT / "docker-compose.yml").read_text()
+    for name in set(re.findall(r"\b([A-Z][A-Z_]+)=", pages.code(page))) - known:
+        assert re.search(rf"[({{]{name}\b", others), name
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_every_command_and_option_exists(page: str) -> None:
+    for line in re.findall(r"(?<!from )\bmlapi ([^`#|>\n]+)", pages.code(page)):
+        words = line.split()
+        command: click.Command = cli.cli
+        while words and isinstance(command, click.Group):
+            assert words[0] in command.commands, line
+            command = command.commands[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_settings_for_a_network_are_valid() -> None:
+    [block] = [block for block in pages.blocks("SECURITY.md") if "RATE_LIMIT" in block.text]
+    values = {name.lower(): value for name, value in dotenv_values(stream=io.StringIO(block.text)).items()}
+    assert ApiSettings.model_validate(values).model_fields_set == set(values)
