@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs a Docker engine: run `make test-compose`"))
 
 
+def wait_until_written(connection: "redis.Redis") -> None:
+    """Return when all of a Redis's log is in its file, which it may put off while the disk is slow."""
+    deadline = time.monotonic() + 30
+    while any(connection.info("persistence")[name] for name in ("aof_buffer_length", "aof_pending_bio_fsync")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class RedisServer:
     """A Redis of the tests' own, which they may stop and start again; it forgets everything, or `keeps` it."""
 
@@ -57,7 +66,10 @@ class RedisServer:
             connection.ping()
 
     def stop(self) -> None:
-        """Stop at once."""
+        """Stop at once, but with all in the log of one that keeps it."""
+        if self._kept:
+            with redis.Redis.from_url(self.url) as connection:
+                wait_until_written(connection)
         self._process.kill()
         self._process.wait(10)
 

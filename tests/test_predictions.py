@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from conftest import wait_until_written
 from tests.conftest import MakeService, Service, until
 from tests.images import DOG
 
@@ -84,6 +85,8 @@ def test_predictions_outlive_kill_9_of_a_redis_that_keeps_a_log(
     address = submit(service)
     if moment == "done":
         assert comes(address)
+    with service.redis() as connection:
+        wait_until_written(connection)
     [redis] = service.processes("redis-server")
     os.kill(redis, signal.SIGKILL)
     assert until(lambda: set(service.processes("redis-server")) - {redis}, 30), service.log
@@ -100,6 +103,8 @@ def test_predictions_outlive_the_whole_service(make_service: MakeService, tmp_pa
     first = make_service(**environment).wait_until_ready()
     first.kill("mlapi worker", signal.SIGSTOP)
     address = submit(first)
+    with first.redis() as connection:
+        wait_until_written(connection)
     first.kill("", signal.SIGKILL)
     assert until(lambda: first.processes() == [], 30)
     again = make_service(**environment).wait_until_ready()

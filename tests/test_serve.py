@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from conftest import wait_until_written
 from tests.conftest import (
     EVENT_TIMEOUT_S,
     ROOT,
@@ -122,10 +123,15 @@ def test_requests_that_wait_are_answered_though_redis_is_killed_and_remembers_no
 
 
 def test_what_redis_keeps_in_a_folder_outlives_it_and_the_service(make_service: MakeService, tmp_path: Path) -> None:
-    environment = {"CACHE_TTL_S": "600", "REDIS_FOLDER": str(tmp_path / "redis"), "INSTANCES": "1"}
+    # Within the service's own folder, by which its Redis is known as one of its processes.
+    environment = {"CACHE_TTL_S": "600", "REDIS_FOLDER": str(tmp_path / "0" / "redis"), "INSTANCES": "1"}
     service = make_service(**environment).wait_until_ready()
     assert is_right(service.predict(DOG))
-    service.kill("redis-server", signal.SIGKILL)
+    with service.redis() as connection:
+        wait_until_written(connection)
+    [redis] = service.processes("redis-server")
+    os.kill(redis, signal.SIGKILL)
+    assert until(lambda: set(service.processes("redis-server")) - {redis}, EVENT_TIMEOUT_S), service.log
     assert service.predict(DOG).headers["Server-Timing"].startswith("cache")
     service.stop()
     assert make_service(**environment).wait_until_ready().predict(DOG).headers["Server-Timing"].startswith("cache")
