@@ -15,6 +15,8 @@ from benchmarks.pictures import Questions, check
 from stress_test.answers import WrongAnswer
 
 _REFUSED = 429
+# Servers close connections on which nothing comes for a while, so one that has idled for longer is not used again.
+_IDLE_S = 5.0
 _SEED = 1
 
 
@@ -36,7 +38,7 @@ class Arrivals:
     def __init__(self, port: int, questions: Questions) -> None:
         self._port = port
         self._questions = questions
-        self._free: list[Connection] = []
+        self._free: list[tuple[Connection, float]] = []  # and since when they idle, the latest last
 
     def run(self, per_s: float, seconds: float, last_answer_s: float) -> Outcomes:
         """Let clients come at random, so many a second on average; wait for the last answers as long as said."""
@@ -66,12 +68,10 @@ class Arrivals:
         outcomes.sent += 1
         asked = time.perf_counter()
         try:
-            connection = (
-                self._free.pop() if self._free else await connections.enter_async_context(connected(self._port))
-            )
+            connection = self._idle() or await connections.enter_async_context(connected(self._port))
             answer = await connection.post("/predict", self._questions.content_type, body)
-            self._free.append(connection)
             answered = time.perf_counter()
+            self._free.append((connection, answered))
             if answer[0] == _REFUSED:
                 outcomes.refused_s.append(answered - asked)
                 return
@@ -81,3 +81,9 @@ class Arrivals:
             return
         outcomes.right_s.append(answered - asked)
         outcomes.right_at_s.append(answered - started)
+
+    def _idle(self) -> Connection | None:
+        """Return the connection that was used last, if that is not too long ago."""
+        if self._free and time.perf_counter() - self._free[-1][1] > _IDLE_S:
+            self._free.clear()
+        return self._free.pop()[0] if self._free else None
