@@ -68,7 +68,9 @@ class Arrivals:
         outcomes.sent += 1
         asked = time.perf_counter()
         try:
-            connection = self._idle() or await connections.enter_async_context(connected(self._port))
+            connection = self._idle()
+            if connection is None:
+                connection = await connections.enter_async_context(connected(self._port))
             answer = await connection.post("/predict", self._questions.content_type, body)
             answered = time.perf_counter()
             self._free.append((connection, answered))
