@@ -29,7 +29,7 @@ def create_app(
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
         results=results or RedisResults.from_settings(settings, settings.result_entries),
-        records=FeedbackRecords(settings.feedback_filepath.with_name(f"{settings.feedback_filepath.name}.jsonl")),
+        records=FeedbackRecords(settings.feedback_records),
     )
     request_log.install(app)  # first, so that what is refused is logged too
     access.install(app, settings)

@@ -96,6 +96,11 @@ class ApiSettings(SharedSettings):
     )
 
     @property
+    def feedback_records(self) -> Path:
+        """The file of the feedback that comes by `/v1`, beside the other one."""
+        return self.feedback_filepath.with_name(f"{self.feedback_filepath.name}.jsonl")
+
+    @property
     def threads(self) -> int:
         """The threads of one API process, at most."""
         return self.api_threads + _SPARE_THREADS

@@ -12,8 +12,11 @@ import click
 from jobs.errors import ServiceError, SetupError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from api.keys import KeyFile
     from jobs.redis_queue import RedisJobQueue
+    from mlapi.reports import Report
 
 _RESULTS = click.Path(path_type=Path, dir_okay=False)
 
@@ -248,16 +251,14 @@ def check_model(folder: Path, as_json: bool) -> None:
 
 @cli.group()
 def feedback() -> None:
-    """List and export what was reported as wrong, from FEEDBACK_FILEPATH and the images beside it."""
+    """List and export what was reported as wrong, from FEEDBACK_FILEPATH and what is beside it."""
 
 
 @feedback.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def list_feedback(as_json: bool) -> None:
     """Show the reports, oldest first."""
-    from mlapi import reports
-
-    for report in reports.read(_feedback_file()):
+    for report in _reports():
         click.echo(report.as_json() if as_json else report)
 
 
@@ -274,7 +275,7 @@ def export_feedback(into: Path, layout: str) -> None:
     """Write the reports to INTO, for a model to be taught by."""
     from mlapi import reports
 
-    found = reports.read(_feedback_file())
+    found = _reports()
     if layout == "jsonl":
         click.echo(f"{reports.export_lines(found, into)} reports in {into}", err=True)
     else:
@@ -282,10 +283,12 @@ def export_feedback(into: Path, layout: str) -> None:
         click.echo(f"{copied} images in {into}; {left_out} reports without image or right class left out", err=True)
 
 
-def _feedback_file() -> Path:
+def _reports() -> "Iterator[Report]":
     from api.settings import ApiSettings
+    from mlapi import reports
 
-    return ApiSettings.from_env().feedback_filepath
+    settings = ApiSettings.from_env()
+    return reports.read(settings.feedback_filepath, settings.feedback_records)
 
 
 @cli.group()

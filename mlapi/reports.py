@@ -1,8 +1,9 @@
-"""What people reported as wrong: read from the feedback file, with the images that are kept beside it."""
+"""What people reported as wrong: read from the two feedback files, with the images that are kept beside them."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path, PurePath
 
 from jobs.errors import SetupError
@@ -35,12 +36,25 @@ class Report:
         return json.dumps(asdict(self), default=str, ensure_ascii=False)
 
 
-def read(file: Path) -> Iterator[Report]:
-    """Yield the reports of a feedback file, oldest first; none where there is no file. Raises `SetupError`."""
+def read(file: Path, records: Path) -> Iterator[Report]:
+    """Yield the reports of a feedback file, then those of `/v1`'s records, each the oldest first.
+
+    A file that is not there has none, and a record that a prediction was right is no report. Raises `SetupError`.
+    """
+    images = file.parent / _IMAGES
+    for line in _lines(file):
+        yield _parse(line, images)
+    for line in _lines(records):
+        report = _parse_record(line, images)
+        if report:
+            yield report
+
+
+def _lines(file: Path) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                yield _parse(line.rstrip("\n"), file.parent / _IMAGES)
+                yield line.rstrip("\n")
     except FileNotFoundError:
         return
     except OSError as err:
@@ -82,3 +96,15 @@ def _parse(line: str, images: Path) -> Report:
         )
     except (ValueError, TypeError, LookupError, RecursionError):
         return Report(text=line)
+
+
+def _parse_record(line: str, images: Path) -> Report | None:
+    """Return the report that a record is, or None where the prediction was right or the line is not whole."""
+    try:
+        told = dict(json.loads(line))
+        if told["correct"]:
+            return None
+        image = next(images.glob(f"{escape(PurePath(told['image']).name)}.*"), None)
+        return Report(told["predicted_label"], told["predicted_score"], told["label"], image)
+    except (ValueError, TypeError, LookupError):
+        return None

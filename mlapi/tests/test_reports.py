@@ -101,3 +101,14 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path, monkeypatch: pyt
     assert "cannot be written" in str(run("export", tmp_path / "no" / "out", "--format", "jsonl").exception)
     monkeypatch.setenv("FEEDBACK_FILEPATH", str(tmp_path))
     assert "cannot be read" in str(run("list").exception)
+
+
+def test_feedback_by_v1_is_listed_after_the_reports_where_it_says_that_a_prediction_was_wrong(tmp_path: Path) -> None:
+    judged = {"image": KEPT.split(".")[0], "predicted_label": "husky", "predicted_score": 0.5}
+    records = [{**judged, "correct": False, "label": "wolf"}, {**judged, "correct": True, "label": None}]
+    lines = [*map(json.dumps, records), '{"torn']
+    (tmp_path / "feedback" / "feedback.jsonl").write_text("\n".join(lines))
+    kept = tmp_path / "feedback" / "images" / KEPT
+    assert run("list").output.splitlines()[3:] == [f"{kept}\tnot husky, but wolf"]
+    assert run("export", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "wolf" / KEPT).read_bytes() == b"the image"
