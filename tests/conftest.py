@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ class Service:
     def kill(self, words: str, number: signal.Signals) -> None:
         """Send a signal to each process whose command line contains `words`."""
         for pid in self.processes(words):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, number)
 
     def redis(self) -> "redis.Redis":
         """Return a connection to the Redis that this service started."""

@@ -39,8 +39,9 @@ def test_a_signal_stops_all_of_it_and_leaves_no_process(make_service: MakeServic
 
 def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
-    for pid in 5 * [*service.processes("mlapi api"), service.process.pid]:
-        os.kill(pid, signal.SIGTERM)
+    for _ in range(5):
+        service.kill("mlapi api", signal.SIGTERM)
+        service.process.terminate()
     assert service.process.wait(STOP_TIMEOUT_S) == 0, service.log
     assert service.processes() == [], service.log
 
