@@ -36,7 +36,8 @@ class FeedbackRecords:
         found: list[Record] = []
         try:
             with self._path.open("rb") as file:
-                file.seek(cursor)
+                # Not all file systems can go to a place far beyond the end.
+                file.seek(min(cursor, self._path.stat().st_size))
                 while len(found) < limit and file.tell() - cursor < _MAX_SCAN_BYTES:
                     line = file.readline()
                     if not line.endswith(b"\n"):  # the end, or a record that is only being written

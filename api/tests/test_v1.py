@@ -133,6 +133,7 @@ def test_feedback_is_listed_page_by_page(client: FlaskClient) -> None:
         ({"version": "8"}, []),
         ({"cursor": "7"}, ["cat", "dog"]),  # within the first record
         ({"cursor": "1000000"}, []),
+        ({"cursor": str(2**62)}, []),
     ],
 )
 def test_feedback_is_filtered(client: FlaskClient, query: dict[str, str], comments: list[str]) -> None:
