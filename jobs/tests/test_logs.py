@@ -14,7 +14,8 @@ log = logging.getLogger("test")
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Give pytest its log handlers back."""
+    """Begin without the fields of other tests' requests, and give pytest its log handlers back."""
+    logs.start()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
