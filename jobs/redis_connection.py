@@ -1,12 +1,14 @@
-"""How this project connects to Redis, and what it says of a Redis that does not answer."""
+"""How this project connects to Redis, loads its scripts, and what it says of a Redis that does not answer."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import redis
 from redis.backoff import ConstantBackoff, NoBackoff
+from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -20,6 +22,10 @@ _MAX_CONNECTIONS = 10_000
 # A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
 WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
 
+_LUA = files("jobs") / "lua"
+# What the scripts call; Lua has no imports in Redis.
+_COMMON = ("now", "bound")
+
 
 def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of its answers
     """Return a client of the Redis at `url`, which connects at first use."""
@@ -32,6 +38,11 @@ def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of
         socket_timeout=5,
         retry=Retry(NoBackoff(), retries=0),
     )
+
+
+def script(connection: Any, name: str) -> Script:  # noqa: ANN401 - what `connect` returns
+    """Return the script `lua/<name>.lua`, to be called."""
+    return Script(connection, "\n".join((_LUA / f"{part}.lua").read_text() for part in (*_COMMON, name)))
 
 
 @contextmanager

@@ -33,17 +33,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
-from redis.commands.core import Script
 from redis.exceptions import RedisError, ResponseError
 
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
-from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis
+from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.redis_results import RESULT
 from jobs.schema import (
     ImageJob,
@@ -92,8 +90,6 @@ _LISTEN_S = 0.5
 # A pause between attempts to listen.
 _RETRY_S = 0.1
 
-_LUA = files("jobs") / "lua"
-
 _Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
 
 
@@ -123,12 +119,12 @@ class RedisJobQueue:
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
-        self._submit = self._script("submit")
-        self._withdraw = self._script("withdraw")
-        self._take_share = self._script("take_share")
-        self._claim_abandoned = self._script("claim_abandoned")
-        self._finish = self._script("finish")
-        self._heartbeat = self._script("heartbeat")
+        self._submit = script(self._redis, "submit")
+        self._withdraw = script(self._redis, "withdraw")
+        self._take_share = script(self._redis, "take_share")
+        self._claim_abandoned = script(self._redis, "claim_abandoned")
+        self._finish = script(self._redis, "finish")
+        self._heartbeat = script(self._redis, "heartbeat")
         self._replies = _REPLIES + uuid4().hex
         self._latest_model: ModelInfo | None = None
         self._waiters = Waiters()
@@ -148,10 +144,6 @@ class RedisJobQueue:
             cache_ttl_s=settings.cache_ttl_s,
             cache_entries=settings.cache_entries,
         )
-
-    def _script(self, name: str) -> Script:
-        source = ((_LUA / f"{part}.lua").read_text() for part in ("now", name))
-        return Script(self._redis, "\n".join(source))
 
     @contextmanager
     def _reaching_redis(self) -> Iterator[None]:

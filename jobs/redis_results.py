@@ -7,12 +7,9 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
-from redis.commands.core import Script
-
-from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis
+from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
 from jobs.schema import Outcome, decode_outcome, encode_outcome
 from jobs.settings import SharedSettings
@@ -26,8 +23,6 @@ _ANSWERED, _SUBMITTED, _TEXTS = "mlapi:results:answered", "mlapi:results:submitt
 # One blocking read; whoever is not to wait any more notices within this time.
 _BLOCK_S = 0.5
 
-_LUA = files("jobs") / "lua"
-
 
 class RedisResults:
     """The `ResultStore` on Redis at `url`; see there for what each method does.
@@ -38,20 +33,16 @@ class RedisResults:
     def __init__(self, url: str, *, max_entries: int) -> None:
         self._redis: Any = connect(url)
         self._max_entries = max_entries
-        self._keep = self._script("keep")
-        self._claim = self._script("claim")
-        self._remind = self._script("remind")
-        self._due = self._script("due")
+        self._keep = script(self._redis, "keep")
+        self._claim = script(self._redis, "claim")
+        self._remind = script(self._redis, "remind")
+        self._due = script(self._redis, "due")
         self._stopping = threading.Event()
 
     @classmethod
     def from_settings(cls, settings: SharedSettings, max_entries: int) -> "RedisResults":
         """Return the store that the settings describe."""
         return cls(settings.redis_login, max_entries=max_entries)
-
-    def _script(self, name: str) -> Script:
-        source = ((_LUA / f"{part}.lua").read_text() for part in ("now", "bound", name))
-        return Script(self._redis, "\n".join(source))
 
     def keep(self, result_id: str, result: Result, ttl_s: int) -> None:
         """Keep a new result."""

@@ -17,11 +17,7 @@ reply(reply_to, job_id)
 
 if prediction_key ~= '' then
   redis.call('SET', prediction_key, outcome, 'EX', cache_ttl_s)
-  redis.call('ZADD', cached, now_ms(), prediction_key)
-  for _, oldest in ipairs(redis.call('ZRANGE', cached, 0, -1 - cache_entries)) do
-    redis.call('DEL', oldest)
-    redis.call('ZREM', cached, oldest)
-  end
+  bound(cached, prediction_key, cache_entries)
 end
 
 local joined = redis.call('LRANGE', in_flight, 0, -1)
