@@ -1,45 +1,11 @@
 """The load generator, against a server that answers at once."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 
 from benchmarks.load import Load, cell, content_length
 from benchmarks.pictures import Expected, Questions, render
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers every picture with "dog", and every third with 503 where the server is `flaky`."""
-
-    protocol_version = "HTTP/1.1"
-    flaky = False
-    requests = 0
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).requests += 1
-        status = 503 if self.flaky and self.requests % 3 == 0 else 200
-        body = json.dumps({"success": True, "prediction": "dog", "score": 0.7}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {})) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +29,7 @@ def test_wrong_answers_are_errors_and_not_answers(server: ThreadingHTTPServer, f
 
 
 def test_a_refusal_is_an_error_and_the_user_goes_on(server: ThreadingHTTPServer, files: list[bytes]) -> None:
-    server.RequestHandlerClass.flaky = True  # type: ignore[attr-defined]
+    server.RequestHandlerClass.statuses = (503, 200, 200)  # type: ignore[attr-defined]
     load = Load(server.server_port, Questions(files, [Expected(frozenset({"dog"}), 0.7)] * 2))
     measured = load.run(users=1, seconds=2)
     assert measured.errors == load.failures["503 without an X-Error header"] > 0

@@ -1,8 +1,6 @@
 """Clients that come at a rate, and the table of what became of them."""
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 
@@ -14,39 +12,11 @@ from benchmarks.pictures import Expected, Questions, render
 MEMORY_MB = {"API": 100.0, "workers": 300.0, "Redis": 10.0}
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers every second request with "dog", refuses every other."""
-
-    protocol_version = "HTTP/1.1"
-    requests = 0
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).requests += 1
-        body = b'{"success": true, "prediction": "dog", "score": 0.7}'
-        self.send_response(429 if self.requests % 2 else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {})) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize(("label", "right", "wrong"), [("dog", True, False), ("cat", False, True)])
 def test_right_wrong_and_refused_are_told_apart(
     server: ThreadingHTTPServer, label: str, right: bool, wrong: bool
 ) -> None:
+    server.RequestHandlerClass.statuses = (200, 429)  # type: ignore[attr-defined]
     questions = Questions(render(None, 2), [Expected(frozenset({label}), 0.7)] * 2)
     outcomes = Arrivals(server.server_port, questions).run(per_s=40, seconds=0.5, last_answer_s=10)
     assert outcomes.sent == len(outcomes.right_s) + len(outcomes.refused_s) + outcomes.errors.total()
