@@ -1,0 +1,36 @@
+"""What docs/scaling.md reckons with: what was measured, and what the manifests ask for."""
+
+import re
+
+import pytest
+
+from deploy.tests.manifests import of_kind, overlay, workloads
+from tests import pages
+
+
+@pytest.mark.parametrize(
+    ("used", "measured"),
+    [
+        ("235 / 2", r"^\| 64 \| 235 \|"),
+        ("306 / 2", r"^\| \*\*2\*\* \| \*\*1\*\* \| \*\*4\*\* \| \*\*306\*\* \|"),
+        ("1000 / (49 + 2.4)", r"\b2\.4 ms beside\s+the\s+49\s+ms\s+of\s+ResNet-50"),
+        ("| 4.2 ms | 238 a second |", r"\b4\.2 go into the"),
+        ("| 1.2 ms | 833 a second |", r"\bAPI process took 1\.2 ms a request"),
+        ("| 0.2 ms | 5000 a second |", r"\bRedis takes 0\.2 ms"),
+    ],
+)
+def test_scaling_reckons_with_what_was_measured(used: str, measured: str) -> None:
+    assert used in pages.read("docs/scaling.md")
+    assert re.search(measured, pages.read("docs/performance.md"), re.MULTILINE)
+
+
+def test_scaling_knows_what_the_smallest_autoscaled_service_asks_for() -> None:
+    resources = overlay("autoscaled")
+    least = {"api": of_kind(resources, "HorizontalPodAutoscaler")["api"]["spec"]["minReplicas"]}
+    least |= {"model": of_kind(resources, "ScaledObject")["model"]["spec"]["minReplicaCount"]}
+    least |= {"redis": workloads(resources)["redis"].spec["replicas"]}
+    asked = {
+        name: workload.container["resources"]["requests"]["cpu"] for name, workload in workloads(resources).items()
+    }
+    assert (least, asked) == ({"api": 2, "model": 1, "redis": 1}, {"api": "500m", "model": "1", "redis": "250m"})
+    assert "vcpus = 2 * 0.5 + 1 + 0.25\n" in pages.read("docs/scaling.md")
