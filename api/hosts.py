@@ -1,5 +1,6 @@
 """The names that the service may be asked by: whoever owns another can make it lead here, past a browser's rules."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ def _split(names: object) -> object:
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
+@lru_cache  # clients use few names, and one that is made up each time only costs the time to look at it
 def is_trusted(host: str, names: HostNames) -> bool:
     """Tell whether a `Host` header has one of the names, localhost, or an address, which nobody can lead elsewhere."""
     return host_is_trusted(host.lower(), (_LOCALHOST, *names)) or _is_address(host)

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from api.rsgi import Scope
@@ -55,10 +56,15 @@ def _headers(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in items:
         if "_" in name or name in _ABOUT_THE_BODY:
             continue
-        key = "CONTENT_TYPE" if name == "content-type" else f"HTTP_{name.upper().replace('-', '_')}"
+        key = _key(name)
         separator = "; " if name == "cookie" else ","
         found[key] = f"{found[key]}{separator}{value}" if key in found else value
     return found
+
+
+@lru_cache(maxsize=1024)
+def _key(name: str) -> str:
+    return "CONTENT_TYPE" if name == "content-type" else f"HTTP_{name.upper().replace('-', '_')}"
 
 
 def call(app: "WSGIApplication", environment: dict[str, Any]) -> Answer:

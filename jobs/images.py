@@ -1,9 +1,9 @@
 """Where uploaded bytes live between the services."""
 
 import os
-import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
+from uuid import uuid4
 
 from jobs import locks
 from jobs.errors import StorageUnavailable
@@ -38,25 +38,31 @@ class FolderImageStore:
 
     def put(self, name: str, data: bytes) -> None:
         """Store an image under its name."""
-        path = self.folder / name
         try:
-            if not _renew(path, len(data)):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._write(path, data)
+            if not _renew(self.folder / name, len(data)):
+                self._write(name, data)
         except OSError as err:  # the disk is full, or the folder is not ours to write
             raise StorageUnavailable from err
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, name: str, data: bytes) -> None:
         """Write a temporary file and rename it, so that nobody ever sees half an image under its name."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=TEMPORARY_PREFIX)
+        temporary = self.folder / f"{TEMPORARY_PREFIX}{uuid4().hex}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with self._new_file(temporary) as file:
+                os.fchmod(file.fileno(), 0o644)  # whatever the umask is: the workers may run as another user
                 file.write(data)
-            Path(temporary).chmod(0o644)  # the workers may run as another user; mkstemp gives 0600
-            Path(temporary).replace(path)
+            temporary.replace(self.folder / name)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
+
+    def _new_file(self, path: Path) -> BinaryIO:
+        """Open a new file of the folder, which is made first where there is none."""
+        try:
+            return path.open("xb")
+        except FileNotFoundError:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
 
     def get(self, name: str) -> bytes:
         """Return a file's bytes."""
