@@ -1,0 +1,123 @@
+"""Functions that wait: on an event loop, which goes on meanwhile, and in a thread."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextvars import ContextVar
+
+import pytest
+
+from jobs import waiting
+
+Caller = Callable[[Callable[[], object]], object]
+_noted: ContextVar[str] = ContextVar("noted", default="nothing")
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["on a loop", "in a thread"])
+def call(request: pytest.FixtureRequest, threads: ThreadPoolExecutor) -> Caller:
+    """Call a function in one of the two ways."""
+    if request.param == "in a thread":
+        return lambda function: threads.submit(function).result(10)
+    return lambda function: asyncio.run(waiting.run(function, threads))
+
+
+def test_a_function_returns_what_it_returns(call: Caller) -> None:
+    assert call(lambda: 5) == 5
+
+
+def test_a_function_gets_the_result_that_it_waits_for(call: Caller) -> None:
+    future: Future[str] = Future()
+    threading.Timer(0.01, future.set_result, ["done"]).start()
+    assert call(lambda: waiting.wait(future, 10)) == "done"
+
+
+def test_a_function_gets_the_exception_that_it_waits_for(call: Caller) -> None:
+    future: Future[str] = Future()
+    threading.Timer(0.01, future.set_exception, [OSError("away")]).start()
+    with pytest.raises(OSError, match="away"):
+        call(lambda: waiting.wait(future, 10))
+
+
+def test_waiting_ends_when_its_time_is_over(call: Caller) -> None:
+    with pytest.raises(FutureTimeoutError):
+        call(lambda: waiting.wait(Future(), 0.01))
+
+
+def test_an_exception_of_the_function_comes_out(call: Caller) -> None:
+    with pytest.raises(ZeroDivisionError):
+        call(lambda: 1 // 0)
+
+
+def test_what_is_noted_in_the_context_stays_in_the_call_across_blocking_and_waiting(call: Caller) -> None:
+    future: Future[None] = Future()
+    threading.Timer(0.01, future.set_result, [None]).start()
+    note = waiting.blocking(lambda: _noted.set("something"))
+
+    def function() -> str:
+        note()
+        waiting.wait(future, 10)
+        return _noted.get()
+
+    assert call(function) == "something"
+    assert _noted.get() == "nothing"
+
+
+def test_many_functions_wait_on_one_loop_in_its_own_thread(threads: ThreadPoolExecutor) -> None:
+    waited_in = set[str]()
+
+    async def main() -> list[int]:
+        future: Future[int] = Future()
+
+        def function(number: int) -> int:
+            waited_in.add(threading.current_thread().name)
+            return number + waiting.wait(future)
+
+        calls = [asyncio.create_task(waiting.run(lambda n=number: function(n), threads)) for number in range(100)]  # type: ignore[misc]
+        await asyncio.sleep(0)
+        assert not any(call.done() for call in calls)
+        future.set_result(1000)
+        return list(await asyncio.gather(*calls))
+
+    assert asyncio.run(main()) == list(range(1000, 1100))
+    assert waited_in == {threading.current_thread().name}
+
+
+def test_a_loop_goes_on_while_a_function_blocks(threads: ThreadPoolExecutor) -> None:
+    async def main() -> str:
+        go_on = threading.Event()
+        block = waiting.blocking(lambda: go_on.wait(10) and threading.current_thread().name)
+        call = asyncio.create_task(waiting.run(block, threads))
+        await asyncio.sleep(0)
+        go_on.set()
+        return str(await call)
+
+    assert asyncio.run(main()).startswith("ThreadPoolExecutor")
+
+
+def test_a_function_whose_task_is_cancelled_learns_of_it(threads: ThreadPoolExecutor) -> None:
+    ended = list[str]()
+
+    def function() -> None:
+        try:
+            waiting.wait(Future())
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def main() -> None:
+        call = asyncio.create_task(waiting.run(function, threads))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())
+    assert ended == ["cancelled"]
