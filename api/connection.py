@@ -1,12 +1,12 @@
 """What an endpoint may know of the connection it answers on, and have done with it."""
 
+import asyncio
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import request
 
-from api.turns import Turn
 from jobs.errors import ServiceError
 
 ENVIRON_KEY = "mlapi.connection"
@@ -16,14 +16,14 @@ ENVIRON_KEY = "mlapi.connection"
 class Connection:
     """The connection of one request with its `body`.
 
-    `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` ends
-    when all that is left to do is to wait.
+    `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` is
+    given back when all that is left to do is to wait.
     """
 
     body: io.BytesIO = field(default_factory=io.BytesIO)
     refusal: ServiceError | None = None
     draining: bool = False
-    turn: Turn | None = None
+    turn: asyncio.Semaphore | None = None
     _closed: bool = False
     _on_close: Callable[[], None] | None = None
 
@@ -37,7 +37,7 @@ class Connection:
         self.body.close()
 
     def when_closed(self, call: Callable[[], None]) -> None:
-        """Have `call` called when the client hangs up, in another thread; at once where it has.
+        """Have `call` called when the client hangs up; at once where it has.
 
         It may be called twice, and must not wait for anything. The request itself only waits from now on.
         """
@@ -48,8 +48,9 @@ class Connection:
 
     def end_turn(self) -> None:
         """Let another request do its work."""
-        if self.turn:
-            self.turn.end()
+        turn, self.turn = self.turn, None
+        if turn:
+            turn.release()
 
     def close(self) -> None:
         """Note that the client has hung up."""

@@ -1,4 +1,4 @@
-"""Between Granian and Flask: gives whole requests to threads, and refuses at once what could only wait in vain.
+"""Between Granian and Flask: has whole requests answered, and refuses at once what could only wait in vain.
 
 Granian's own way to WSGI takes a thread as soon as a request begins. A slow upload would hold it, requests that find
 none would wait unseen, and nobody would learn that a client has hung up. Here, an event loop sees to all of that.
@@ -24,8 +24,8 @@ from api.headers import HEADERS
 from api.problems import MEDIA_TYPE, document, error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
-from api.turns import Turn, Turns
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
+from jobs import waiting
 from jobs.errors import QueueFull, ServiceError
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
@@ -39,7 +39,7 @@ _PREDICT, _PREDICTIONS = "/predict", "/v1/predictions"
 # Where images are posted to, which then wait for a worker.
 _IMAGE_PATHS = frozenset({"/", _PREDICT, _PREDICTIONS})
 # Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
-# event loop; and while they wait for their turn, it may turn out that the queue is full.
+# event loop; and while they wait for their turn, it may become known that the queue is full.
 _TURNS = 8
 # Most requests are answered before it is worth watching whether their client hangs up.
 _WATCH_AFTER_S = 0.1
@@ -71,7 +71,7 @@ class Gateway:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._turns = Turns(loop, _TURNS)
+        self._turns = asyncio.Semaphore(_TURNS)
         loop.add_signal_handler(DRAIN_SIGNAL, self.drain)
 
     def drain(self) -> None:
@@ -125,41 +125,40 @@ class Gateway:
         if refusal:
             raise refusal
 
-    async def _turn(self) -> Turn:
-        """Return the turn to have an image queued, when it comes. Raises `QueueFull`."""
-        turn = await self._turns.take()
+    async def _turn(self) -> asyncio.Semaphore:
+        """Take the turn to have an image queued, when it comes. Raises `QueueFull`."""
+        await self._turns.acquire()
         try:
             self._look_at_queue()
         except QueueFull:
-            turn.end()
+            self._turns.release()
             raise
-        return turn
+        return self._turns
 
     async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:
-        """Have a thread answer a request."""
+        """Answer a request: one that has a turn on the loop, since nearly all that it does is wait, others in a thread.
+
+        What else they do, such as to read files, is not written so that a loop could go on meanwhile.
+        """
         environment = {**wsgi.environ(scope, client.body), connection.ENVIRON_KEY: client}
         answered = self._loop.create_future()
         watch = self._loop.call_later(_WATCH_AFTER_S, _watch, protocol, client, answered)
-        self._threads.submit(self._answer, environment, protocol, client, answered)
-        await answered
+        if client.turn:
+            status, headers, body = await waiting.run(lambda: self._answer(environment, client), self._threads)
+        else:
+            status, headers, body = await self._loop.run_in_executor(self._threads, self._answer, environment, client)
+        protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
+        answered.set_result(None)
         watch.cancel()
 
-    def _answer(
-        self,
-        environment: dict[str, Any],
-        protocol: HTTPProtocol,
-        client: Connection,
-        answered: "asyncio.Future[None]",
-    ) -> None:
+    def _answer(self, environment: dict[str, Any], client: Connection) -> wsgi.Answer:
         try:
-            status, headers, body = wsgi.call(self._app, environment)
-            protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
+            return wsgi.call(self._app, environment)
         except Exception:  # whatever it is, the client must not wait for ever
             log.exception("the request could not be answered")
-            protocol.response_bytes(500, [], b"")
+            return 500, [], b""
         finally:
             client.end_turn()
-            self._loop.call_soon_threadsafe(answered.set_result, None)
 
     async def _refuse(self, scope: Scope, protocol: HTTPProtocol, err: ServiceError) -> None:
         """Answer a program without a thread, since there may be a thousand a second; all else gets the page."""

@@ -9,15 +9,12 @@ from jobs.queue import JobQueue
 from jobs.schema import ImageJob, Prediction
 
 
-def model_predict(
-    queue: JobQueue, image_name: str, timeout_s: float, request_id: str, size_bytes: int, client: Connection
-) -> Prediction:
-    """Have a stored image classified. Raises the `ServiceError` that prevented it, at the latest after `timeout_s`.
+def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Prediction:
+    """Have a stored image classified. Raises the `ServiceError` that prevented it, at the latest after its timeout.
 
     Where the client hangs up, that is `ClientGone`, and nothing is computed for it.
     """
-    job = ImageJob.create(image_name, timeout_s, request_id, size_bytes)
-    logs.bind(job_id=job.id, image=image_name)
+    logs.bind(job_id=job.id, image=job.image_name)
     queue.submit(job)
     client.when_closed(lambda: queue.cancel(job))
     prediction = queue.wait(job)
@@ -26,30 +23,18 @@ def model_predict(
 
 
 def model_predict_all(
-    queue: JobQueue, jobs: Sequence[ImageJob], client: Connection
+    queue: JobQueue, submitted: Sequence[ImageJob], client: Connection
 ) -> dict[str, Prediction | ServiceError]:
-    """Have stored images classified, all at once; return by job id what became of each.
+    """Return by job id what becomes of each of the jobs.
 
     Raises `ClientGone` where the client hangs up, and nothing is computed for it.
     """
-    outcomes: dict[str, Prediction | ServiceError] = {}
-    submitted = [job for job in jobs if _submit(queue, job, outcomes)]
     logs.bind(job_ids=[job.id for job in submitted])
     client.when_closed(lambda: _cancel(queue, submitted))
-    for job in submitted:
-        outcomes[job.id] = _wait(queue, job)
+    outcomes = {job.id: _wait(queue, job) for job in submitted}
     if gone := next((error for error in outcomes.values() if isinstance(error, ClientGone)), None):
         raise gone
     return outcomes
-
-
-def _submit(queue: JobQueue, job: ImageJob, outcomes: dict[str, Prediction | ServiceError]) -> bool:
-    try:
-        queue.submit(job)
-    except ServiceError as err:
-        outcomes[job.id] = err
-        return False
-    return True
 
 
 def _cancel(queue: JobQueue, jobs: Sequence[ImageJob]) -> None:

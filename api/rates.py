@@ -13,6 +13,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
 from redis import ConnectionPool, RedisError
 
+from jobs import waiting
 from jobs.errors import TooManyRequests
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0
 
+    @waiting.blocking
     def count(self, caller: str, rate: str) -> None:
         """Count one request of a caller. Raises `TooManyRequests` where it is more than the rate allows."""
         if time.monotonic() < self._count_from:

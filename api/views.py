@@ -20,6 +20,7 @@ from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, content_name, image_name
+from jobs import waiting
 from jobs.errors import (
     NoFile,
     NoSuchImage,
@@ -32,7 +33,7 @@ from jobs.errors import (
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
-from jobs.schema import Prediction, Timings
+from jobs.schema import ImageJob, Prediction, Timings
 
 blueprint = Blueprint("views", __name__)
 
@@ -40,6 +41,8 @@ blueprint = Blueprint("views", __name__)
 FORM_OVERHEAD_BYTES = 64 * 1024
 # What `/predict` answers whenever it has no prediction.
 FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
+# To hash, look through and write what is larger takes longer than others should be kept waiting.
+_SMALL_BYTES = 1_000_000
 # Uploads never change under their name, so a browser need not ask again.
 _DISPLAY_CACHING = "private, max-age=31536000, immutable"
 STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
@@ -163,32 +166,37 @@ def add_timing(response: Response) -> Response:
 
 def classify(upload: FileStorage) -> tuple[str, Prediction]:
     """Check, store and classify an uploaded file; return its name in the store and the prediction."""
-    name, size_bytes = _store(upload)
-    timeout_s = services().settings.predict_timeout_s
-    prediction = model_predict(services().queue, name, timeout_s, g.request_id, size_bytes, connection.current())
+    job = _store(upload)
+    prediction = model_predict(services().queue, job, connection.current())
     g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
-    return name, prediction
+    return job.image_name, prediction
 
 
-def _store(upload: FileStorage) -> tuple[str, int]:
-    """Check and store an uploaded file; return its name in the store and its size.
+def _store(upload: FileStorage) -> ImageJob:
+    """Check and store an uploaded file, and return a job for it.
 
     Nothing of it is left in memory, which may have to hold many requests that wait.
     """
     with closing(upload):
         data = upload.read()
     connection.current().drop_body()
-    return store(data, upload.filename or ""), len(data)
+    return store(data, upload.filename or "", services().settings.predict_timeout_s)
 
 
-def store(data: bytes, filename: str | None) -> str:
-    """Check and store an image, whose file name must fit where it has one; return its name in the store."""
+def store(data: bytes, filename: str | None, timeout_s: float) -> ImageJob:
+    """Check and store an image, whose file name must fit where it has one, and return a job for it."""
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
+    keep = _keep if len(data) <= _SMALL_BYTES else waiting.blocking(_keep)
+    name = keep(services().images, data, filename, limits)
+    return ImageJob.create(name, timeout_s, g.request_id, len(data))
+
+
+def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLimits) -> str:
     name = content_name(data, limits) if filename is None else image_name(data, filename, limits)
-    services().images.put(name, data)
+    images.put(name, data)
     return name
 
 

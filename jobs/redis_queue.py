@@ -38,11 +38,13 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError, ResponseError
 
+from jobs import waiting
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
-from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
+from jobs.redis_connection import connect, reaching_redis, script
 from jobs.redis_results import RESULT
+from jobs.redis_shared_script import SharedScript
 from jobs.schema import (
     ImageJob,
     JobFailure,
@@ -119,7 +121,7 @@ class RedisJobQueue:
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
         self._next_claim = 0.0
-        self._submit = script(self._redis, "submit")
+        self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
         self._take_share = script(self._redis, "take_share")
         self._claim_abandoned = script(self._redis, "claim_abandoned")
@@ -166,7 +168,7 @@ class RedisJobQueue:
         self._waiters.add(job)
         try:
             with self._reaching_redis():
-                WHILE_IT_RESTARTS.call_with_retry(lambda: self._submit_waiting(job), lambda _: None)
+                self._submit_waiting(job)
         except BaseException:
             self._waiters.remove(job)
             raise
@@ -183,7 +185,7 @@ class RedisJobQueue:
     def submit_kept(self, job: ImageJob, result_id: str) -> None:
         """Add a job whose outcome is added to a result."""
         with self._reaching_redis():
-            WHILE_IT_RESTARTS.call_with_retry(lambda: self._submit_kept(job, RESULT + result_id), lambda _: None)
+            self._submit_kept(job, RESULT + result_id)
 
     def _submit_kept(self, job: ImageJob, result: str) -> None:
         max_jobs = max(1, int(MAX_KEPT_SHARE * self._max_jobs))
@@ -191,7 +193,11 @@ class RedisJobQueue:
         if status == b"full":
             raise QueueFull(retry_after_s=self._backlog.retry_after_s())
         if outcome := _outcome(status, detail):
-            self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
+            self._add_outcome(result, job, outcome)
+
+    @waiting.blocking
+    def _add_outcome(self, result: str, job: ImageJob, outcome: Outcome) -> None:
+        self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
 
     def _add(
         self, job: ImageJob, reply_to: str, *, before: bool = False, max_jobs: int | None = None
@@ -246,6 +252,7 @@ class RedisJobQueue:
         """Have the `wait` of a submitted job end."""
         self._waiters.resolve(job.id, JobFailure.of(ClientGone()))
 
+    @waiting.blocking
     def _give_place_free(self, job: ImageJob) -> None:
         """Take a job that nobody waits for out of the queue; one that joined another has no place of its own."""
         receipt = self._receipts.get(job.id)
@@ -257,6 +264,7 @@ class RedisJobQueue:
                 args=[_GROUP, receipt, job.id, job.size_bytes],
             )
 
+    @waiting.blocking
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately."""
         with self._reaching_redis():
@@ -264,6 +272,7 @@ class RedisJobQueue:
             alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
             return [name.decode() for name in self._redis.zrangebyscore(_WORKERS, alive_since_ms, "+inf")]
 
+    @waiting.blocking
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
         with self._reaching_redis():
@@ -278,6 +287,11 @@ class RedisJobQueue:
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
         """Return what is known of a model, which is fetched once as long as it is the one that is asked for."""
+        latest = self._latest_model
+        return latest if latest and latest.id == model_id else self._fetch_model(model_id)
+
+    @waiting.blocking
+    def _fetch_model(self, model_id: str | None) -> ModelInfo | None:
         with self._reaching_redis():
             if model_id is None:
                 model_id = (self._redis.get(_MODEL) or b"").decode()
@@ -288,12 +302,14 @@ class RedisJobQueue:
                 self._latest_model = ModelInfo.decode(data)
         return self._latest_model
 
+    @waiting.blocking
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first."""
         with self._reaching_redis():
             images = [SetAsideImage.decode(data) for data in self._redis.hvals(_SET_ASIDE)]
         return sorted(images, key=lambda image: image.at_s)
 
+    @waiting.blocking
     def release(self, image_hash: str) -> bool:
         """Let an image be tried again when it is sent."""
         with self._reaching_redis():
@@ -305,6 +321,7 @@ class RedisJobQueue:
         self._waiters.close()
         if self._listener:
             self._listener.join(2 * _LISTEN_S)
+        self._submit.close()
         self._redis.close()
 
     # What a worker calls

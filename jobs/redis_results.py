@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobs import waiting
 from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
 from jobs.schema import Outcome, decode_outcome, encode_outcome
@@ -115,6 +116,7 @@ class RedisResults:
         """End the connections."""
         self._redis.close()
 
+    @waiting.blocking
     def _call(self, command: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the command gives
         with reaching_redis():
             return WHILE_IT_RESTARTS.call_with_retry(command, lambda _: None)

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
+from jobs import waiting
 from jobs.errors import DeadlinePassed, Stopping
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
 
@@ -51,7 +52,7 @@ class Waiters:
         """Return the prediction for `job`, or raise the failure that came instead, or `DeadlinePassed`."""
         waiter = self._by_job_id[job.id]
         try:
-            outcome = waiter.future.result(max(0.0, waiter.deadline - time.monotonic()))
+            outcome = waiting.wait(waiter.future, max(0.0, waiter.deadline - time.monotonic()))
         except FutureTimeoutError as err:
             raise DeadlinePassed(
                 f"No answer within {job.timeout_s:g} s. Try again when the service is less busy."

@@ -1,7 +1,7 @@
 """Has the images of a request classified, now or later, and puts the answers together."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -48,7 +48,7 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     settings = services.settings
     if asked.options.webhook:
         raise BadParameter("webhook: it is for requests with the header `Prefer: respond-async`.")
-    images = _store(services, asked, settings.predict_timeout_s)
+    images = _store_and_submit(services, asked, settings.predict_timeout_s)
     jobs = [image.job for image in images if not image.error]
     errors = {image.job.id: image.error for image in images if image.error}
     outcomes = {**errors, **model_predict_all(services.queue, jobs, connection.current())}
@@ -59,6 +59,12 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     except QueueUnavailable as err:
         log.warning("a prediction is not kept: %s", err)
     return result_id, result
+
+
+def _store_and_submit(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
+    """Store images and submit their jobs; return each with what went wrong, if anything did. Raises `NoSuchModel`."""
+    images, queue = _store(services, asked, timeout_s), services.queue
+    return [image if image.error else replace(image, error=_error(image.job, queue.submit)) for image in images]
 
 
 def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
@@ -78,7 +84,7 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
     if asked.options.webhook:
         webhooks.announce(services.results, result_id)
     for image in images:
-        if not image.error and (error := _submit(services.queue, image.job, result_id)):
+        if not image.error and (error := _error(image.job, lambda job: services.queue.submit_kept(job, result_id))):
             refused[image.job.id] = error
     if len(refused) == len(images):
         services.results.drop(result_id)
@@ -88,9 +94,10 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
     return result_id, replace(result, outcomes=_kept(refused))
 
 
-def _submit(queue: JobQueue, job: ImageJob, result_id: str) -> ServiceError | None:
+def _error(job: ImageJob, submit: Callable[[ImageJob], None]) -> ServiceError | None:
+    """Submit a job, and return why that was refused, if it was."""
     try:
-        queue.submit_kept(job, result_id)
+        submit(job)
     except ServiceError as err:
         return err
     return None
@@ -110,10 +117,9 @@ def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> li
 
 def _store_one(upload: Upload, timeout_s: float) -> _Image:
     try:
-        name = store(upload.data, None)
+        return _Image(upload.filename, store(upload.data, None, timeout_s))
     except ServiceError as err:
         return _Image(upload.filename, ImageJob.create("", timeout_s, g.request_id), err)
-    return _Image(upload.filename, ImageJob.create(name, timeout_s, g.request_id, len(upload.data)))
 
 
 def _raise_if_all_failed(outcomes: Sequence[Prediction | ServiceError]) -> None:

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from conftest import RedisServer
-from jobs import redis_queue
+from jobs import redis_queue, redis_shared_script
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
@@ -185,7 +185,7 @@ def test_a_request_that_comes_while_redis_starts_again_is_not_refused(
     keeping_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = Retry(ConstantBackoff(0.1), retries=300, supported_errors=(RedisConnectionError,))
-    monkeypatch.setattr(redis_queue, "WHILE_IT_RESTARTS", patient)  # as Redis may take long on a busy machine
+    monkeypatch.setattr(redis_shared_script, "WHILE_IT_RESTARTS", patient)  # as Redis may take long on a busy machine
     queue = RedisJobQueue(keeping_server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10, worker_ttl_s=LONG_TTL_S)
     queue.heartbeat("w1", 0.01, "m1")
     keeping_server.stop()
