@@ -325,6 +325,13 @@ class NoWorker(Unavailable):
     message = "No model worker is alive. Try again shortly."
 
 
+class NoApi(Unavailable):
+    """A proxy says so where it finds no API to pass the request on to."""
+
+    code = "no-api"
+    message = "No API is alive. Try again shortly."
+
+
 class QueueUnavailable(Unavailable):
     """Redis does not answer."""
 

@@ -1,12 +1,15 @@
 """Several APIs behind the proxy, and containers that are replaced one by one while callers ask."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 
 import pytest
 import requests
 
-from tests.conftest import until
+from tests.conftest import ROOT, until
+from tests.images import DOG
 from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, grown, load, run
 
 
@@ -20,6 +23,13 @@ def stack() -> Iterator[Stack]:
         yield stack
     finally:
         stack.remove()
+
+
+def test_the_proxy_answers_in_the_words_of_the_api(base_url: str) -> None:
+    written = re.findall(r"set-var-fmt\(txn\.no_api\) '(.+)'", (ROOT / "containers/proxy/haproxy.cfg").read_text())
+    failed, problem = map(json.loads, written)
+    assert failed == {"success": False, "prediction": None, "score": None}
+    assert problem == requests.get(f"{base_url}/v1/problems/no-api", timeout=10).json()
 
 
 @pytest.mark.compose
@@ -61,6 +71,9 @@ def test_what_is_missing_is_told_in_the_same_form(stack: Stack, service: str, re
         response = stack.predict()
         assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
         assert response.json() == {"success": False, "prediction": None, "score": None}
+        problem = requests.post(f"{stack.url}/v1/predictions", files={"file": DOG}, timeout=60)
+        assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
+        assert problem.json()["code"] == reason
     finally:
         stack.up("--no-recreate")
 
