@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlapi.client import Client, Prediction
+    from mlapi.client import Client, Model, Prediction
 
-__all__ = ["Client", "Prediction"]
+__all__ = ["Client", "Model", "Prediction"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.errors import ServiceError, SetupError
+from jobs.schema import TOP_CLASSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from api.keys import KeyFile
     from jobs.redis_queue import RedisJobQueue
@@ -69,6 +70,12 @@ def worker() -> None:
     show_envvar=True,
     help="The API key for it; others see what is on a command line, so use the variable.",
 )
+@click.option(
+    "--top-k",
+    type=click.IntRange(1, TOP_CLASSES),
+    default=1,
+    help="How many classes of each image to keep, the most probable first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as one JSON object.")
 def classify(
     paths: tuple[str, ...],
@@ -76,6 +83,7 @@ def classify(
     copy_into: Path | None,
     service: str | None,
     key: str | None,
+    top_k: int,
     as_json: bool,
 ) -> None:
     """Classify the images at PATH...: files, folders with all below them, and globs.
@@ -90,7 +98,7 @@ def classify(
     """
     from mlapi.collection import command
 
-    wanted = command.Wanted(paths, out, copy_into, service, key, as_json)
+    wanted = command.Wanted(paths, out, copy_into, service, key, top_k, as_json)
     sys.exit(command.classify(wanted))
 
 
@@ -161,18 +169,20 @@ def set_aside_group() -> None:
 
 
 @set_aside_group.command("list")
-def list_set_aside() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+def list_set_aside(as_json: bool) -> None:
     """Show the images that are set aside, oldest first."""
     from mlapi import set_aside
 
-    for image in _queue().set_aside_images():
-        click.echo(set_aside.line(image))
+    images = _queue().set_aside_images()
+    _print([set_aside.as_dict(image) for image in images], map(set_aside.line, images), as_json=as_json)
 
 
 @set_aside_group.command("show")
 @click.argument("name")
 @click.option("--save", type=click.Path(path_type=Path), help="Also write the image to this file.")
-def show_set_aside(name: str, save: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     """Show what is known of an image; the beginning of its NAME is enough."""
     from jobs.images import FolderImageStore
     from jobs.settings import SharedSettings
@@ -180,7 +190,8 @@ def show_set_aside(name: str, save: Path | None) -> None:
 
     images = FolderImageStore(SharedSettings.from_env().upload_folder)
     image = set_aside.find(_queue(), name)
-    click.echo(set_aside.facts(image, images))
+    told = {**set_aside.as_dict(image), "bytes": set_aside.size_bytes(image, images)}
+    _print(told, [set_aside.facts(image, images)], as_json=as_json)
     if save:
         set_aside.save(image, images, save)
 
@@ -232,7 +243,7 @@ def list_models(as_json: bool) -> None:
     """Show the models that `mlapi model add` can make."""
     from model import zoo
 
-    click.echo(json.dumps(zoo.names()) if as_json else "\n".join(zoo.names()))
+    _print(zoo.names(), zoo.names(), as_json=as_json)
 
 
 @model.command("check")
@@ -246,7 +257,7 @@ def check_model(folder: Path, as_json: bool) -> None:
     manifest = load_classifier(ModelSettings.from_env().model_copy(update={"model": folder})).manifest
     about = {"name": manifest.name, "version": manifest.version, "classes": len(manifest.labels)}
     said = f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes"
-    click.echo(json.dumps(about) if as_json else said)
+    _print(about, [said], as_json=as_json)
 
 
 @cli.group()
@@ -307,10 +318,12 @@ def add_key(name: str, rate: str | None) -> None:
 
 
 @key.command("list")
-def list_keys() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+def list_keys(as_json: bool) -> None:
     """Show whose keys there are, and each one's rate."""
-    for kept in _key_file().read():
-        click.echo(f"{kept.name}  {kept.rate or ''}".rstrip())
+    keys = _key_file().read()
+    lines = (f"{kept.name}  {kept.rate or ''}".rstrip() for kept in keys)
+    _print([{"name": kept.name, "rate": kept.rate} for kept in keys], lines, as_json=as_json)
 
 
 @key.command("remove")
@@ -328,6 +341,12 @@ def _key_file() -> "KeyFile":
     if file is None:
         raise KeyFileError("Set API_KEYS_FILE, in the environment or in .env, to the file that keeps the keys.")
     return KeyFile(file)
+
+
+def _print(told: object, lines: "Iterable[str]", *, as_json: bool) -> None:
+    """Print what a command tells, as JSON or in lines."""
+    for line in [json.dumps(told)] if as_json else lines:
+        click.echo(line)
 
 
 def main() -> None:

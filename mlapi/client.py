@@ -1,14 +1,16 @@
 """A client of a running service, for Python programs and for `mlapi classify`."""
 
-import hashlib
 import json
 import math
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import urllib3
 from urllib3.exceptions import (
@@ -18,9 +20,21 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.filepost import encode_multipart_formdata
 from urllib3.util import parse_url
 
-from jobs.errors import DeadlinePassed, ServiceError, TooManyRequests, Unavailable, error_types
+from jobs.errors import (
+    DeadlinePassed,
+    KeyInUse,
+    NotAnImage,
+    ServiceError,
+    TooLarge,
+    TooManyRequests,
+    TooSlow,
+    Unavailable,
+    error_types,
+)
+from jobs.schema import TOP_CLASSES, ClassScore, Timings
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 
@@ -28,11 +42,24 @@ DEFAULT_URL = "http://127.0.0.1:5000"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _SPREAD = 0.1, 5.0, 0.5
 # Refused for now, not for good; a proxy in front answers 502 while the API is started again.
 _FOR_NOW = {429: TooManyRequests, 502: Unavailable, 503: Unavailable, 504: DeadlinePassed}
+# What is meant by a proxy, which knows no codes, and by the code of a newer service.
+_BY_STATUS: Mapping[int, type[ServiceError]] = {413: TooLarge, **_FOR_NOW}
 
-# What the service adds to the hash of an image's content, by what it begins with.
-_ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif"}
+_PREDICTIONS = "/v1/predictions"
+# The service takes no more images in a request. As to bytes, it takes 20 MB unless it is set up otherwise; it refuses
+# what is more, which then is sent in halves.
+MOST_IMAGES, MOST_BYTES = 16, 10_000_000
+# The service tells what an image is by its content, so this type serves for all.
+_IMAGE_TYPE = "image/jpeg"
+# For what nobody waits (RFC 9218): less urgent than 3, which is what all else has.
+_BACKGROUND = {"Priority": "u=5"}
 
-_Field = str | tuple[str, bytes]  # of a form: a text, or a file's name and content
+_ANSWERED = frozenset({200, 201})
+
+T = TypeVar("T")
+_Headers = Mapping[str, str]
+_NO_HEADERS: _Headers = {}
+Image = bytes | str | os.PathLike[str]
 
 
 class Unreachable(ServiceError):
@@ -57,11 +84,35 @@ class WrongAddress(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An image's most probable class, and its score in 0..1; the service has the image under `image_name`."""
+    """An image's most probable class: its label, its index in the network's output, its score in 0..1.
+
+    `top` has as many of the most probable classes as were asked for, that one first. `model` and `version` name the
+    model. The service keeps the prediction under `id`, as that of the request's image number `image`. `timings` tells
+    where the time went; there are none where the answer came from the service's cache.
+    """
 
     label: str
+    class_index: int
     score: float
-    image_name: str
+    top: tuple[ClassScore, ...]
+    model: str
+    version: str
+    id: str
+    image: int
+    timings: Timings | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that the service has: its name and version, the arithmetic inside it, and how many classes it knows."""
+
+    name: str
+    version: str
+    precision: str
+    classes: int
+
+
+Outcome = Prediction | ServiceError
 
 
 class Client:
@@ -69,7 +120,8 @@ class Client:
 
     `url` is the service's address and `key` the API key, where it wants one. A request is tried again for `timeout_s`
     seconds while the service cannot be reached, is not available (503, 504), or refuses for now (429); a `Retry-After`
-    is respected, also by not trying again where it is later than that.
+    is respected, also by not trying again where it is later than that. With `background`, requests that somebody waits
+    for go before this client's.
 
     What is refused for good is raised as the error of `jobs.errors` with its reason: `NotAnImage`, `TooManyPixels`,
     `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` where trying
@@ -77,14 +129,21 @@ class Client:
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 60.0, connections: int = 10
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        connections: int = 10,
+        background: bool = False,
     ) -> None:
         if not url.startswith(("http://", "https://")) or not parse_url(url).host:
             raise WrongAddress(f"{url}: an address is like {DEFAULT_URL}")
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._pool = urllib3.PoolManager(maxsize=connections, headers=headers, retries=False)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers |= _BACKGROUND if background else {}
+        self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
 
     def __enter__(self) -> "Client":
         return self
@@ -96,63 +155,121 @@ class Client:
         """Close the connections."""
         self._pool.clear()
 
-    def predict(self, image: bytes | str | os.PathLike[str]) -> Prediction:
-        """Return the class of an image: the bytes of a PNG, JPEG or GIF file, or its path.
+    def predict(self, image: Image, *, top_k: int = TOP_CLASSES) -> Prediction:
+        """Return the `top_k` most probable classes of an image: the bytes of a PNG, JPEG or GIF file, or its path.
 
         Raises `ServiceError`, or `OSError` where the file cannot be read.
         """
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        # The service tells the type by the content, so this name serves for all.
-        answer = self._json(self._request("POST", "/predict", {"file": ("image.jpg", data)}))
-        try:
-            return Prediction(str(answer["prediction"]), float(str(answer["score"])), _image_name(data))
-        except (KeyError, ValueError) as err:
-            raise self._not_the_service() from err
+        [outcome] = self.predict_many([image], top_k=top_k)
+        if isinstance(outcome, ServiceError):
+            raise outcome
+        return outcome
 
-    def feedback(self, prediction: Prediction, *, label: str | None = None) -> None:
-        """Report that a prediction is wrong, and which label is right, if you know. Raises `ServiceError`.
+    def predict_many(self, images: Iterable[Image], *, top_k: int = TOP_CLASSES) -> list[Outcome]:
+        """Return a prediction for each image, or the error in its place: one bad image does not concern the others.
 
-        It is sent again only where it certainly did not arrive.
+        They are sent in one request, or one after the other in as few as the service takes them in. Images that are
+        refused for now are sent again, they alone. Raises the `ServiceError` that holds for all of them, or `OSError`
+        where a file cannot be read.
         """
-        report: dict[str, str | float] = {
-            "filename": prediction.image_name,
-            "prediction": prediction.label,
-            "score": prediction.score,
-        }
-        if label is not None:
-            report["label"] = label
-        self._request("POST", "/feedback", {"report": json.dumps(report)}, repeatable=False)
+        return [outcome for chunk in _chunks(map(_bytes, images)) for outcome in self._outcomes(chunk, top_k)]
+
+    def feedback(
+        self, prediction: Prediction, *, right: bool = False, label: str | None = None, comment: str | None = None
+    ) -> None:
+        """Report that a prediction is wrong or `right`, which label the image should have, and what else there is.
+
+        Sent again where the answer was lost, it counts once. Raises `ServiceError`.
+        """
+        told = {"correct": right, "label": label, "comment": comment, "image": prediction.image}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid4().hex}
+        path, body = f"{_PREDICTIONS}/{prediction.id}/feedback", json.dumps(told).encode()
+        self._patiently(lambda deadline: self._ask("POST", path, deadline, body, headers))
+
+    def models(self) -> list[Model]:
+        """Return the models that are served; none before the first worker is up. Raises `ServiceError`."""
+        answer = self._patiently(lambda deadline: self._ask("GET", "/v1/models", deadline))
+        with self._known_form():
+            return [Model(**model) for model in answer["models"]]
 
     def workers(self) -> int:
         """Return how many model workers are ready; wait for the first. Raises `ServiceError`."""
-        try:
-            return int(str(self._json(self._request("GET", "/readyz"))["workers"]))
-        except (KeyError, ValueError) as err:
-            raise self._not_the_service() from err
+        answer = self._patiently(lambda deadline: self._ask("GET", "/readyz", deadline))
+        with self._known_form():
+            return int(answer["workers"])
 
-    def _request(
-        self, method: str, path: str, form: Mapping[str, _Field] | None = None, *, repeatable: bool = True
-    ) -> urllib3.BaseHTTPResponse:
-        """Send a request until it is answered or refused for good, or the time is over."""
+    def _outcomes(self, images: Sequence[bytes], top_k: int) -> list[Outcome]:
+        """Return what becomes of images; those that are refused for now are sent until the time is over."""
+        outcomes: dict[int, Outcome] = {}
+
+        def send(deadline: float) -> None:
+            rest = [n for n in range(len(images)) if n not in outcomes or _is_for_now(outcomes[n])]
+            answers = self._predictions([images[n] for n in rest], top_k, deadline)
+            outcomes.update(zip(rest, answers, strict=True))
+            for answer in answers:
+                if isinstance(answer, ServiceError) and _is_for_now(answer):
+                    raise answer
+
+        try:
+            self._patiently(send)
+        except ServiceError:
+            if not outcomes:
+                raise
+        return [outcomes[n] for n in range(len(images))]
+
+    def _predictions(self, images: Sequence[bytes], top_k: int, deadline: float) -> list[Outcome]:
+        """Send images once, in halves where they are too much for one request, or one of them fails it as a whole."""
+        try:
+            return self._predictions_of_request(images, top_k, deadline)
+        except ServiceError as err:
+            if not _is_about_images(err):
+                raise
+            if len(images) == 1:
+                return [err]
+        half = len(images) // 2
+        return [
+            outcome for part in (images[:half], images[half:]) for outcome in self._predictions(part, top_k, deadline)
+        ]
+
+    def _predictions_of_request(self, images: Sequence[bytes], top_k: int, deadline: float) -> list[Outcome]:
+        body, headers = _body(images)
+        answer = self._send("POST", f"{_PREDICTIONS}?top_k={top_k}", deadline, body, headers)
+        document = self._json(answer)
+        with self._known_form():
+            return [_outcome(document, number, _retry_after_s(answer)) for number in range(len(images))]
+
+    def _patiently(self, ask: Callable[[float], T]) -> T:
+        """Ask until there is an answer or a refusal for good, or the time is over; `ask` is told when that will be."""
         deadline = time.monotonic() + self._timeout_s
         for pause_s in _pauses_s():
             try:
-                return self._send(method, path, form, deadline)
+                return ask(deadline)
             except ServiceError as err:
                 wait_s = max(pause_s, err.retry_after_s or 0)
-                lost = isinstance(err, ConnectionLost) and not repeatable
-                if err.status not in _FOR_NOW or lost or time.monotonic() + wait_s > deadline:
+                if not _is_for_now(err) or time.monotonic() + wait_s > deadline:
                     raise
             time.sleep(wait_s)
         raise AssertionError("there is always another pause")
 
+    def _ask(
+        self, method: str, path: str, deadline: float, body: bytes | None = None, headers: _Headers = _NO_HEADERS
+    ) -> dict[str, Any]:
+        """Send a request once; return the JSON object that is the answer. Raises `ServiceError`."""
+        return self._json(self._send(method, path, deadline, body, headers))
+
     def _send(
-        self, method: str, path: str, form: Mapping[str, _Field] | None, deadline: float
+        self, method: str, path: str, deadline: float, body: bytes | None, headers: _Headers
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request once. Raises `ServiceError`."""
         rest_s = max(0.001, deadline - time.monotonic())
         try:
-            answer = self._pool.request(method, self._url + path, fields=form, timeout=rest_s, redirect=False)
+            answer = self._pool.request(
+                method,
+                self._url + path,
+                body=body,
+                headers={**self._headers, **headers},
+                timeout=rest_s,
+                redirect=False,
+            )
         except SSLError as err:
             raise WrongAddress(f"{self._url} cannot be asked: {err}") from err
         except (NewConnectionError, ConnectTimeoutError) as err:
@@ -161,28 +278,92 @@ class Client:
             raise DeadlinePassed(f"{self._url} did not answer in time.") from err
         except HTTPError as err:
             raise ConnectionLost(f"The connection to {self._url} broke: {err}") from err
-        if answer.status != 200:
+        if answer.status not in _ANSWERED:
             raise self._error(answer)
         return answer
 
     def _error(self, answer: urllib3.BaseHTTPResponse) -> ServiceError:
-        """Return the error that the service names, or what its status says, where a proxy answers in its place."""
-        code, _, message = answer.headers.get("X-Error", "").partition(": ")
-        kind = error_types().get(code) or _FOR_NOW.get(answer.status)
-        if not kind and not code:
+        """Return the error that the service tells of, or what its status says, where a proxy answers in its place."""
+        problem = _problem(answer)
+        if problem is None and answer.status not in _BY_STATUS:
             return self._not_the_service(answer.status)
-        error = (kind or ServiceError)(message or None)
-        error.retry_after_s = _retry_after_s(answer)
-        return error
+        return _problem_error(problem or {}, answer.status, _retry_after_s(answer))
 
-    def _json(self, answer: urllib3.BaseHTTPResponse) -> dict[str, object]:
-        try:
+    def _json(self, answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+        with self._known_form():
             return dict(answer.json())
-        except (ValueError, TypeError) as err:
+
+    @contextmanager
+    def _known_form(self) -> Iterator[None]:
+        """Raise `WrongAddress` where an answer lacks what the service's has."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError) as err:
             raise self._not_the_service() from err
 
     def _not_the_service(self, status: int = 200) -> WrongAddress:
         return WrongAddress(f"{self._url} answers ({status}) as this service never does. Is it the right address?")
+
+
+def _bytes(image: Image) -> bytes:
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _chunks(images: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield as many images as go into a request."""
+    chunk, size = list[bytes](), 0
+    for data in images:
+        if chunk and (len(chunk) == MOST_IMAGES or size + len(data) > MOST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(data)
+        size += len(data)
+    if chunk:
+        yield chunk
+
+
+def _body(images: Sequence[bytes]) -> tuple[bytes, _Headers]:
+    """Return what is sent of images: one as it is, several as a form."""
+    if len(images) == 1:
+        return images[0], {"Content-Type": _IMAGE_TYPE}
+    body, form_type = encode_multipart_formdata([("file", ("image", data, _IMAGE_TYPE)) for data in images])
+    return body, {"Content-Type": form_type}
+
+
+def _outcome(answer: Mapping[str, Any], number: int, retry_after_s: int | None) -> Outcome:
+    """Return what an answer says of one of its images."""
+    result, model = answer["results"][number], answer["model"]
+    if problem := result["error"]:
+        return _problem_error(problem, problem["status"], retry_after_s)
+    top = tuple(ClassScore(each["label"], each["class_index"], float(each["score"])) for each in result["predictions"])
+    timings = result["timings"] and Timings(**result["timings"])
+    return Prediction(*top[0], top, model["name"], model["version"], answer["id"], number, timings)
+
+
+def _problem(answer: urllib3.BaseHTTPResponse) -> dict[str, Any] | None:
+    """Return the problem document that an answer is, if it is one (RFC 9457)."""
+    try:
+        problem = answer.json()
+    except ValueError:
+        return None
+    return problem if isinstance(problem, dict) and "code" in problem else None
+
+
+def _problem_error(problem: Mapping[str, Any], status: int, retry_after_s: int | None) -> ServiceError:
+    kind = error_types().get(str(problem.get("code"))) or _BY_STATUS.get(status, ServiceError)
+    error = kind(problem.get("detail"))
+    error.retry_after_s = retry_after_s
+    return error
+
+
+def _is_for_now(outcome: Outcome) -> bool:
+    """Tell whether asking again may help; `KeyInUse` says that the first request is still being answered."""
+    return isinstance(outcome, KeyInUse) or (isinstance(outcome, ServiceError) and outcome.status in _FOR_NOW)
+
+
+def _is_about_images(err: ServiceError) -> bool:
+    """Tell whether a request was refused for its images; with others, or fewer, it might not be."""
+    return isinstance(err, NotAnImage | TooLarge | TooSlow) or err.status == ServiceError.status
 
 
 def _pauses_s() -> Iterator[float]:
@@ -200,9 +381,3 @@ def _retry_after_s(answer: urllib3.BaseHTTPResponse) -> int | None:
     except HTTPError:
         return None
     return None if seconds is None else math.ceil(seconds)
-
-
-def _image_name(data: bytes) -> str:
-    """Return what the service calls an image."""
-    ending = next((ending for signature, ending in _ENDINGS.items() if data.startswith(signature)), "")
-    return hashlib.sha256(data).hexdigest() + ending

@@ -23,13 +23,28 @@ def line(image: SetAsideImage) -> str:
     return f"{_time(image)}  {image.image_name}"
 
 
+def as_dict(image: SetAsideImage) -> dict[str, object]:
+    """Return what is known of an image, for JSON."""
+    at = datetime.fromtimestamp(image.at_s, timezone.utc).isoformat(timespec="milliseconds")
+    return {"image": image.image_name, "set_aside": at, "job": image.job_id, "worker": image.worker}
+
+
 def facts(image: SetAsideImage, images: ImageStore) -> str:
     """Return all that is known of an image. It is not decoded: that is what ended its workers."""
+    size = size_bytes(image, images)
     return f"""\
-image      {image.image_name} ({_size(image, images)})
+image      {image.image_name} ({"no longer stored" if size is None else f"{size} bytes"})
 set aside  {_time(image)}
 job        {image.job_id}
 worker     {image.worker}, the second that it ended"""
+
+
+def size_bytes(image: SetAsideImage, images: ImageStore) -> int | None:
+    """Return the size of an image, None where it is no longer stored."""
+    try:
+        return len(images.get(image.image_name))
+    except FileNotFoundError:
+        return None
 
 
 def save(image: SetAsideImage, images: ImageStore, file: Path) -> None:
@@ -42,10 +57,3 @@ def save(image: SetAsideImage, images: ImageStore, file: Path) -> None:
 
 def _time(image: SetAsideImage) -> str:
     return datetime.fromtimestamp(image.at_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _size(image: SetAsideImage, images: ImageStore) -> str:
-    try:
-        return f"{len(images.get(image.image_name))} bytes"
-    except FileNotFoundError:
-        return "no longer stored"

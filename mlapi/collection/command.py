@@ -36,6 +36,7 @@ class Wanted:
     copy_into: Path | None = None
     service: str | None = None
     key: str | None = None
+    top_k: int = 1
     as_json: bool = False
 
 
@@ -90,10 +91,10 @@ def _copy(chunk: Sequence[str], rows: Sequence[Row], folder: Path) -> None:
 def _results(wanted: Wanted) -> Results:
     """Return where rows go. Raises `click.UsageError` or `ResultsError`."""
     if wanted.out is None:
-        return results.Collected() if wanted.as_json else results.Printed()
+        return results.Collected() if wanted.as_json else results.Printed(wanted.top_k)
     if wanted.out.suffix not in results.OPENERS:
         raise click.UsageError(f"{wanted.out} should end in {', '.join(results.OPENERS)}.")
-    return results.OPENERS[wanted.out.suffix](wanted.out)
+    return results.OPENERS[wanted.out.suffix](wanted.out, wanted.top_k)
 
 
 def _classifying(wanted: Wanted) -> AbstractContextManager[Classifying]:
@@ -102,15 +103,24 @@ def _classifying(wanted: Wanted) -> AbstractContextManager[Classifying]:
     if wanted.service:
         from mlapi.collection.service import Service
 
-        return Service(wanted.service, wanted.key)
+        service = Service(wanted.service, wanted.key, wanted.top_k)
+        _refuse_more_than(service.classes, wanted)
+        return service
     from mlapi.collection.processes import Processes
     from mlapi.settings import ServeSettings
     from model.manifest import ModelManifest
     from model.settings import ModelSettings
 
     settings = ModelSettings.from_env()
-    ModelManifest.load(settings.model)  # what is wrong there is said at once
+    manifest = ModelManifest.load(settings.model)  # what is wrong there is said at once
+    _refuse_more_than(len(manifest.labels), wanted)
     return Processes(settings, ServeSettings.from_env().instances)
+
+
+def _refuse_more_than(classes: int, wanted: Wanted) -> None:
+    """Raise `SetupError` where more classes are wanted than the model knows."""
+    if wanted.top_k > classes:
+        raise SetupError(f"The model knows {classes} classes, so --top-k can be {classes} at most.")
 
 
 @contextmanager
@@ -170,7 +180,7 @@ def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted
         "failures": [{"path": row.path, "error": row.error} for row in summary.failures],
     }
     if isinstance(kept, results.Collected):
-        told["results"] = [row._asdict() for row in kept.rows]
+        told["results"] = [row.as_dict(wanted.top_k) for row in kept.rows]
     click.echo(json.dumps(told, ensure_ascii=False))
 
 

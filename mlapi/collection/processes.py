@@ -12,7 +12,6 @@ from multiprocessing import get_context
 
 from jobs import lifeline
 from jobs.errors import ServiceError
-from jobs.schema import JobFailure
 from mlapi.collection.files import Files
 from mlapi.collection.rows import Row
 from model.classifier import Classifier
@@ -74,7 +73,7 @@ class Processes:
             try:
                 return pool.submit(_classify, [path]).result()[0]
             except BrokenProcessPool:
-                return Row.of(path, JobFailure.of(EndedProcess()))
+                return Row.failed(path, EndedProcess())
 
 
 def _pool(settings: ModelSettings, count: int) -> tuple[ProcessPoolExecutor, list[Future[list[Row]]]]:

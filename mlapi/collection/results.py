@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Protocol
@@ -15,9 +15,13 @@ import click
 
 from jobs import locks
 from jobs.errors import SetupError
+from jobs.schema import TOP_CLASSES
 from mlapi.collection.rows import Row
 
+_COLUMNS = ("path", "label", "score", "error")
 _ROW_GROUP = 100_000
+# What a Parquet file notes beside its columns: how many classes a row has.
+_TOP_K = b"top_k"
 
 
 class ResultsError(SetupError):
@@ -39,7 +43,7 @@ class Results(Protocol):
 
 
 class Format(Protocol):
-    """How rows are written as text."""
+    """How rows are written as text, with `top_k` classes."""
 
     header: bytes  # the first line
     begin: bytes  # what a file begins with
@@ -48,29 +52,55 @@ class Format(Protocol):
         """Return rows as lines."""
 
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
-        """Yield each row as soon as its last line is read. Raises `ValueError` where one is none."""
+        """Yield each row as soon as its last line is read.
+
+        Raises `ValueError` where one is none, and `_OtherTopK` where rows have another number of classes.
+        """
 
 
 class Csv:
     """Comma-separated values under a header; what is missing is empty."""
 
-    header = begin = (",".join(Row._fields) + "\n").encode()
+    begin = ",".join(_COLUMNS).encode()
+
+    def __init__(self, top_k: int) -> None:
+        self._columns = _columns(top_k)
+        self.header = (",".join(self._columns) + "\n").encode()
 
     def encode(self, rows: Sequence[Row]) -> bytes:
         """Return rows as lines."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, lineterminator="\n").writerows(map(self._cells, rows))
         return text.getvalue().encode()
+
+    def _cells(self, row: Row) -> list[object]:
+        cells = [row.path, row.label, row.score, row.error, *chain.from_iterable(row.top[1:])]
+        return [*cells, *[None] * len(self._columns)][: len(self._columns)]
 
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
         """Yield the rows that lines hold. Raises `ValueError`."""
         reader = csv.reader(lines, strict=True)
         try:
-            next(reader, None)
-            for path, label, score, error in reader:
+            columns = next(reader, [])
+            for cells in reader:
+                if columns != self._columns:
+                    raise _other_columns(columns)
+                path, label, score, error = cells[: len(_COLUMNS)]
+                if len(cells) != len(columns):
+                    raise ValueError(f"it has {len(cells)} cells, and the header {len(columns)}")
                 yield Row(path, label or None, float(score) if score else None, error or None)
         except csv.Error as err:
             raise (_CutOff if "unexpected end" in str(err) else ValueError)(str(err)) from err
+
+
+def _columns(top_k: int) -> list[str]:
+    """Return what a header has; further classes stand last, so that the others are where they always are."""
+    return [*_COLUMNS, *(f"{what}_{place}" for place in range(2, top_k + 1) for what in ("label", "score"))]
+
+
+def _other_columns(columns: list[str]) -> Exception:
+    found = next((top_k for top_k in range(1, TOP_CLASSES + 1) if _columns(top_k) == columns), None)
+    return _OtherTopK(found) if found else ValueError(f"the header has {', '.join(columns)}")
 
 
 class JsonLines:
@@ -79,17 +109,30 @@ class JsonLines:
     header = b""
     begin = b'{"path": "'
 
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+
     def encode(self, rows: Sequence[Row]) -> bytes:
         """Return rows as lines."""
-        return "".join(json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in rows).encode()
+        return "".join(json.dumps(row.as_dict(self._top_k), ensure_ascii=False) + "\n" for row in rows).encode()
 
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
         """Yield the rows that lines hold. Raises `ValueError`."""
         for line in lines:
             try:
-                yield Row(**json.loads(line))
-            except TypeError as err:
+                row = Row.from_dict(json.loads(line))
+            except (TypeError, AttributeError) as err:
                 raise ValueError(str(err)) from err
+            if row.label is not None and len(row.top) != self._top_k:
+                raise _OtherTopK(len(row.top))
+            yield row
+
+
+class _OtherTopK(Exception):
+    """The rows have another number of classes than is wanted now."""
+
+    def __init__(self, top_k: int) -> None:
+        super().__init__(f"was made with --top-k {top_k}. Say that again, or name another file.")
 
 
 class _CutOff(ValueError):
@@ -141,6 +184,8 @@ class RowFile:
                     end = file.tell()
             except _CutOff:
                 pass
+            except _OtherTopK as err:
+                raise ResultsError(f"{self.path}: {err}") from err
             except ValueError as err:
                 raise ResultsError(f"{self.path}: after {len(done)} rows comes what is no row: {err}") from err
         self._file.truncate(end)
@@ -152,11 +197,12 @@ class RowFile:
 class ParquetFile:
     """A Parquet file, made in the end of the rows that were kept in a file beside it until then."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, top_k: int) -> None:
         self._path = path
+        self._top_k = top_k
         self._parquet = _pyarrow_parquet()
         self._there = set(self._paths())
-        self._rows = RowFile(path.with_name(f"{path.name}.rows"), JsonLines())
+        self._rows = RowFile(path.with_name(f"{path.name}.rows"), JsonLines(top_k))
         self.done: Set[str] = self._there | self._rows.done
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -176,6 +222,8 @@ class ParquetFile:
         """Yield the paths of the rows that are in the Parquet file."""
         if self._path.exists():
             for batch in self._batches(["path"]):
+                if (top_k := int((batch.schema.metadata or {}).get(_TOP_K, 1))) != self._top_k:
+                    raise ResultsError(f"{self._path}: {_OtherTopK(top_k)}")
                 yield from batch["path"].to_pylist()
 
     def _batches(self, columns: list[str] | None = None) -> Iterator[Any]:
@@ -186,18 +234,23 @@ class ParquetFile:
             raise ResultsError(f"{self._path}: is no Parquet file of results: {err}. Name another file.") from err
 
     def _write(self, path: Path) -> None:
-        import pyarrow as pa  # type: ignore[import-untyped]  # it has no stubs
-
-        text = pa.string()
-        schema = pa.schema([("path", text), ("label", text), ("score", pa.float64()), ("error", text)])
-        with self._parquet.ParquetWriter(path, schema) as writer:
+        with self._parquet.ParquetWriter(path, schema := _schema(self._top_k)) as writer:
             if self._there:
                 for batch in self._batches():
                     writer.write_batch(batch)
             # Those that are there already came from the file beside, just before that could be removed.
-            new = (row._asdict() for row in self._rows.rows() if row.path not in self._there)
+            new = (row.as_dict(self._top_k) for row in self._rows.rows() if row.path not in self._there)
             while rows := list(islice(new, _ROW_GROUP)):
-                writer.write_table(pa.Table.from_pylist(rows, schema))
+                writer.write_table(_pyarrow().Table.from_pylist(rows, schema))
+
+
+def _schema(top_k: int) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return the columns of a Parquet file, and how many classes a row of it has."""
+    pa = _pyarrow()
+    fields = [("path", pa.string()), ("label", pa.string()), ("score", pa.float64()), ("error", pa.string())]
+    if top_k > 1:
+        fields.append(("top", pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))))
+    return pa.schema(fields, {_TOP_K: str(top_k)})
 
 
 class Printed:
@@ -205,11 +258,16 @@ class Printed:
 
     done: Set[str] = frozenset()
 
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+
     def add(self, rows: Sequence[Row]) -> None:
         """Print the rows of images that were classified."""
         for row in rows:
             if row.label is not None:
-                click.echo(f"{row.path}\t{row.label}\t{row.score:.4f}")
+                click.echo(
+                    "\t".join([row.path, *(f"{each.label}\t{each.score:.4f}" for each in row.top[: self._top_k])])
+                )
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -231,12 +289,16 @@ class Collected:
         """Nothing is left to do."""
 
 
-# By the ending of the file's name.
-OPENERS: dict[str, Callable[[Path], Results]] = {
-    ".csv": lambda path: RowFile(path, Csv()),
-    ".jsonl": lambda path: RowFile(path, JsonLines()),
+# By the ending of the file's name; each is told how many classes a row has.
+OPENERS: dict[str, Callable[[Path, int], Results]] = {
+    ".csv": lambda path, top_k: RowFile(path, Csv(top_k)),
+    ".jsonl": lambda path, top_k: RowFile(path, JsonLines(top_k)),
     ".parquet": ParquetFile,
 }
+
+
+def _pyarrow() -> ModuleType:
+    return import_module("pyarrow")
 
 
 def _pyarrow_parquet() -> ModuleType:

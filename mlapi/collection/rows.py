@@ -1,27 +1,67 @@
 """What is known of a file once it was classified: a line of the results."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from jobs.schema import JobFailure, Outcome
+from jobs.errors import ServiceError
+from jobs.schema import ClassScore, JobFailure, Outcome
 
 # As many as the API's answers have.
 _SCORE_DIGITS = 4
 
 
+class Choice(NamedTuple):
+    """A class that may be right, and its score."""
+
+    label: str
+    score: float
+
+
 class Row(NamedTuple):
-    """A file's class and score, or its error: a code and what it means, as in the API's header `X-Error`."""
+    """A file's class and score, or its error: a code and what it means, as in the API's header `X-Error`.
+
+    `top` has the most probable classes, that one first, as many as are known; results keep as many as are wanted.
+    """
 
     path: str
     label: str | None = None
     score: float | None = None
     error: str | None = None
+    top: tuple[Choice, ...] = ()
 
     @classmethod
     def of(cls, path: str, outcome: Outcome) -> "Row":
         """Return what came of the file at `path`."""
         if isinstance(outcome, JobFailure):
             return cls(as_text(path), error=f"{outcome.code}: {outcome.message}")
-        return cls(as_text(path), outcome.label, round(outcome.score, _SCORE_DIGITS))
+        return cls.classified(path, outcome.top or [ClassScore(outcome.label, outcome.class_index, outcome.score)])
+
+    @classmethod
+    def classified(cls, path: str, top: Iterable[ClassScore]) -> "Row":
+        """Return the row of a file with these classes, the most probable first."""
+        choices = tuple(Choice(each.label, round(each.score, _SCORE_DIGITS)) for each in top)
+        return cls(as_text(path), *choices[0], top=choices)
+
+    @classmethod
+    def failed(cls, path: str, error: ServiceError) -> "Row":
+        """Return the row of a file that could not be classified."""
+        return cls.of(path, JobFailure.of(error))
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> "Row":
+        """Return the row that `as_dict` gave. Raises `TypeError` where it is none."""
+        row = cls(**{**told, "top": ()})
+        if row.label is None:
+            return row
+        top = told.get("top", [{"label": row.label, "score": row.score}])
+        return row._replace(top=tuple(Choice(**each) for each in top))
+
+    def as_dict(self, top_k: int) -> dict[str, Any]:
+        """Return the row as an object, with `top_k` classes; with one, that is the label alone."""
+        row: dict[str, Any] = {"path": self.path, "label": self.label, "score": self.score, "error": self.error}
+        if top_k > 1:
+            row["top"] = [each._asdict() for each in self.top[:top_k]] if self.label is not None else None
+        return row
 
 
 def as_text(path: str) -> str:

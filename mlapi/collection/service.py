@@ -1,13 +1,13 @@
-"""Has files classified by a running service, many at the same time."""
+"""Has files classified by a running service, several in a request and several requests at the same time."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from jobs.errors import ServiceError
-from jobs.schema import JobFailure
-from mlapi.client import Client
+from jobs.schema import TOP_CLASSES
+from mlapi.client import Client, Outcome
 from mlapi.collection.files import Files
-from mlapi.collection.rows import Row, as_text
+from mlapi.collection.rows import Row
 
 # A service that is busy says so, and one that is started again is away for a moment. One that is away for longer ends
 # the run, which can go on later.
@@ -22,16 +22,18 @@ _ABOUT_THE_IMAGE = {400, 413, 500}
 
 
 class Service:
-    """A service, asked about each file in a request of its own."""
+    """A service, asked about some files in each request."""
 
-    chunk_size = 1
+    chunk_size = 8
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, top_k: int) -> None:
         with Client(url, key=key, timeout_s=_PATIENCE_AT_START_S) as client:
-            in_flight = _FILES_FOR_WORKER * client.workers()
-        self.chunks_ahead = 2 * in_flight
-        self._client = Client(url, key=key, timeout_s=_PATIENCE_S, connections=in_flight)
-        self._threads = ThreadPoolExecutor(in_flight, "request")
+            requests = max(1, _FILES_FOR_WORKER * client.workers() // self.chunk_size)
+            self.classes = min((model.classes for model in client.models()), default=TOP_CLASSES)
+        self.chunks_ahead = 2 * requests
+        self._top_k = top_k
+        self._client = Client(url, key=key, timeout_s=_PATIENCE_S, connections=requests, background=True)
+        self._threads = ThreadPoolExecutor(requests, "request")
         self._files = Files(_MAX_BYTES)
 
     def __enter__(self) -> "Service":
@@ -46,17 +48,32 @@ class Service:
 
     def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
         """Send files; `rows` waits for the answers."""
-        return self._threads.submit(lambda: [self._classify(path) for path in paths])
+        return self._threads.submit(self._classify, paths)
 
     def rows(self, paths: Sequence[str], submitted: Future[list[Row]]) -> list[Row]:  # noqa: ARG002 - a protocol
         """Return the rows of files that were sent. Raises `ServiceError` where it does not depend on the files."""
         return submitted.result()
 
-    def _classify(self, path: str) -> Row:
+    def _classify(self, paths: Sequence[str]) -> list[Row]:
+        files = [self._read(path) for path in paths]
+        sent = [data for data in files if isinstance(data, bytes)]
+        outcomes = iter(self._client.predict_many(sent, top_k=self._top_k))
+        return [
+            _row(path, next(outcomes) if isinstance(data, bytes) else data)
+            for path, data in zip(paths, files, strict=True)
+        ]
+
+    def _read(self, path: str) -> bytes | ServiceError:
         try:
-            prediction = self._client.predict(self._files.get(path))
+            return self._files.get(path)
         except ServiceError as err:
-            if err.status not in _ABOUT_THE_IMAGE:
-                raise
-            return Row.of(path, JobFailure.of(err))
-        return Row(as_text(path), prediction.label, prediction.score)
+            return err
+
+
+def _row(path: str, outcome: Outcome) -> Row:
+    """Return the row of a file, or raise the error of one that is not about the file."""
+    if not isinstance(outcome, ServiceError):
+        return Row.classified(path, outcome.top)
+    if outcome.status not in _ABOUT_THE_IMAGE:
+        raise outcome
+    return Row.failed(path, outcome)

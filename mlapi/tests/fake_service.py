@@ -1,18 +1,57 @@
 """A server that gives the answers it was told to, and knows what it was asked."""
 
+import json
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
-DOG: Answer = (200, {}, b'{"prediction":"Eskimo_dog","score":0.6404,"success":true}')
+Answering = Callable[[bytes], Answer]  # by the request's body
+
+ID = "3f1c6d0be8a94a6f9d3a1f0d7f5b2c11"
+DOG = {
+    "predictions": [
+        {"label": "Eskimo_dog", "class_index": 248, "score": 0.6404},
+        {"label": "Siberian_husky", "class_index": 250, "score": 0.3071},
+    ],
+    "timings": {"queue_ms": 0.41, "decode_ms": 4.12, "inference_ms": 9.87, "batch_size": 1},
+    "error": None,
+}
+
+
+def problem(code: str, status: int, detail: str, **headers: str) -> Answer:
+    """Return the answer to a request that fails as a whole."""
+    told = {"code": code, "status": status, "detail": detail}
+    return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(told).encode()
+
+
+def failed(code: str, status: int, detail: str) -> dict[str, object]:
+    """Return what is told of an image that fails alone."""
+    return {"predictions": None, "timings": None, "error": {"code": code, "status": status, "detail": detail}}
+
+
+def predictions(*results: object, **headers: str) -> Answer:
+    """Return the answer to a request for predictions."""
+    model = {"name": "efficientnet-lite0", "version": "1"}
+    return 200, headers, json.dumps({"id": ID, "status": "done", "model": model, "results": results}).encode()
+
+
+def dogs(body: bytes) -> Answer:
+    """Say of each image that it shows a dog."""
+    return predictions(*[DOG] * image_count(body))
+
+
+def image_count(body: bytes) -> int:
+    """Return how many images are in a request: a form has several, and an image as it is has no fields."""
+    return body.count(b'name="file"') or 1
 
 
 class Server:
     """Gives the answers in turn, the last one again and again; None ends the connection without any."""
 
     def __init__(self) -> None:
-        self.answers: list[Answer | None] = [DOG]
+        self.answers: list[Answer | Answering | None] = [dogs]
         self.requests: list[tuple[float, str, dict[str, str], bytes]] = []
         server = self
 
@@ -26,7 +65,7 @@ class Server:
                 if answer is None:
                     self.close_connection = True
                     return
-                status, headers, content = answer
+                status, headers, content = answer(body) if callable(answer) else answer
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)

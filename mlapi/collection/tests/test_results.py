@@ -23,12 +23,12 @@ TEXTS = ["results.csv", "results.jsonl"]
 ALL = [*TEXTS, "results.parquet"]
 
 
-def opened(path: Path) -> Results:
-    return OPENERS[path.suffix](path)
+def opened(path: Path, top_k: int = 1) -> Results:
+    return OPENERS[path.suffix](path, top_k)
 
 
-def written(path: Path, rows: list[Row]) -> None:
-    results = opened(path)
+def written(path: Path, rows: list[Row], top_k: int = 1) -> None:
+    results = opened(path, top_k)
     results.add(rows)
     results.finish()
 

@@ -11,17 +11,19 @@ from click.testing import CliRunner, Result
 from mlapi import cli
 from mlapi.collection import service as service_module
 from mlapi.redis_server import free_port
-from mlapi.tests.fake_service import DOG, Answer, Server
+from mlapi.tests.fake_service import Answer, Server, dogs, image_count, problem
 
 READY: Answer = (200, {}, b'{"status":"ready","workers":2}')
-BAD: Answer = (400, {"X-Error": "not-an-image: It is damaged."}, b"{}")
-AWAY: Answer = (503, {"X-Error": "no-worker: No model worker is alive.", "Retry-After": "600"}, b"{}")
+PETS = {"name": "pets", "version": "1", "precision": "f32", "classes": 2}
+MODELS: Answer = (200, {}, json.dumps({"models": [PETS]}).encode())
+BAD = problem("not-an-image", 400, "It is damaged.")
+AWAY = problem("no-worker", 503, "No model worker is alive.", **{"Retry-After": "600"})
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server()
-    server.answers = [READY, DOG]
+    server.answers = [READY, MODELS, dogs]
     yield server
     server.stop()
 
@@ -53,17 +55,37 @@ def test_a_running_service_classifies(server: Server, photos: Path) -> None:
     assert {(row["label"], row["score"], row["error"]) for row in found.values()} == {("Eskimo_dog", "0.6404", "")}
 
 
+def test_files_are_sent_several_at_once_and_are_not_urgent(server: Server, photos: Path) -> None:
+    run(photos, "--service", server.url)
+    sent = [(headers, body) for _, path, headers, body in server.requests if path == "/v1/predictions?top_k=1"]
+    assert sum(image_count(body) for _, body in sent) == 50
+    assert len(sent) <= 10
+    assert {headers["Priority"] for headers, _ in sent} == {"u=5"}
+
+
+def test_the_most_probable_classes_are_told(server: Server, photos: Path) -> None:
+    lines = run(photos, "--service", server.url, "--top-k", 2).stdout.splitlines()
+    assert lines[0] == f"{photos}/00.jpg\tEskimo_dog\t0.6404\tSiberian_husky\t0.3071"
+    assert server.requests[-1][1] == "/v1/predictions?top_k=2"
+
+
+def test_no_more_classes_are_told_than_the_model_knows(server: Server, photos: Path) -> None:
+    result = run(photos, "--service", server.url, "--top-k", 3)
+    assert result.exit_code == 3
+    assert "The model knows 2 classes" in result.output
+
+
 def test_address_and_key_may_be_in_the_environment(
     server: Server, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLAPI_SERVICE", server.url)
     monkeypatch.setenv("MLAPI_KEY", "mlapi_secret")
     assert run(photos / "00.jpg").exit_code == 0
-    assert [headers["Authorization"] for _, _, headers, _ in server.requests] == ["Bearer mlapi_secret"] * 2
+    assert [headers["Authorization"] for _, _, headers, _ in server.requests] == ["Bearer mlapi_secret"] * 3
 
 
 def test_what_the_service_says_of_an_image_is_its_error(server: Server, photos: Path) -> None:
-    server.answers = [READY, BAD]
+    server.answers = [READY, MODELS, BAD]
     (photos / "gone.jpg").symlink_to("nowhere")
     result = run(photos / "00.jpg", photos / "gone.jpg", "--service", server.url, "--json")
     assert result.exit_code == 1
@@ -77,7 +99,7 @@ def test_what_the_service_says_of_an_image_is_its_error(server: Server, photos: 
     ("answer", "said"),
     [
         (AWAY, "No model worker is alive."),
-        ((401, {"X-Error": "key-required: This service needs an API key."}, b""), "needs an API key"),
+        (problem("key-required", 401, "This service needs an API key."), "needs an API key"),
         ((404, {}, b""), "Is it the right address?"),
     ],
 )
@@ -85,19 +107,19 @@ def test_what_holds_for_every_image_ends_the_run_which_can_go_on_later(
     server: Server, photos: Path, answer: Answer, said: str
 ) -> None:
     file = photos / "results.csv"
-    server.answers = [READY, *[DOG] * 20, answer]
+    server.answers = [READY, MODELS, *[dogs] * 3, answer]
     first = run(photos, "--service", server.url, "--out", file)
     assert first.exit_code == 3
     assert said in first.output
     assert "Run the same command again" in first.output
     assert all(row["label"] == "Eskimo_dog" for row in rows(file).values())
-    server.answers = [READY, DOG]
+    server.answers = [READY, MODELS, dogs]
     assert run(photos, "--service", server.url, "--out", file).exit_code == 0
     assert len(file.read_text().splitlines()) == 1 + 50
 
 
 def test_a_short_absence_is_waited_for(server: Server, photos: Path) -> None:
-    server.answers = [READY, DOG, (503, {}, b""), (502, {}, b""), None, DOG]
+    server.answers = [READY, MODELS, dogs, (503, {}, b""), (502, {}, b""), None, dogs]
     assert run(photos, "--service", server.url).exit_code == 0
 
 
