@@ -235,6 +235,18 @@ def test_images_that_find_no_place_fail_alone_and_a_request_without_any_is_refus
     assert int(response.headers["Retry-After"]) > 0
 
 
+def test_with_an_image_that_found_no_place_the_answer_says_when_to_send_it_again(
+    client: FlaskClient, idle_worker: FakeWorker
+) -> None:
+    files = [(f"{number}.png", png(number)) for number in range(5)]
+    location = client.post(PATH, data=form(*files), headers=LATER).headers["Location"]
+    idle_worker.outcome = DOG
+    done = client.get(location, query_string={"wait": "10"})
+    assert check(done)["status"] == "done"
+    assert int(done.headers["Retry-After"]) > 0
+    assert "Retry-After" not in client.post(PATH, data=form(files[0], ("x.png", b"no image"))).headers
+
+
 @pytest.mark.parametrize("prediction_id", ["none", "0" * 32, "%00", "ä"])
 def test_a_prediction_that_is_not_kept_is_a_problem(client: FlaskClient, prediction_id: str) -> None:
     check_problem(client.get(f"{PATH}/{prediction_id}"), 404, "no-such-prediction")

@@ -83,6 +83,18 @@ def test_the_image_of_a_wrong_prediction_is_kept_and_computed_anew(
 
 
 @pytest.mark.usefixtures("worker")
+def test_feedback_that_is_sent_again_with_its_key_is_kept_once(client: FlaskClient) -> None:
+    address, key = f"{PATH}/{predict(client)}/feedback", {"Idempotency-Key": "7"}
+    first, again = (client.post(address, json={"correct": True}, headers=key) for _ in range(2))
+    assert (again.status_code, again.get_json()) == (201, first.get_json())
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert listed(client)["feedback"] == [first.get_json()]
+    for another in (address, f"{PATH}/{predict(client)}/feedback"):
+        response = client.post(another, json={"correct": False}, headers=key)
+        check_problem(response, 422, "idempotency-key-reused")
+
+
+@pytest.mark.usefixtures("worker")
 def test_feedback_that_cannot_be_is_a_problem(client: FlaskClient, worker: FakeWorker) -> None:
     address = f"{PATH}/{predict(client)}/feedback"
     bodies: list[Any] = [

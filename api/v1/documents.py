@@ -58,12 +58,9 @@ class EncodedImages(Options):
     images: list[EncodedImage] = Field(min_length=1, max_length=MAX_IMAGES)
 
 
-class PredictionHeaders(BaseModel):
-    """Headers that change how a request is answered."""
+class IdempotencyHeaders(BaseModel):
+    """The header that makes a request safe to send again."""
 
-    prefer: str | None = Field(
-        default=None, alias="Prefer", description="`respond-async`: the answer is 202, and the prediction comes later"
-    )
     idempotency_key: str | None = Field(
         default=None,
         alias="Idempotency-Key",
@@ -71,6 +68,14 @@ class PredictionHeaders(BaseModel):
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description="A request that is sent again with the same key is answered as the first time",
+    )
+
+
+class PredictionHeaders(IdempotencyHeaders):
+    """Headers that change how a request is answered."""
+
+    prefer: str | None = Field(
+        default=None, alias="Prefer", description="`respond-async`: the answer is 202, and the prediction comes later"
     )
 
 

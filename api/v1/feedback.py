@@ -1,5 +1,6 @@
 """Feedback on a prediction, and who may read all of it."""
 
+import hashlib
 from contextlib import suppress
 from datetime import datetime, timezone
 from ipaddress import ip_address
@@ -16,6 +17,11 @@ from jobs.results import Result
 from jobs.schema import JobFailure, Prediction, image_hash
 
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+
+
+def fingerprint(result_id: str, feedback: Feedback) -> str:
+    """Return a text that is the same for the same feedback on the same prediction."""
+    return hashlib.sha256(f"{result_id}\n{feedback.model_dump_json()}".encode()).hexdigest()
 
 
 def keep(services: Services, result_id: str, result: Result, feedback: Feedback) -> Record:

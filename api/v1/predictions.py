@@ -14,12 +14,24 @@ from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
 from api.views import Services, store
-from jobs.errors import BadParameter, NoSuchModel, QueueUnavailable, ServiceError, WebhooksOff
+from jobs.errors import (
+    BadParameter,
+    DeadlinePassed,
+    NoSuchModel,
+    QueueFull,
+    QueueUnavailable,
+    ServiceError,
+    Unavailable,
+    WebhooksOff,
+)
 from jobs.queue import JobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings, image_hash
 
 log = logging.getLogger(__name__)
+
+# Of images that may be sent again later.
+_FOR_NOW = frozenset({QueueFull.status, Unavailable.status, DeadlinePassed.status})
 
 Document = dict[str, Any]
 # What became of an image: still with the exception, which says more than the `JobFailure` that is kept of it.
@@ -144,6 +156,12 @@ def _kept(outcomes: _Settled) -> dict[str, Outcome]:
         job_id: JobFailure.of(outcome) if isinstance(outcome, ServiceError) else outcome
         for job_id, outcome in outcomes.items()
     }
+
+
+def is_refused_for_now(result: Result) -> bool:
+    """Tell whether an image of a request was not classified, and may be when it is sent again later."""
+    failures = (outcome for outcome in result.outcomes.values() if isinstance(outcome, JobFailure))
+    return any(failure.error().status in _FOR_NOW for failure in failures)
 
 
 def document(queue: JobQueue, result_id: str, result: Result) -> Document:

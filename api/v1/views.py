@@ -70,7 +70,7 @@ def _submit(asked: requests.PredictionRequest) -> Response:
 
 def _answer(result_id: str, result: Result) -> Response:
     response = _json(predictions.document(services().queue, result_id, result))
-    if not result.is_done:
+    if not result.is_done or predictions.is_refused_for_now(result):
         response.headers["Retry-After"] = str(services().queue.retry_after_s())
     return response
 
@@ -96,14 +96,26 @@ def _result(prediction_id: str, wait_s: float = 0) -> Result:
 
 
 @blueprint.post("/v1/predictions/<prediction_id>/feedback")
-@operation({201: documents.FeedbackRecord}, problems=(404, 409), json=documents.Feedback)
+@operation(
+    {201: documents.FeedbackRecord},
+    problems=(404, 409, 422),
+    json=documents.Feedback,
+    headers=documents.IdempotencyHeaders,
+)
 def give_feedback(prediction_id: str) -> Response:
     """Say whether a prediction was right, and what is
 
     The image of a wrong one is kept, and is computed anew when it is sent again.
     """
     given = requests.parse_json(documents.Feedback)
-    return _json(feedback.keep(services(), prediction_id, _result(prediction_id), given), 201)
+    settings = services().settings
+    return once(
+        services().results,
+        lambda: feedback.fingerprint(prediction_id, given),
+        lambda: _json(feedback.keep(services(), prediction_id, _result(prediction_id), given), 201),
+        within_s=settings.predict_timeout_s,
+        ttl_s=settings.result_ttl_s,
+    )
 
 
 @blueprint.get("/v1/feedback")
