@@ -1,7 +1,10 @@
 """The command line."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import redis
 from click.testing import CliRunner
@@ -43,9 +46,25 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     assert "Usage:" in result.output
 
 
+def commands(group: click.Group) -> Iterator[click.Command]:
+    """Yield the commands of a group, and of those in it."""
+    for command in group.commands.values():
+        yield from commands(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize("command", list(commands(cli.cli)), ids=lambda command: str(command.callback.__name__))
+def test_every_option_says_what_it_does(command: click.Command) -> None:
+    assert command.help
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    assert all(option.help for option in options)
+    assert command.name != "list" or "as_json" in {option.name for option in options}
+
+
 def test_the_models_that_can_be_made_are_listed() -> None:
     result = CliRunner().invoke(cli.cli, ["model", "list"])
     assert result.output.split() == ["efficientnet-lite0", "resnet50"]
+    result = CliRunner().invoke(cli.cli, ["model", "list", "--json"])
+    assert json.loads(result.output) == ["efficientnet-lite0", "resnet50"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -96,6 +115,8 @@ def test_a_key_is_printed_once_and_good_until_it_is_removed(key_file: KeyFile) -
     CliRunner().invoke(cli.cli, ["key", "add", "bob"])
     listed = CliRunner().invoke(cli.cli, ["key", "list"])
     assert listed.output == "alice  10/second\nbob\n"
+    in_json = CliRunner().invoke(cli.cli, ["key", "list", "--json"]).output
+    assert json.loads(in_json) == [{"name": "alice", "rate": "10/second"}, {"name": "bob", "rate": None}]
     assert CliRunner().invoke(cli.cli, ["key", "remove", "alice"]).exit_code == 0
     assert key_file.find(key) is None
 

@@ -1,6 +1,8 @@
 """`mlapi set-aside`, against a queue in which two images have ended their workers."""
 
+import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,17 @@ def test_what_is_known_of_an_image_is_shown_by_the_beginning_of_its_name(queue: 
     shown = run("show", "a1").output
     assert all(fact in shown for fact in (BOMB, "9 bytes", bomb.job_id, bomb.worker, " UTC"))
     assert "no longer stored" in run("show", "b2").output
+
+
+def test_images_are_told_as_json(queue: RedisJobQueue) -> None:
+    listed = json.loads(run("list", "--json").output)
+    assert [image["image"] for image in listed] == [BOMB, OTHER]
+    [bomb, _] = queue.set_aside_images()
+    at = datetime.fromisoformat(listed[0].pop("set_aside"))
+    assert at.timestamp() == pytest.approx(bomb.at_s, abs=0.001)
+    assert listed[0] == {"image": BOMB, "job": bomb.job_id, "worker": bomb.worker}
+    shown = [json.loads(run("show", beginning, "--json").output) for beginning in ("a1", "b2")]
+    assert [image["bytes"] for image in shown] == [9, None]
 
 
 def test_an_image_can_be_saved(tmp_path: Path) -> None:

@@ -75,6 +75,19 @@ def test_images_are_printed_with_class_and_score(photos: Path) -> None:
     assert err.startswith("2 classified, 0 failed")
 
 
+def test_the_most_probable_classes_are_told(photos: Path) -> None:
+    file = photos / "results.csv"
+    assert run(photos / "1.jpg", "--top-k", 3, "--out", file)[0] == 0
+    [row] = rows(file)
+    assert (row["label"], row["label_2"]) == ("Eskimo_dog", "Siberian_husky")
+    assert float(row["score"]) > float(row["score_2"]) > float(row["score_3"]) > 0
+    status, _, err = run(photos, "--out", file)
+    assert status == 3
+    assert "results.csv: was made with --top-k 3" in err
+    [told] = json.loads(run(photos / "1.jpg", "--top-k", 3, "--json")[1])["results"]
+    assert [each["label"] for each in told["top"]] == [row["label"], row["label_2"], row["label_3"]]
+
+
 def test_bad_files_are_skipped_and_listed(photos: Path, dog: bytes) -> None:
     (photos / "text.jpg").write_text("no image")
     (photos / "cut.jpg").write_bytes(dog[: len(dog) // 2])
@@ -143,6 +156,7 @@ def test_images_are_sorted_into_folders_which_are_no_part_of_the_collection(phot
     [
         (["nothing-here"], "There is nothing at nothing-here"),
         (["tests", "--out", "results.txt"], "should end in .csv, .jsonl, .parquet"),
+        (["tests", "--top-k", "6"], "not in the range 1<=x<=5"),
         ([], "Missing argument"),
     ],
 )

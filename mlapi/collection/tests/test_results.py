@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlapi.collection.results import OPENERS, Results, ResultsError
-from mlapi.collection.rows import Row, as_text
+from mlapi.collection.rows import Choice, Row, as_text
 
 ROWS = [
     Row("photos/dog.jpg", "Eskimo_dog", 0.6404),
@@ -33,9 +34,9 @@ def written(path: Path, rows: list[Row], top_k: int = 1) -> None:
     results.finish()
 
 
-def done(path: Path) -> set[str]:
+def done(path: Path, top_k: int = 1) -> set[str]:
     """Return of which files a later run finds rows."""
-    results = opened(path)
+    results = opened(path, top_k)
     results.finish()
     return set(results.done)
 
@@ -51,13 +52,19 @@ def limited_files(size: int) -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
+def objects(path: Path) -> list[dict[str, Any]]:
+    """Read the objects of a file as others would."""
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def read(path: Path) -> list[Row]:
     """Read rows as others would."""
-    if path.suffix == ".parquet":
-        parquet = pytest.importorskip("pyarrow.parquet")
-        return [Row(**row) for row in parquet.read_table(path).to_pylist()]
-    if path.suffix == ".jsonl":
-        return [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+    if path.suffix != ".csv":
+        return [Row(**row) for row in objects(path)]
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [
@@ -71,6 +78,49 @@ def test_rows_are_read_as_they_were_added(tmp_path: Path, name: str) -> None:
     written(tmp_path / name, ROWS)
     assert read(tmp_path / name) == ROWS
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+HUSKIES = (Choice("Eskimo_dog", 0.6404), Choice("Siberian_husky", 0.3071), Choice("malamute", 0.0312))
+TOP_ROWS = [Row("photos/dog.jpg", *HUSKIES[0], top=HUSKIES), ROWS[-1]]
+
+
+def test_further_classes_are_further_columns(tmp_path: Path) -> None:
+    written(tmp_path / "results.csv", TOP_ROWS, top_k=2)
+    assert (tmp_path / "results.csv").read_text().splitlines() == [
+        "path,label,score,error,label_2,score_2",
+        "photos/dog.jpg,Eskimo_dog,0.6404,,Siberian_husky,0.3071",
+        "photos/é.png,,,not-an-image: It is damaged.,,",
+    ]
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.parquet"])
+def test_further_classes_are_a_list_with_the_first(tmp_path: Path, name: str) -> None:
+    for row in TOP_ROWS:  # in two runs
+        written(tmp_path / name, [row], top_k=2)
+    dog, bad = objects(tmp_path / name)
+    assert dog["label"] == "Eskimo_dog"
+    assert dog["top"] == [{"label": "Eskimo_dog", "score": 0.6404}, {"label": "Siberian_husky", "score": 0.3071}]
+    assert (bad["label"], bad["top"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("before", "now"), [(1, 3), (3, 1), (2, 3)])
+def test_a_file_with_another_number_of_classes_is_refused_and_stays(
+    tmp_path: Path, name: str, before: int, now: int
+) -> None:
+    path = tmp_path / name
+    written(path, TOP_ROWS, top_k=before)
+    content = path.read_bytes()
+    with pytest.raises(ResultsError, match=f"{name}: was made with --top-k {before}"):
+        opened(path, now)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_without_rows_takes_any_number_of_classes(tmp_path: Path, name: str) -> None:
+    written(tmp_path / name, [], top_k=1)
+    written(tmp_path / name, TOP_ROWS, top_k=3)
+    assert done(tmp_path / name, top_k=3) == {row.path for row in TOP_ROWS}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -91,14 +141,17 @@ def test_no_rows_are_a_file_too(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_wherever_the_last_row_was_cut_off_it_is_written_anew(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("rows", "top_k"), [(ROWS, 1), (TOP_ROWS, 3)])
+def test_wherever_the_last_row_was_cut_off_it_is_written_anew(
+    tmp_path: Path, name: str, rows: list[Row], top_k: int
+) -> None:
     path = tmp_path / name
-    written(path, ROWS)
+    written(path, rows, top_k)
     whole = path.read_bytes()
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        results = opened(path)
-        results.add([row for row in ROWS if row.path not in results.done])
+        results = opened(path, top_k)
+        results.add([row for row in rows if row.path not in results.done])
         results.finish()
         assert path.read_bytes() == whole, f"cut off after {size} bytes"
 
@@ -128,8 +181,12 @@ def test_rows_that_came_into_the_parquet_file_just_before_the_end_are_not_there_
         ("results.csv", "not a table"),
         ("results.csv", "path,label,score,error\nphoto.jpg,dog\nphoto2.jpg,dog,0.5,\n"),
         ("results.csv", "path,label,score,error\nphoto.jpg,dog,high,\n"),
+        ("results.csv", "path,label,score,error\nphoto.jpg,dog,0.5,,cat,0.4\n"),
+        ("results.csv", "path,label,score,error,age\nphoto.jpg,dog,0.5,,7\n"),
         ("results.jsonl", '{"name": "Anna"}\n'),
         ("results.jsonl", '{"path": "photo.jpg", "age": 7}\n'),
+        ("results.jsonl", '{"path": "photo.jpg", "label": "dog", "top": [7]}\n'),
+        ("results.jsonl", '{"path": "photo.jpg", "label": "dog", "top": null}\n'),
         ("results.jsonl", "my notes"),
         ("results.parquet", "my notes"),
     ],
