@@ -120,8 +120,8 @@ class Client:
 
     `url` is the service's address and `key` the API key, where it wants one. A request is tried again for `timeout_s`
     seconds while the service cannot be reached, is not available (503, 504), or refuses for now (429); a `Retry-After`
-    is respected, also by not trying again where it is later than that. With `background`, requests that somebody waits
-    for go before this client's.
+    is respected, also by not trying again where it is later than that. With `background`, its requests say that they are
+    not urgent.
 
     What is refused for good is raised as the error of `jobs.errors` with its reason: `NotAnImage`, `TooManyPixels`,
     `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` where trying
