@@ -53,6 +53,7 @@ MOST_IMAGES, MOST_BYTES = 16, 10_000_000
 _IMAGE_TYPE = "image/jpeg"
 # For what nobody waits (RFC 9218): less urgent than 3, which is what all else has.
 _BACKGROUND = {"Priority": "u=5"}
+_NOT_KEPT = {"Cache-Control": "no-store"}
 
 _ANSWERED = frozenset({200, 201})
 
@@ -120,8 +121,10 @@ class Client:
 
     `url` is the service's address and `key` the API key, where it wants one. A request is tried again for `timeout_s`
     seconds while the service cannot be reached, is not available (503, 504), or refuses for now (429); a `Retry-After`
-    is respected, also by not trying again where it is later than that. With `background`, its requests say that they are
-    not urgent.
+    is respected, also by not trying again where it is later than that.
+
+    With `background`, its requests say that they are not urgent. Without `keep`, the service keeps no prediction longer
+    than it takes to answer, so there is no feedback on any.
 
     What is refused for good is raised as the error of `jobs.errors` with its reason: `NotAnImage`, `TooManyPixels`,
     `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` where trying
@@ -136,13 +139,14 @@ class Client:
         timeout_s: float = 60.0,
         connections: int = 10,
         background: bool = False,
+        keep: bool = True,
     ) -> None:
         if not url.startswith(("http://", "https://")) or not parse_url(url).host:
             raise WrongAddress(f"{url}: an address is like {DEFAULT_URL}")
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._headers |= _BACKGROUND if background else {}
+        self._headers |= (_BACKGROUND if background else {}) | ({} if keep else _NOT_KEPT)
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
 
     def __enter__(self) -> "Client":

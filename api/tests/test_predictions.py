@@ -192,6 +192,15 @@ def test_a_prediction_that_was_answered_at_once_can_be_read_again(client: FlaskC
     assert check(again) == answer
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_prediction_is_not_kept_where_nobody_will_ask_for_it(client: FlaskClient) -> None:
+    headers = {"Cache-Control": "no-store"}
+    answer = check(client.post(PATH, data=form(("1.png", png(1))), headers=headers))
+    check_problem(client.get(f"{PATH}/{answer['id']}"), 404, "no-such-prediction")
+    later = client.post(PATH, data=form(("2.png", png(2))), headers={**headers, **LATER}).headers["Location"]
+    assert check(client.get(later, query_string={"wait": "10"}))["status"] == "done"
+
+
 def test_a_prediction_that_nobody_waits_for_is_accepted_at_once_and_there_later(
     client: FlaskClient, idle_worker: FakeWorker
 ) -> None:

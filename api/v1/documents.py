@@ -77,6 +77,11 @@ class PredictionHeaders(IdempotencyHeaders):
     prefer: str | None = Field(
         default=None, alias="Prefer", description="`respond-async`: the answer is 202, and the prediction comes later"
     )
+    cache_control: str | None = Field(
+        default=None,
+        alias="Cache-Control",
+        description="`no-store`: a prediction that is answered at once is not kept, so it takes no feedback",
+    )
 
 
 class Wait(BaseModel):

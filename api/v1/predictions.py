@@ -53,7 +53,7 @@ class _Image:
 
 
 def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
-    """Have images classified and wait for that; return the result and its id, under which it is kept.
+    """Have images classified and wait for that; return the result and its id, under which it is kept if that is asked.
 
     An image that fails does so alone. Where all do for the same reason, that is raised.
     """
@@ -66,11 +66,17 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     outcomes = {**errors, **model_predict_all(services.queue, jobs, connection.current())}
     _raise_if_all_failed(list(outcomes.values()))
     result_id, result = uuid4().hex, _result(asked, images, outcomes)
+    if asked.keeps:
+        _keep(services, result_id, result)
+    return result_id, result
+
+
+def _keep(services: Services, result_id: str, result: Result) -> None:
+    """Keep a result that is answered at once, if that is possible."""
     try:
-        services.results.keep(result_id, result, settings.result_ttl_s)
+        services.results.keep(result_id, result, services.settings.result_ttl_s)
     except QueueUnavailable as err:
         log.warning("a prediction is not kept: %s", err)
-    return result_id, result
 
 
 def _store_and_submit(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:

@@ -34,11 +34,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Images, what is asked of them, and whether their sender waits for the answer."""
+    """Images, what is asked of them, whether their sender waits for the answer, and whether it is kept after that."""
 
     uploads: list[Upload]
     options: Options
     waits: bool
+    keeps: bool
 
     def fingerprint(self) -> str:
         """Return a text that is the same for the same request, however its body was encoded."""
@@ -62,7 +63,10 @@ def read() -> PredictionRequest:
     else:
         raise UnsupportedMediaType
     return PredictionRequest(
-        uploads, Options(**options.model_dump(include=set(Options.model_fields))), not _prefers_async()
+        uploads,
+        Options(**options.model_dump(include=set(Options.model_fields))),
+        waits=not _prefers_async(),
+        keeps=not request.cache_control.no_store,
     )
 
 

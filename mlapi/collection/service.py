@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from jobs.errors import ServiceError
 from jobs.schema import TOP_CLASSES
-from mlapi.client import Client, Outcome
+from mlapi.client import MOST_IMAGES, Client, Outcome
 from mlapi.collection.files import Files
 from mlapi.collection.rows import Row
 
@@ -13,8 +13,8 @@ from mlapi.collection.rows import Row
 # the run, which can go on later.
 _PATIENCE_S = 120.0
 _PATIENCE_AT_START_S = 5.0
-# So many of a worker's batches are in the service: one is computed, one waits, and others are on their way.
-_FILES_FOR_WORKER = 16
+# Of a worker's files, one request is in its hands or waits for it, and another is on its way.
+_REQUESTS_FOR_WORKER = 2
 # What is larger is not sent. The service has its own limit, which may be lower.
 _MAX_BYTES = 100_000_000
 # The image is bad, too much, or nothing that the model can do anything with. All else holds for every image.
@@ -24,15 +24,15 @@ _ABOUT_THE_IMAGE = {400, 413, 500}
 class Service:
     """A service, asked about some files in each request."""
 
-    chunk_size = 8
+    chunk_size = MOST_IMAGES
 
     def __init__(self, url: str, key: str | None, top_k: int) -> None:
         with Client(url, key=key, timeout_s=_PATIENCE_AT_START_S) as client:
-            requests = max(1, _FILES_FOR_WORKER * client.workers() // self.chunk_size)
+            requests = _REQUESTS_FOR_WORKER * client.workers()
             self.classes = min((model.classes for model in client.models()), default=TOP_CLASSES)
         self.chunks_ahead = 2 * requests
         self._top_k = top_k
-        self._client = Client(url, key=key, timeout_s=_PATIENCE_S, connections=requests, background=True)
+        self._client = Client(url, key=key, timeout_s=_PATIENCE_S, connections=requests, background=True, keep=False)
         self._threads = ThreadPoolExecutor(requests, "request")
         self._files = Files(_MAX_BYTES)
 

@@ -101,6 +101,13 @@ def test_what_nobody_waits_for_is_less_urgent(server: Server, background: bool, 
     assert server.requests[0][2].get("Priority") == priority
 
 
+@pytest.mark.parametrize(("keep", "caching"), [(True, None), (False, "no-store")])
+def test_predictions_are_not_kept_that_nobody_will_ask_for(server: Server, keep: bool, caching: str | None) -> None:
+    with Client(server.url, keep=keep) as client:
+        client.predict(b"an image")
+    assert server.requests[0][2].get("Cache-Control") == caching
+
+
 def test_many_images_are_one_request_and_a_bad_one_fails_alone(client: Client, server: Server) -> None:
     server.answers = [predictions(DOG, failed("not-an-image", 400, "It is damaged."), DOG)]
     first, second, third = client.predict_many([b"one", b"two", b"three"])

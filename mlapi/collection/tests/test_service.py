@@ -55,12 +55,12 @@ def test_a_running_service_classifies(server: Server, photos: Path) -> None:
     assert {(row["label"], row["score"], row["error"]) for row in found.values()} == {("Eskimo_dog", "0.6404", "")}
 
 
-def test_files_are_sent_several_at_once_and_are_not_urgent(server: Server, photos: Path) -> None:
+def test_files_are_sent_several_at_once_are_not_urgent_and_not_kept(server: Server, photos: Path) -> None:
     run(photos, "--service", server.url)
     sent = [(headers, body) for _, path, headers, body in server.requests if path == "/v1/predictions?top_k=1"]
     assert sum(image_count(body) for _, body in sent) == 50
-    assert len(sent) <= 10
-    assert {headers["Priority"] for headers, _ in sent} == {"u=5"}
+    assert len(sent) == 4
+    assert {(headers["Priority"], headers["Cache-Control"]) for headers, _ in sent} == {("u=5", "no-store")}
 
 
 def test_the_most_probable_classes_are_told(server: Server, photos: Path) -> None:
