@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
-Answering = Callable[[bytes], Answer]  # by the request's body
+Answering = Callable[[bytes], Answer | None]  # by the request's body
 
 ID = "3f1c6d0be8a94a6f9d3a1f0d7f5b2c11"
 DOG = {
@@ -61,11 +61,12 @@ class Server:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 server.requests.append((time.monotonic(), self.path, dict(self.headers), body))
-                answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+                given = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+                answer = given(body) if callable(given) else given
                 if answer is None:
                     self.close_connection = True
                     return
-                status, headers, content = answer(body) if callable(answer) else answer
+                status, headers, content = answer
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
