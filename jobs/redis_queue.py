@@ -1,57 +1,30 @@
-"""The job queue on Redis Streams; every Redis key of the project is named here; what must happen at once is in `lua/`.
-
-    mlapi:jobs                        stream: what waits and what workers hold; group "workers"
-    mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
-    mlapi:service-times               hash: worker -> seconds for one image
-    mlapi:images-per-s                what the live workers do together, by these times
-    mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
-                                      in the same step
-    mlapi:replies:<id>                stream: the outcomes for one API process
-    mlapi:result:<id>                 stream: what a request asked for, then the outcomes of its jobs (redis_results.py)
-    mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> when, in ms
-    mlapi:results:submitted           sorted set: the keys of the others
-    mlapi:text:<key>                  a text that is kept for a while
-    mlapi:texts                       sorted set: the keys of these
-    mlapi:reminders                   sorted set: what is to be done later -> when, in milliseconds
-    mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
-    mlapi:model                       the model that the workers serve
-    mlapi:model:<id>                  what is known of a model
-    mlapi:prediction:<model>:<hash>   an image's cached prediction
-    mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
-    mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
-                                      for the same one
-    mlapi:rate:...                    the API's counts of requests, by api/rates.py
-
-Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
-"""
+"""The job queue on Redis Streams: what the API calls; what workers call is in redis_taking.py."""
 
 import json
 import logging
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_SET_ASIDE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
-from jobs.redis_connection import connect, reaching_redis, script
-from jobs.redis_results import RESULT
+from jobs.queue import MAX_KEPT_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S
+from jobs.redis_connection import script
 from jobs.redis_shared_script import SharedScript
+from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
 from jobs.schema import (
     ImageJob,
     JobFailure,
     ModelInfo,
     Outcome,
     Prediction,
-    SetAsideImage,
     decode_outcome,
     encode_outcome,
     image_hash,
@@ -61,41 +34,13 @@ from jobs.waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-_JOBS = "mlapi:jobs"
-_GROUP = "workers"
-_WORKERS = "mlapi:workers"
-_SERVICE_TIMES = "mlapi:service-times"
-_IMAGES_PER_S = "mlapi:images-per-s"
-_QUEUED_BYTES = "mlapi:queued-bytes"
-_REPLIES = "mlapi:replies:"
-_SET_ASIDE = "mlapi:set-aside"
-_MODEL = "mlapi:model"
-_MODEL_INFO = "mlapi:model:"
-_PREDICTION = "mlapi:prediction:"
-_CACHED = "mlapi:cached"
-_IN_FLIGHT = "mlapi:in-flight:"
-
-# How often a worker looks for jobs of dead ones.
-_CLAIM_EVERY_S = WORKER_TTL_S / 4
-# Replies of one API process that Redis keeps, read or not: many times what comes between two reads of the listener. To
-# delete each after reading would cost the API as much as the reading.
-_MAX_REPLIES = 5000
-# A reply nobody reads (its API process died) is forgotten after this.
-_REPLY_TTL_S = 300
-# A model that no worker serves any more is forgotten after this.
-_MODEL_TTL_S = 86_400
-# Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
-# to drop an expired one.
-_IN_FLIGHT_SPARE_S = 60
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
 # A pause between attempts to listen.
 _RETRY_S = 0.1
 
-_Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
 
-
-class RedisJobQueue:
+class RedisJobQueue(RedisTaking):
     """The `JobQueue` on Redis at `url`; see there for what each method does.
 
     The connection is made at first use. `max_jobs` and `max_bytes` of images bound what waits and is in work together.
@@ -112,22 +57,12 @@ class RedisJobQueue:
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
     ) -> None:
-        self._redis: Any = connect(url)
+        super().__init__(url, cache_ttl_s=cache_ttl_s, cache_entries=cache_entries, worker_ttl_s=worker_ttl_s)
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
-        self._cache_ttl_s = cache_ttl_s
-        self._cache_entries = cache_entries
-        self._worker_ttl_s = worker_ttl_s
-        self._worker_ttl_ms = int(worker_ttl_s * 1000)
-        self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
-        self._next_claim = 0.0
         self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
-        self._take_share = script(self._redis, "take_share")
-        self._claim_abandoned = script(self._redis, "claim_abandoned")
-        self._finish = script(self._redis, "finish")
-        self._heartbeat = script(self._redis, "heartbeat")
-        self._replies = _REPLIES + uuid4().hex
+        self._replies = keys.REPLIES + uuid4().hex
         self._latest_model: ModelInfo | None = None
         self._waiters = Waiters()
         self._backlog = Backlog()
@@ -146,21 +81,6 @@ class RedisJobQueue:
             cache_ttl_s=settings.cache_ttl_s,
             cache_entries=settings.cache_entries,
         )
-
-    @contextmanager
-    def _reaching_redis(self) -> Iterator[None]:
-        """Turn whatever keeps Redis from answering into `QueueUnavailable`.
-
-        When it is back, the others need their time to speak up before anybody can tell who is dead.
-        """
-        try:
-            with reaching_redis():
-                yield
-        except QueueUnavailable:
-            self._next_claim = time.monotonic() + self._worker_ttl_s
-            raise
-
-    # What the API calls
 
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
@@ -185,7 +105,7 @@ class RedisJobQueue:
     def submit_kept(self, job: ImageJob, result_id: str) -> None:
         """Add a job whose outcome is added to a result."""
         with self._reaching_redis():
-            self._submit_kept(job, RESULT + result_id)
+            self._submit_kept(job, keys.RESULT + result_id)
 
     def _submit_kept(self, job: ImageJob, result: str) -> None:
         max_jobs = max(1, int(MAX_KEPT_SHARE * self._max_jobs))
@@ -208,7 +128,15 @@ class RedisJobQueue:
         between: the first answer counts. Raises `NoWorker`.
         """
         status, detail, wait_s = self._submit(
-            keys=[_JOBS, _WORKERS, _MODEL, _IN_FLIGHT + job.image_hash, _SET_ASIDE, _IMAGES_PER_S, _QUEUED_BYTES],
+            keys=[
+                keys.JOBS,
+                keys.WORKERS,
+                keys.MODEL,
+                keys.IN_FLIGHT + job.image_hash,
+                keys.SET_ASIDE,
+                keys.IMAGES_PER_S,
+                keys.QUEUED_BYTES,
+            ],
             args=[
                 self._worker_ttl_ms,
                 max_jobs or self._max_jobs,
@@ -221,8 +149,8 @@ class RedisJobQueue:
                 reply_to,
                 int(before),
                 int(self._cache_ttl_s > 0),
-                _PREDICTION,
-                int(job.timeout_s) + _IN_FLIGHT_SPARE_S,
+                keys.PREDICTION,
+                int(job.timeout_s) + IN_FLIGHT_SPARE_S,
             ],
         )
         self._backlog.heard(float(wait_s))
@@ -260,8 +188,8 @@ class RedisJobQueue:
             return
         with suppress(QueueUnavailable), self._reaching_redis():
             self._withdraw(
-                keys=[_JOBS, _IN_FLIGHT + job.image_hash, _QUEUED_BYTES],
-                args=[_GROUP, receipt, job.id, job.size_bytes],
+                keys=[keys.JOBS, keys.IN_FLIGHT + job.image_hash, keys.QUEUED_BYTES],
+                args=[keys.GROUP, receipt, job.id, job.size_bytes],
             )
 
     @waiting.blocking
@@ -270,15 +198,15 @@ class RedisJobQueue:
         with self._reaching_redis():
             seconds, microseconds = self._redis.time()
             alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
-            return [name.decode() for name in self._redis.zrangebyscore(_WORKERS, alive_since_ms, "+inf")]
+            return [name.decode() for name in self._redis.zrangebyscore(keys.WORKERS, alive_since_ms, "+inf")]
 
     @waiting.blocking
     def forget(self, image_name: str) -> None:
         """Drop an image's prediction from the cache."""
         with self._reaching_redis():
-            model = self._redis.get(_MODEL)
+            model = self._redis.get(keys.MODEL)
             if model:
-                self._redis.delete(_prediction_key(model.decode(), image_hash(image_name)))
+                self._redis.delete(keys.prediction_key(model.decode(), image_hash(image_name)))
 
     def labels(self) -> Sequence[str]:
         """Return the labels of the model that the workers serve."""
@@ -294,26 +222,13 @@ class RedisJobQueue:
     def _fetch_model(self, model_id: str | None) -> ModelInfo | None:
         with self._reaching_redis():
             if model_id is None:
-                model_id = (self._redis.get(_MODEL) or b"").decode()
+                model_id = (self._redis.get(keys.MODEL) or b"").decode()
             if self._latest_model is None or model_id != self._latest_model.id:
-                data = self._redis.get(_MODEL_INFO + model_id)
+                data = self._redis.get(keys.MODEL_INFO + model_id)
                 if data is None:
                     return None
                 self._latest_model = ModelInfo.decode(data)
         return self._latest_model
-
-    @waiting.blocking
-    def set_aside_images(self) -> list[SetAsideImage]:
-        """Return the images that are set aside, oldest first."""
-        with self._reaching_redis():
-            images = [SetAsideImage.decode(data) for data in self._redis.hvals(_SET_ASIDE)]
-        return sorted(images, key=lambda image: image.at_s)
-
-    @waiting.blocking
-    def release(self, image_hash: str) -> bool:
-        """Let an image be tried again when it is sent."""
-        with self._reaching_redis():
-            return bool(self._redis.hdel(_SET_ASIDE, image_hash))
 
     def close(self) -> None:
         """End the listener and the connections; answer who still waits."""
@@ -323,139 +238,6 @@ class RedisJobQueue:
             self._listener.join(2 * _LISTEN_S)
         self._submit.close()
         self._redis.close()
-
-    # What a worker calls
-
-    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
-        """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
-        with self._reaching_redis():
-            try:
-                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s)
-            except ResponseError as err:
-                if "NOGROUP" not in str(err) and "no such key" not in str(err):
-                    raise
-                self._create_group()
-                return self.take_batch(worker, max_jobs, wait_s)
-
-    def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
-        """Answer jobs and remove them."""
-        with self._reaching_redis():
-            pipeline = self._redis.pipeline(transaction=False)
-            for delivery, outcome in outcomes:
-                self._finish(
-                    keys=[_JOBS, delivery.reply_to, _IN_FLIGHT + delivery.job.image_hash, _CACHED, _QUEUED_BYTES],
-                    args=[
-                        _GROUP,
-                        delivery.receipt,
-                        delivery.job.id,
-                        delivery.job.size_bytes,
-                        encode_outcome(outcome),
-                        int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
-                        _REPLY_TTL_S,
-                        _MAX_REPLIES,
-                        _IN_FLIGHT_SPARE_S,
-                        self._key_to_cache(delivery, outcome),
-                        self._cache_ttl_s,
-                        self._cache_entries,
-                    ],
-                    client=pipeline,
-                )
-            pipeline.execute()
-
-    def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
-        """Return the key to cache an outcome under, "" where it is not to be cached."""
-        if not self._cache_ttl_s or isinstance(outcome, JobFailure):
-            return ""
-        return _prediction_key(outcome.model, delivery.job.image_hash)
-
-    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
-        """Say that a worker is alive."""
-        with self._reaching_redis():
-            self._heartbeat(
-                keys=[_WORKERS, _SERVICE_TIMES, _MODEL, _IMAGES_PER_S],
-                args=[self._worker_ttl_ms, worker, service_time_s, model],
-            )
-
-    def publish(self, model: ModelInfo) -> None:
-        """Say what there is to know of a model."""
-        with self._reaching_redis():
-            if not self._redis.expire(_MODEL_INFO + model.id, _MODEL_TTL_S):
-                self._redis.set(_MODEL_INFO + model.id, model.encode(), ex=_MODEL_TTL_S)
-
-    def retire(self, worker: str) -> None:
-        """Say that a worker takes no more jobs."""
-        with self._reaching_redis():
-            self._redis.zrem(_WORKERS, worker)
-            self._redis.hdel(_SERVICE_TIMES, worker)
-
-    # Taking
-
-    def _create_group(self) -> None:
-        """Create the group where Redis has none yet, or has lost it."""
-        try:
-            self._redis.xgroup_create(_JOBS, _GROUP, id="0", mkstream=True)
-        except ResponseError as err:
-            if "BUSYGROUP" not in str(err):  # else another worker was faster
-                raise
-
-    def _take_waiting(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
-        now_ms, entries = self._share(worker, max_jobs)
-        if not entries:
-            first = self._wait_for_one(worker, wait_s)
-            if not first:
-                return []
-            now_ms, others = self._share(worker, max_jobs - 1)
-            entries = first + others
-        return self._deliver(entries, now_ms)
-
-    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[_Entry]]:
-        """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
-        now_ms, entries = self._take_share(keys=[_JOBS, _WORKERS], args=[self._worker_ttl_ms, _GROUP, worker, max_jobs])
-        return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
-
-    def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
-        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
-        streams = self._redis.xreadgroup(_GROUP, worker, {_JOBS: ">"}, count=1, block=block_ms)
-        return [entry for _, entries in streams for entry in entries]
-
-    def _take_abandoned(self, worker: str) -> list[Delivery]:
-        """Return one job that nobody alive holds; set aside one that has ended its workers."""
-        if time.monotonic() < self._next_claim:
-            return []
-        now_ms, entry, deaths, former_worker = self._claim_abandoned(
-            keys=[_JOBS, _WORKERS, _SERVICE_TIMES], args=[self._worker_ttl_ms, _GROUP, worker]
-        )
-        if not entry:
-            self._next_claim = time.monotonic() + self._claim_every_s
-            return []
-        delivery = _delivery((entry[0], _pairs(entry[1])), now_ms)
-        log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
-        if deaths >= MAX_DEATHS:
-            self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
-            return []
-        return self._drop_expired([delivery])
-
-    def _set_aside(self, delivery: Delivery, former_worker: str, at_s: float) -> None:
-        job = delivery.job
-        log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
-        image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
-        self._redis.hset(_SET_ASIDE, image.image_hash, image.encode())
-        for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
-            self.release(oldest.image_hash)
-        self.finish([(delivery, JobFailure.of(SetAside()))])
-
-    def _deliver(self, entries: list[_Entry], now_ms: int) -> list[Delivery]:
-        return self._drop_expired([_delivery(entry, now_ms) for entry in entries])
-
-    def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Return the jobs that somebody still waits for; finish the others without computing them."""
-        expired = [delivery for delivery in deliveries if delivery.has_expired()]
-        if not expired:
-            return deliveries
-        log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
-        failure = JobFailure.of(DeadlinePassed())
-        self.finish((delivery, failure) for delivery in expired)
-        return [delivery for delivery in deliveries if delivery not in expired]
 
     # Listening
 
@@ -484,7 +266,7 @@ class RedisJobQueue:
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
         # Others' jobs are among them, which may be of another version of this code.
-        present = {json.loads(fields[b"job"])["id"] for _, fields in self._redis.xrange(_JOBS)}
+        present = {json.loads(fields[b"job"])["id"] for _, fields in self._redis.xrange(keys.JOBS)}
         # From the first reply on, as the ids are times, and this may be another host's clock.
         last_id = self._receive(b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]
@@ -496,7 +278,7 @@ class RedisJobQueue:
     def _receive(self, last_id: bytes, wait_s: float = 0) -> bytes:
         """Hand the replies after `last_id` to the requests that wait for them; return the id of the last."""
         block_ms = int(wait_s * 1000) or None  # Redis takes 0 for ever
-        streams = self._redis.xread({self._replies: last_id}, count=2 * _MAX_REPLIES, block=block_ms)
+        streams = self._redis.xread({self._replies: last_id}, count=2 * MAX_REPLIES, block=block_ms)
         if not streams:
             return last_id
         entries = streams[0][1]
@@ -504,11 +286,6 @@ class RedisJobQueue:
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
         return newest
-
-
-def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
-    """Return the fields of a stream entry as a script gives them: names and values in turn."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _outcome(status: bytes, detail: bytes) -> Outcome | None:
@@ -522,14 +299,3 @@ def _from_cache(data: bytes) -> Outcome:
     """Return a cached prediction; its timings were another request's."""
     outcome = decode_outcome(data)
     return replace(outcome, timings=None) if isinstance(outcome, Prediction) else outcome
-
-
-def _prediction_key(model: str, image_hash: str) -> str:
-    return f"{_PREDICTION}{model}:{image_hash}"
-
-
-def _delivery(entry: _Entry, now_ms: int) -> Delivery:
-    receipt, fields = entry
-    # A stream entry's id begins with the time it was added, in milliseconds.
-    waited_ms = now_ms - int(receipt.split(b"-")[0])
-    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)

@@ -9,17 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
 from jobs.schema import Outcome, decode_outcome, encode_outcome
 from jobs.settings import SharedSettings
-
-# The keys are described in jobs/redis_queue.py, with all others.
-RESULT = "mlapi:result:"
-_TEXT = "mlapi:text:"
-_REMINDERS = "mlapi:reminders"
-_ANSWERED, _SUBMITTED, _TEXTS = "mlapi:results:answered", "mlapi:results:submitted", "mlapi:texts"
 
 # One blocking read; whoever is not to wait any more notices within this time.
 _BLOCK_S = 0.5
@@ -47,20 +42,20 @@ class RedisResults:
 
     def keep(self, result_id: str, result: Result, ttl_s: int) -> None:
         """Keep a new result."""
-        keys = [RESULT + result_id, _ANSWERED if result.is_done else _SUBMITTED]
+        index = keys.RESULTS_ANSWERED if result.is_done else keys.RESULTS_SUBMITTED
         args: list[Any] = [ttl_s, self._max_entries, json.dumps(result.request), " ".join(result.job_ids)]
         for job_id, outcome in result.outcomes.items():
             args += [job_id, encode_outcome(outcome)]
-        self._call(lambda: self._keep(keys=keys, args=args))
+        self._call(lambda: self._keep(keys=[keys.RESULT + result_id, index], args=args))
 
     def add(self, result_id: str, job_id: str, outcome: Outcome) -> None:
         """Add a job's outcome to a result."""
-        self._call(lambda: self._redis.xadd(RESULT + result_id, _entry(job_id, outcome), nomkstream=True))
+        self._call(lambda: self._redis.xadd(keys.RESULT + result_id, _entry(job_id, outcome), nomkstream=True))
 
     def get(self, result_id: str, wait_s: float = 0, stopped: Callable[[], bool] = never) -> Result | None:
         """Return a result, waiting until it is done."""
         deadline = time.monotonic() + wait_s
-        key = RESULT + result_id
+        key = keys.RESULT + result_id
         entries = self._call(lambda: self._redis.xrange(key))
         result = _decode(entries)
         while result and not result.is_done and not self._stopping.is_set() and not stopped():
@@ -79,34 +74,34 @@ class RedisResults:
 
     def drop(self, result_id: str) -> None:
         """Forget a result."""
-        self._call(lambda: self._redis.delete(RESULT + result_id))
+        self._call(lambda: self._redis.delete(keys.RESULT + result_id))
 
     def claim(self, key: str, text: str, ttl_s: int) -> str | None:
         """Keep a text under a key, unless there is one already."""
         args: list[Any] = [ttl_s, self._max_entries, text]
-        found = self._call(lambda: self._claim(keys=[_TEXT + key, _TEXTS], args=args))
+        found = self._call(lambda: self._claim(keys=[keys.TEXT + key, keys.TEXTS], args=args))
         return None if found is None else found.decode()
 
     def settle(self, key: str, text: str, ttl_s: int) -> None:
         """Keep a text under a key."""
-        self._call(lambda: self._redis.set(_TEXT + key, text, ex=ttl_s))
+        self._call(lambda: self._redis.set(keys.TEXT + key, text, ex=ttl_s))
 
     def release(self, key: str) -> None:
         """Forget the text under a key."""
-        self._call(lambda: self._redis.delete(_TEXT + key))
+        self._call(lambda: self._redis.delete(keys.TEXT + key))
 
     def remind(self, name: str, after_s: float) -> None:
         """Have a reminder come due."""
-        self._call(lambda: self._remind(keys=[_REMINDERS], args=[name, int(1000 * after_s)]))
+        self._call(lambda: self._remind(keys=[keys.REMINDERS], args=[name, int(1000 * after_s)]))
 
     def due(self, again_s: float) -> str | None:
         """Return a reminder that is due."""
-        found = self._call(lambda: self._due(keys=[_REMINDERS], args=[int(1000 * again_s)]))
+        found = self._call(lambda: self._due(keys=[keys.REMINDERS], args=[int(1000 * again_s)]))
         return None if found is None else found.decode()
 
     def drop_reminder(self, name: str) -> None:
         """Forget a reminder."""
-        self._call(lambda: self._redis.zrem(_REMINDERS, name))
+        self._call(lambda: self._redis.zrem(keys.REMINDERS, name))
 
     def stop_waiting(self) -> None:
         """Keep nobody waiting."""

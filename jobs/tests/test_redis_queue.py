@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from conftest import RedisServer
-from jobs import redis_queue, redis_shared_script
+from jobs import redis_shared_script, redis_taking
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
@@ -270,8 +270,8 @@ def test_a_redis_that_takes_nothing_counts_as_away_until_it_does(
 
 
 def test_the_images_set_aside_last_are_kept(queue: RedisJobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_queue, "MAX_SET_ASIDE", 2)
-    monkeypatch.setattr(redis_queue, "MAX_DEATHS", 0)
+    monkeypatch.setattr(redis_taking, "MAX_SET_ASIDE", 2)
+    monkeypatch.setattr(redis_taking, "MAX_DEATHS", 0)
 
     def set_aside(name: str) -> bool:
         take_now(queue, "w1")

@@ -1,0 +1,49 @@
+"""Every Redis key of the project; what is done with them at once is in `lua/`.
+
+    mlapi:jobs                        stream: what waits and what workers hold; group "workers"
+    mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
+    mlapi:service-times               hash: worker -> seconds for one image
+    mlapi:images-per-s                what the live workers do together, by these times
+    mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
+                                      in the same step
+    mlapi:replies:<id>                stream: the outcomes for one API process
+    mlapi:result:<id>                 stream: what a request asked for, then the outcomes of its jobs (redis_results.py)
+    mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> when, in ms
+    mlapi:results:submitted           sorted set: the keys of the others
+    mlapi:text:<key>                  a text that is kept for a while
+    mlapi:texts                       sorted set: the keys of these
+    mlapi:reminders                   sorted set: what is to be done later -> when, in milliseconds
+    mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
+    mlapi:model                       the model that the workers serve
+    mlapi:model:<id>                  what is known of a model
+    mlapi:prediction:<model>:<hash>   an image's cached prediction
+    mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
+    mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
+                                      for the same one
+    mlapi:rate:...                    the API's counts of requests, by api/rates.py
+
+Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
+"""
+
+JOBS = "mlapi:jobs"
+GROUP = "workers"
+WORKERS = "mlapi:workers"
+SERVICE_TIMES = "mlapi:service-times"
+IMAGES_PER_S = "mlapi:images-per-s"
+QUEUED_BYTES = "mlapi:queued-bytes"
+REPLIES = "mlapi:replies:"
+RESULT = "mlapi:result:"
+RESULTS_ANSWERED, RESULTS_SUBMITTED = "mlapi:results:answered", "mlapi:results:submitted"
+TEXT, TEXTS = "mlapi:text:", "mlapi:texts"
+REMINDERS = "mlapi:reminders"
+SET_ASIDE = "mlapi:set-aside"
+MODEL = "mlapi:model"
+MODEL_INFO = "mlapi:model:"
+PREDICTION = "mlapi:prediction:"
+CACHED = "mlapi:cached"
+IN_FLIGHT = "mlapi:in-flight:"
+
+
+def prediction_key(model: str, image_hash: str) -> str:
+    """Return the key of an image's cached prediction."""
+    return f"{PREDICTION}{model}:{image_hash}"

@@ -1,0 +1,229 @@
+"""The worker's side of the job queue on Redis: takes jobs, claims those of dead workers, and finishes them."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from jobs import redis_keys as keys
+from jobs import waiting
+from jobs.errors import DeadlinePassed, QueueUnavailable, SetAside
+from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.redis_connection import connect, reaching_redis, script
+from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
+
+log = logging.getLogger(__name__)
+
+# How often a worker looks for jobs of dead ones.
+_CLAIM_EVERY_S = WORKER_TTL_S / 4
+# Replies of one API process that Redis keeps, read or not: many times what comes between two reads of the listener. To
+# delete each after reading would cost the API as much as the reading.
+MAX_REPLIES = 5000
+# A reply nobody reads (its API process died) is forgotten after this.
+_REPLY_TTL_S = 300
+# A model that no worker serves any more is forgotten after this.
+_MODEL_TTL_S = 86_400
+# Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
+# to drop an expired one.
+IN_FLIGHT_SPARE_S = 60
+
+_Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
+
+
+class RedisTaking:
+    """What workers call of the `JobQueue` on Redis at `url`; see there for what each method does.
+
+    The connection is made at first use. Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of
+    them.
+    """
+
+    def __init__(self, url: str, *, cache_ttl_s: int, cache_entries: int, worker_ttl_s: float) -> None:
+        self._redis: Any = connect(url)
+        self._cache_ttl_s = cache_ttl_s
+        self._cache_entries = cache_entries
+        self._worker_ttl_s = worker_ttl_s
+        self._worker_ttl_ms = int(worker_ttl_s * 1000)
+        self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
+        self._next_claim = 0.0
+        self._take_share = script(self._redis, "take_share")
+        self._claim_abandoned = script(self._redis, "claim_abandoned")
+        self._finish = script(self._redis, "finish")
+        self._heartbeat = script(self._redis, "heartbeat")
+
+    @contextmanager
+    def _reaching_redis(self) -> Iterator[None]:
+        """Turn whatever keeps Redis from answering into `QueueUnavailable`.
+
+        When it is back, the others need their time to speak up before anybody can tell who is dead.
+        """
+        try:
+            with reaching_redis():
+                yield
+        except QueueUnavailable:
+            self._next_claim = time.monotonic() + self._worker_ttl_s
+            raise
+
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
+        with self._reaching_redis():
+            try:
+                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s)
+            except ResponseError as err:
+                if "NOGROUP" not in str(err) and "no such key" not in str(err):
+                    raise
+                self._create_group()
+                return self.take_batch(worker, max_jobs, wait_s)
+
+    def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
+        """Answer jobs and remove them."""
+        with self._reaching_redis():
+            pipeline = self._redis.pipeline(transaction=False)
+            for delivery, outcome in outcomes:
+                self._finish(
+                    keys=[
+                        keys.JOBS,
+                        delivery.reply_to,
+                        keys.IN_FLIGHT + delivery.job.image_hash,
+                        keys.CACHED,
+                        keys.QUEUED_BYTES,
+                    ],
+                    args=[
+                        keys.GROUP,
+                        delivery.receipt,
+                        delivery.job.id,
+                        delivery.job.size_bytes,
+                        encode_outcome(outcome),
+                        int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
+                        _REPLY_TTL_S,
+                        MAX_REPLIES,
+                        IN_FLIGHT_SPARE_S,
+                        self._key_to_cache(delivery, outcome),
+                        self._cache_ttl_s,
+                        self._cache_entries,
+                    ],
+                    client=pipeline,
+                )
+            pipeline.execute()
+
+    def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
+        """Return the key to cache an outcome under, "" where it is not to be cached."""
+        if not self._cache_ttl_s or isinstance(outcome, JobFailure):
+            return ""
+        return keys.prediction_key(outcome.model, delivery.job.image_hash)
+
+    def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
+        """Say that a worker is alive."""
+        with self._reaching_redis():
+            self._heartbeat(
+                keys=[keys.WORKERS, keys.SERVICE_TIMES, keys.MODEL, keys.IMAGES_PER_S],
+                args=[self._worker_ttl_ms, worker, service_time_s, model],
+            )
+
+    def publish(self, model: ModelInfo) -> None:
+        """Say what there is to know of a model."""
+        with self._reaching_redis():
+            if not self._redis.expire(keys.MODEL_INFO + model.id, _MODEL_TTL_S):
+                self._redis.set(keys.MODEL_INFO + model.id, model.encode(), ex=_MODEL_TTL_S)
+
+    def retire(self, worker: str) -> None:
+        """Say that a worker takes no more jobs."""
+        with self._reaching_redis():
+            self._redis.zrem(keys.WORKERS, worker)
+            self._redis.hdel(keys.SERVICE_TIMES, worker)
+
+    @waiting.blocking
+    def set_aside_images(self) -> list[SetAsideImage]:
+        """Return the images that are set aside, oldest first."""
+        with self._reaching_redis():
+            images = [SetAsideImage.decode(data) for data in self._redis.hvals(keys.SET_ASIDE)]
+        return sorted(images, key=lambda image: image.at_s)
+
+    @waiting.blocking
+    def release(self, image_hash: str) -> bool:
+        """Let an image be tried again when it is sent."""
+        with self._reaching_redis():
+            return bool(self._redis.hdel(keys.SET_ASIDE, image_hash))
+
+    def _create_group(self) -> None:
+        """Create the group where Redis has none yet, or has lost it."""
+        try:
+            self._redis.xgroup_create(keys.JOBS, keys.GROUP, id="0", mkstream=True)
+        except ResponseError as err:
+            if "BUSYGROUP" not in str(err):  # else another worker was faster
+                raise
+
+    def _take_waiting(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+        now_ms, entries = self._share(worker, max_jobs)
+        if not entries:
+            first = self._wait_for_one(worker, wait_s)
+            if not first:
+                return []
+            now_ms, others = self._share(worker, max_jobs - 1)
+            entries = first + others
+        return self._deliver(entries, now_ms)
+
+    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[_Entry]]:
+        """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
+        now_ms, entries = self._take_share(
+            keys=[keys.JOBS, keys.WORKERS], args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs]
+        )
+        return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
+
+    def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
+        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
+        streams = self._redis.xreadgroup(keys.GROUP, worker, {keys.JOBS: ">"}, count=1, block=block_ms)
+        return [entry for _, entries in streams for entry in entries]
+
+    def _take_abandoned(self, worker: str) -> list[Delivery]:
+        """Return one job that nobody alive holds; set aside one that has ended its workers."""
+        if time.monotonic() < self._next_claim:
+            return []
+        now_ms, entry, deaths, former_worker = self._claim_abandoned(
+            keys=[keys.JOBS, keys.WORKERS, keys.SERVICE_TIMES], args=[self._worker_ttl_ms, keys.GROUP, worker]
+        )
+        if not entry:
+            self._next_claim = time.monotonic() + self._claim_every_s
+            return []
+        delivery = _delivery((entry[0], _pairs(entry[1])), now_ms)
+        log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
+        if deaths >= MAX_DEATHS:
+            self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
+            return []
+        return self._drop_expired([delivery])
+
+    def _set_aside(self, delivery: Delivery, former_worker: str, at_s: float) -> None:
+        job = delivery.job
+        log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
+        image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
+        self._redis.hset(keys.SET_ASIDE, image.image_hash, image.encode())
+        for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
+            self.release(oldest.image_hash)
+        self.finish([(delivery, JobFailure.of(SetAside()))])
+
+    def _deliver(self, entries: list[_Entry], now_ms: int) -> list[Delivery]:
+        return self._drop_expired([_delivery(entry, now_ms) for entry in entries])
+
+    def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Return the jobs that somebody still waits for; finish the others without computing them."""
+        expired = [delivery for delivery in deliveries if delivery.has_expired()]
+        if not expired:
+            return deliveries
+        log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
+        failure = JobFailure.of(DeadlinePassed())
+        self.finish((delivery, failure) for delivery in expired)
+        return [delivery for delivery in deliveries if delivery not in expired]
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of a stream entry as a script gives them: names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _delivery(entry: _Entry, now_ms: int) -> Delivery:
+    receipt, fields = entry
+    # A stream entry's id begins with the time it was added, in milliseconds.
+    waited_ms = now_ms - int(receipt.split(b"-")[0])
+    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)
