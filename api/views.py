@@ -33,7 +33,7 @@ from jobs.errors import (
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
-from jobs.schema import ImageJob, Prediction, Timings
+from jobs.schema import ImageJob, Lane, Prediction, Timings
 
 blueprint = Blueprint("views", __name__)
 
@@ -183,7 +183,7 @@ def _store(upload: FileStorage) -> ImageJob:
     return store(data, upload.filename or "", services().settings.predict_timeout_s)
 
 
-def store(data: bytes, filename: str | None, timeout_s: float) -> ImageJob:
+def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "interactive") -> ImageJob:
     """Check and store an image, whose file name must fit where it has one, and return a job for it."""
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
@@ -191,7 +191,7 @@ def store(data: bytes, filename: str | None, timeout_s: float) -> ImageJob:
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
     keep = _keep if len(data) <= _SMALL_BYTES else waiting.blocking(_keep)
     name = keep(services().images, data, filename, limits)
-    return ImageJob.create(name, timeout_s, g.request_id, len(data))
+    return ImageJob.create(name, timeout_s, g.request_id, len(data), lane)
 
 
 def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLimits) -> str:

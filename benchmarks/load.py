@@ -119,9 +119,9 @@ class Connection:
         self._reader = reader
         self._writer = writer
 
-    async def post(self, path: str, content_type: str, body: bytes) -> tuple[int, bytes, bytes]:
-        """Return status, headers and body of the answer."""
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+    async def post(self, path: str, content_type: str, body: bytes, more: str = "") -> tuple[int, bytes, bytes]:
+        """Return status, headers and body of the answer. `more` are headers, each with a line break."""
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n{more}"
         self._writer.write(b"".join((head.encode(), b"Content-Length: %d\r\n\r\n" % len(body), body)))
         await self._writer.drain()
         headers = await self._reader.readuntil(b"\r\n\r\n")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.queue import MAX_DEATHS, MAX_KEPT_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
+from jobs.queue import BULK_EVERY, LATELY_S, MAX_BULK_SHARE, MAX_DEATHS, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
 from jobs.results import MemoryResults
-from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.waiters import Waiters
 
 
@@ -32,6 +32,10 @@ class _Entry:
     @property
     def delivery(self) -> Delivery:
         return Delivery(self.job, receipt=self.job.id, reply_to="", waited_ms=self.waited_ms)
+
+
+def _bytes(entries: Iterable[_Entry]) -> int:
+    return sum(entry.job.size_bytes for entry in entries)
 
 
 class MemoryJobQueue:
@@ -60,7 +64,9 @@ class MemoryJobQueue:
         self._service_times_s: dict[str, float] = {}
         self._changed = threading.Condition(threading.RLock())
         self._waiters = Waiters()
-        self._backlog = Backlog()
+        self._backlogs: dict[Lane, Backlog] = {"interactive": Backlog(), "bulk": Backlog()}
+        self._passed_bulk = 0  # interactive jobs that were taken since the last bulk job, while one waited
+        self._interactive_at = -math.inf  # when the last one came
 
     def submit(self, job: ImageJob) -> None:
         """Add a job."""
@@ -74,8 +80,6 @@ class MemoryJobQueue:
     def submit_kept(self, job: ImageJob, result_id: str) -> None:
         """Add a job whose outcome is added to a result."""
         with self._changed:
-            if self._entries and len(self._entries) >= max(1, int(MAX_KEPT_SHARE * self._max_jobs)):
-                raise QueueFull(retry_after_s=self.retry_after_s())
             self._result_ids[job.id] = result_id
             self.submit(job)
 
@@ -96,7 +100,7 @@ class MemoryJobQueue:
 
     def _answer_or_join(self, job: ImageJob) -> bool:
         cached = self._cache.get((self._model, job.image_hash))
-        in_flight = [entry for entry in self._entries.values() if entry.job.image_hash == job.image_hash]
+        in_flight = [entry for entry in self._lane(job.lane) if entry.job.image_hash == job.image_hash]
         if not self._caches or not (cached or in_flight):
             return False
         self._expect(job)
@@ -109,31 +113,48 @@ class MemoryJobQueue:
     def _add(self, job: ImageJob) -> None:
         if not self.live_workers():
             raise NoWorker
-        self._backlog.heard(self._wait_s())
+        self._backlogs[job.lane].heard(self._wait_s(job.lane))
         if self._is_full(job):
-            raise self._backlog.refuse()
+            raise self._refusal_of(job)
         self._expect(job)
         self._entries[job.id] = _Entry(job)
+        if job.lane == "interactive":
+            self._interactive_at = time.monotonic()
 
-    def _wait_s(self) -> float:
-        """Return in how many seconds the live workers will have done what waits."""
-        return len(self._entries) / sum(1 / self._service_times_s[worker] for worker in self.live_workers())
+    def _lane(self, lane: Lane) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.job.lane == lane]
+
+    def _wait_s(self, lane: Lane) -> float:
+        """Return in how many seconds the live workers will have done what a job of this lane waits for."""
+        jobs = len(self._entries)
+        if lane == "interactive":
+            interactive = len(self._lane("interactive"))
+            jobs = interactive + min(jobs - interactive, math.ceil((interactive + 1) / (BULK_EVERY - 1)))
+        return jobs / sum(1 / self._service_times_s[worker] for worker in self.live_workers())
 
     def _is_full(self, job: ImageJob) -> bool:
-        queued_bytes = sum(entry.job.size_bytes for entry in self._entries.values())
+        own = self._lane(job.lane)
+        own_bytes = _bytes(own)
+        others, other_bytes = len(self._entries) - len(own), _bytes(self._entries.values()) - own_bytes
+        share = MAX_BULK_SHARE if job.lane == "bulk" or job.id in self._result_ids else 1
         return bool(self._entries) and (
-            len(self._entries) >= self._max_jobs
-            or queued_bytes + job.size_bytes > self._max_bytes
-            or self._wait_s() > MAX_WAIT_SHARE * job.timeout_s
+            len(own) >= share * (self._max_jobs - others)
+            or own_bytes + job.size_bytes > share * (self._max_bytes - other_bytes)
+            or self._wait_s(job.lane) > MAX_WAIT_SHARE * job.timeout_s
         )
 
-    def refusal(self) -> QueueFull | None:
-        """Return what a job was refused with a moment ago."""
-        return self._backlog.refusal()
+    def _refusal_of(self, job: ImageJob) -> QueueFull:
+        if job.id in self._result_ids:
+            return QueueFull(retry_after_s=self.retry_after_s(job.lane))
+        return self._backlogs[job.lane].refuse()
 
-    def retry_after_s(self) -> int:
-        """Return in how many seconds what waited at the last `submit` will be done."""
-        return self._backlog.retry_after_s()
+    def refusal(self) -> QueueFull | None:
+        """Return what an interactive job was refused with a moment ago."""
+        return self._backlogs["interactive"].refusal()
+
+    def retry_after_s(self, lane: Lane = "interactive") -> int:
+        """Return in how many seconds what a job waited for at the last `submit` is done."""
+        return self._backlogs[lane].retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -167,16 +188,31 @@ class MemoryJobQueue:
         """Return what is known of a model."""
         return self._models.get(self._model if model_id is None else model_id)
 
-    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         """Return what a dead worker left, or a share of what waits."""
         with self._changed:
             abandoned = self._abandoned(worker)
             if abandoned:
                 return self._deliver_again(abandoned, worker)
             self._changed.wait_for(self._waiting, wait_s)
-            waiting = self._waiting()
-            share = math.ceil(len(waiting) / max(1, len(self.live_workers())))
-            return [self._deliver(entry, worker) for entry in waiting[: min(share, max_jobs)]]
+            return [self._deliver(entry, worker) for entry in self._share(max_jobs, max_bulk)]
+
+    def _share(self, max_jobs: int, max_bulk: int) -> list[_Entry]:
+        """Return what a worker is to take, as `lua/take_share.lua` does."""
+        interactive, bulk = self._share_of("interactive", max_jobs), self._share_of("bulk", min(max_bulk, max_jobs))
+        if not bulk:
+            return interactive
+        self._passed_bulk += len(interactive)
+        if interactive and self._passed_bulk < BULK_EVERY - 1:
+            return interactive
+        self._passed_bulk = 0
+        if interactive or time.monotonic() < self._interactive_at + LATELY_S:
+            bulk = bulk[:1]
+        return interactive[: max_jobs - len(bulk)] + bulk
+
+    def _share_of(self, lane: Lane, most: int) -> list[_Entry]:
+        waiting = [entry for entry in self._waiting() if entry.job.lane == lane]
+        return waiting[: min(most, math.ceil(len(waiting) / max(1, len(self.live_workers()))))]
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""

@@ -1,11 +1,12 @@
 """What a job queue does, whoever keeps it: the API submits and waits, workers take and finish."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.errors import QueueFull
-from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, SetAsideImage
+from jobs.schema import ImageJob, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.
@@ -16,9 +17,14 @@ MAX_DEATHS = 2
 # Images set aside that are kept; the oldest go first.
 MAX_SET_ASIDE = 1000
 
-# Jobs whose outcomes are kept, and for which nobody waits at a connection, take at most this share of the places, so
-# that who does wait finds one.
-MAX_KEPT_SHARE = 0.5
+# Bulk jobs take at most this share of the places, and of the bytes, that the interactive ones leave, so that who waits
+# finds one. So do, of what bulk leaves, interactive jobs whose outcomes are kept: no connection bounds their number.
+MAX_BULK_SHARE = 0.5
+# While bulk jobs wait, one of so many jobs that are taken is one of them.
+BULK_EVERY = 8
+# While interactive jobs come, bulk jobs are taken one by one, so that the next one waits for as little as may be; this
+# long after the last one, in batches again.
+LATELY_S = 10.0
 
 # A job is refused where the backlog takes longer than this share of its `timeout_s`. Less than all of it, since that is
 # reckoned with averages: images differ, and processors have other work, too.
@@ -43,7 +49,10 @@ class JobQueue(Protocol):
     """Carries image jobs to workers and their outcomes back.
 
     An image that was answered lately is answered from a cache, and one that is being computed is not computed again:
-    the later job gets the earlier one's outcome. Both are off where `cache_ttl_s` is 0.
+    the later job gets the earlier one's outcome, unless they are in different lanes: then the image is computed for
+    each, so that an interactive job never waits behind bulk ones. Both are off where `cache_ttl_s` is 0.
+
+    Interactive jobs go before bulk jobs. While these wait, one of `BULK_EVERY` jobs that are taken is one of them.
 
     A job is finished once: of two workers that hold it, the first to finish answers. What a dead worker held is
     delivered again, one job at a time. A job that has ended `MAX_DEATHS` workers is answered with `SetAside`, and so is
@@ -53,24 +62,24 @@ class JobQueue(Protocol):
     def submit(self, job: ImageJob) -> None:
         """Add a job. Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue.
 
-        The queue is full where as many jobs or bytes of images wait or are in work as may, or so many that this one
-        could hardly be done within its `timeout_s`.
+        The queue is full where as many jobs or bytes of images wait or are in work as may, for a bulk job
+        `MAX_BULK_SHARE` of that, or so many that this one could hardly be done within its `timeout_s`.
         """
 
     def submit_kept(self, job: ImageJob, result_id: str) -> None:
         """Add a job whose outcome is added to a result (see jobs/results.py), whatever becomes of who submits it.
 
-        Raises as `submit` does. The queue is full for such jobs where `MAX_KEPT_SHARE` of its places are taken.
+        Raises as `submit` does. The queue is full for such jobs, too, where `MAX_BULK_SHARE` of it is taken.
         """
 
     def refusal(self) -> QueueFull | None:
-        """Return what `submit` refused a job with a moment ago, while it is not worth asking again.
+        """Return what `submit` refused an interactive job with a moment ago, while it is not worth asking again.
 
         Whoever has many clients learns from this, at no cost, that the next one would be refused as well.
         """
 
-    def retry_after_s(self) -> int:
-        """Return in how many seconds what waited at the last `submit` will be done, at least one."""
+    def retry_after_s(self, lane: Lane = "interactive") -> int:
+        """Return in how many seconds what a job of this lane waited for at the last `submit` is done, at least one."""
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job, or raise the `ServiceError` that its worker reported.
@@ -97,8 +106,11 @@ class JobQueue(Protocol):
         That is nothing where no worker has published it. Raises `QueueUnavailable`.
         """
 
-    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         """Return up to `max_jobs` jobs, oldest first; wait up to `wait_s` for the first, for the others not at all.
+
+        Interactive jobs come first. Only where none waits, up to `max_bulk` bulk jobs are taken, or one where
+        interactive jobs have come within `LATELY_S`; and one beside the others when it is its turn.
 
         A worker gets its share of what waits, so that none hoards while others idle. It calls this only when it holds
         no job: what is still in its name was lost on the way to it, and is delivered again.

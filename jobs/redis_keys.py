@@ -1,11 +1,14 @@
 """Every Redis key of the project; what is done with them at once is in `lua/`.
 
-    mlapi:jobs                        stream: what waits and what workers hold; group "workers"
+    mlapi:jobs                        stream: the interactive jobs that wait or that workers hold; group "workers"
+    mlapi:jobs:bulk                   stream: the bulk jobs, with the same group
+    mlapi:passed-bulk                 how many interactive jobs were taken since the last bulk job, while one waited
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
     mlapi:service-times               hash: worker -> seconds for one image
     mlapi:images-per-s                what the live workers do together, by these times
     mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
                                       in the same step
+    mlapi:queued-bytes:bulk           those of mlapi:jobs:bulk
     mlapi:replies:<id>                stream: the outcomes for one API process
     mlapi:result:<id>                 stream: what a request asked for, then the outcomes of its jobs (redis_results.py)
     mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> when, in ms
@@ -18,19 +21,36 @@
     mlapi:model:<id>                  what is known of a model
     mlapi:prediction:<model>:<hash>   an image's cached prediction
     mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
-    mlapi:in-flight:<hash>            list: the job that computes an image, then job and reply stream of each that waits
-                                      for the same one
+    mlapi:in-flight:<hash>            list: the interactive job that computes an image, then job and reply stream of
+                                      each that waits for the same one
+    mlapi:in-flight:bulk:<hash>       the same for bulk jobs
     mlapi:rate:...                    the API's counts of requests, by api/rates.py
 
 Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 """
 
-JOBS = "mlapi:jobs"
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jobs.schema import Lane
+
+
+class LaneKeys(NamedTuple):
+    """The keys of one lane; that of an image in flight ends with the image's hash."""
+
+    jobs: str
+    queued_bytes: str
+    in_flight: str
+
+
+INTERACTIVE = LaneKeys("mlapi:jobs", "mlapi:queued-bytes", "mlapi:in-flight:")
+BULK = LaneKeys("mlapi:jobs:bulk", "mlapi:queued-bytes:bulk", "mlapi:in-flight:bulk:")
+LANES: Mapping[Lane, LaneKeys] = {"interactive": INTERACTIVE, "bulk": BULK}
+PASSED_BULK = "mlapi:passed-bulk"
 GROUP = "workers"
 WORKERS = "mlapi:workers"
 SERVICE_TIMES = "mlapi:service-times"
 IMAGES_PER_S = "mlapi:images-per-s"
-QUEUED_BYTES = "mlapi:queued-bytes"
 REPLIES = "mlapi:replies:"
 RESULT = "mlapi:result:"
 RESULTS_ANSWERED, RESULTS_SUBMITTED = "mlapi:results:answered", "mlapi:results:submitted"
@@ -41,7 +61,6 @@ MODEL = "mlapi:model"
 MODEL_INFO = "mlapi:model:"
 PREDICTION = "mlapi:prediction:"
 CACHED = "mlapi:cached"
-IN_FLIGHT = "mlapi:in-flight:"
 
 
 def prediction_key(model: str, image_hash: str) -> str:

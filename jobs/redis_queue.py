@@ -15,13 +15,14 @@ from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.queue import MAX_KEPT_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S
+from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S
 from jobs.redis_connection import script
 from jobs.redis_shared_script import SharedScript
 from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
 from jobs.schema import (
     ImageJob,
     JobFailure,
+    Lane,
     ModelInfo,
     Outcome,
     Prediction,
@@ -65,7 +66,7 @@ class RedisJobQueue(RedisTaking):
         self._replies = keys.REPLIES + uuid4().hex
         self._latest_model: ModelInfo | None = None
         self._waiters = Waiters()
-        self._backlog = Backlog()
+        self._backlogs: dict[Lane, Backlog] = {lane: Backlog() for lane in keys.LANES}
         self._receipts: dict[str, bytes] = {}  # of the jobs that wait on their own account, by job id
         self._listener: threading.Thread | None = None
         self._listener_lock = threading.Lock()
@@ -98,7 +99,7 @@ class RedisJobQueue(RedisTaking):
         if status == b"accepted":
             self._receipts[job.id] = detail
         elif status == b"full":
-            raise self._backlog.refuse()
+            raise self._backlogs[job.lane].refuse()
         elif outcome := _outcome(status, detail):
             self._waiters.resolve(job.id, outcome)
 
@@ -108,10 +109,9 @@ class RedisJobQueue(RedisTaking):
             self._submit_kept(job, keys.RESULT + result_id)
 
     def _submit_kept(self, job: ImageJob, result: str) -> None:
-        max_jobs = max(1, int(MAX_KEPT_SHARE * self._max_jobs))
-        status, detail = self._add(job, result, max_jobs=max_jobs)
+        status, detail = self._add(job, result, max_share=MAX_BULK_SHARE)
         if status == b"full":
-            raise QueueFull(retry_after_s=self._backlog.retry_after_s())
+            raise QueueFull(retry_after_s=self.retry_after_s(job.lane))
         if outcome := _outcome(status, detail):
             self._add_outcome(result, job, outcome)
 
@@ -119,28 +119,32 @@ class RedisJobQueue(RedisTaking):
     def _add_outcome(self, result: str, job: ImageJob, outcome: Outcome) -> None:
         self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
 
-    def _add(
-        self, job: ImageJob, reply_to: str, *, before: bool = False, max_jobs: int | None = None
-    ) -> tuple[bytes, bytes]:
+    def _add(self, job: ImageJob, reply_to: str, *, before: bool = False, max_share: float = 1) -> tuple[bytes, bytes]:
         """Add a job, if it is not answered at once, and return what came of that: see `lua/submit.lua`.
 
         One that was accepted `before` is not refused. It does no harm to add a job twice, as when Redis is away in
         between: the first answer counts. Raises `NoWorker`.
         """
+        is_bulk = job.lane == "bulk"
+        own, other = (keys.BULK, keys.INTERACTIVE) if is_bulk else (keys.INTERACTIVE, keys.BULK)
         status, detail, wait_s = self._submit(
             keys=[
-                keys.JOBS,
+                own.jobs,
+                own.queued_bytes,
+                own.in_flight + job.image_hash,
+                other.jobs,
+                other.queued_bytes,
                 keys.WORKERS,
                 keys.MODEL,
-                keys.IN_FLIGHT + job.image_hash,
                 keys.SET_ASIDE,
                 keys.IMAGES_PER_S,
-                keys.QUEUED_BYTES,
             ],
             args=[
                 self._worker_ttl_ms,
-                max_jobs or self._max_jobs,
+                self._max_jobs,
                 self._max_bytes,
+                MAX_BULK_SHARE if is_bulk else max_share,
+                sys.maxsize if is_bulk else 1 / (BULK_EVERY - 1),
                 MAX_WAIT_SHARE * job.timeout_s,
                 job.encode(),
                 job.id,
@@ -153,18 +157,18 @@ class RedisJobQueue(RedisTaking):
                 int(job.timeout_s) + IN_FLIGHT_SPARE_S,
             ],
         )
-        self._backlog.heard(float(wait_s))
+        self._backlogs[job.lane].heard(float(wait_s))
         if status == b"no-worker":
             raise NoWorker
         return status, detail
 
     def refusal(self) -> QueueFull | None:
-        """Return what a job was refused with a moment ago."""
-        return self._backlog.refusal()
+        """Return what an interactive job was refused with a moment ago."""
+        return self._backlogs["interactive"].refusal()
 
-    def retry_after_s(self) -> int:
-        """Return in how many seconds what waited at the last `submit` will be done."""
-        return self._backlog.retry_after_s()
+    def retry_after_s(self, lane: Lane = "interactive") -> int:
+        """Return in how many seconds what a job waited for at the last `submit` is done."""
+        return self._backlogs[lane].retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -186,9 +190,10 @@ class RedisJobQueue(RedisTaking):
         receipt = self._receipts.get(job.id)
         if receipt is None:
             return
+        lane = keys.LANES[job.lane]
         with suppress(QueueUnavailable), self._reaching_redis():
             self._withdraw(
-                keys=[keys.JOBS, keys.IN_FLIGHT + job.image_hash, keys.QUEUED_BYTES],
+                keys=[lane.jobs, lane.in_flight + job.image_hash, lane.queued_bytes],
                 args=[keys.GROUP, receipt, job.id, job.size_bytes],
             )
 
@@ -266,7 +271,8 @@ class RedisJobQueue(RedisTaking):
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
         # Others' jobs are among them, which may be of another version of this code.
-        present = {json.loads(fields[b"job"])["id"] for _, fields in self._redis.xrange(keys.JOBS)}
+        entries = (entry for lane in keys.LANES.values() for entry in self._redis.xrange(lane.jobs))
+        present = {json.loads(fields[b"job"])["id"] for _, fields in entries}
         # From the first reply on, as the ids are times, and this may be another host's clock.
         last_id = self._receive(b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]

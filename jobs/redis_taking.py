@@ -1,6 +1,7 @@
 """The worker's side of the job queue on Redis: takes jobs, claims those of dead workers, and finishes them."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from redis.exceptions import ResponseError
 from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.errors import DeadlinePassed, QueueUnavailable, SetAside
-from jobs.queue import MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.queue import BULK_EVERY, LATELY_S, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
 from jobs.redis_connection import connect, reaching_redis, script
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
 
@@ -66,29 +67,30 @@ class RedisTaking:
             self._next_claim = time.monotonic() + self._worker_ttl_s
             raise
 
-    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
         with self._reaching_redis():
             try:
-                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s)
+                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s, max_bulk)
             except ResponseError as err:
                 if "NOGROUP" not in str(err) and "no such key" not in str(err):
                     raise
-                self._create_group()
-                return self.take_batch(worker, max_jobs, wait_s)
+                self._create_groups()
+                return self.take_batch(worker, max_jobs, wait_s, max_bulk)
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""
         with self._reaching_redis():
             pipeline = self._redis.pipeline(transaction=False)
             for delivery, outcome in outcomes:
+                lane = keys.LANES[delivery.job.lane]
                 self._finish(
                     keys=[
-                        keys.JOBS,
+                        lane.jobs,
                         delivery.reply_to,
-                        keys.IN_FLIGHT + delivery.job.image_hash,
+                        lane.in_flight + delivery.job.image_hash,
                         keys.CACHED,
-                        keys.QUEUED_BYTES,
+                        lane.queued_bytes,
                     ],
                     args=[
                         keys.GROUP,
@@ -147,34 +149,38 @@ class RedisTaking:
         with self._reaching_redis():
             return bool(self._redis.hdel(keys.SET_ASIDE, image_hash))
 
-    def _create_group(self) -> None:
-        """Create the group where Redis has none yet, or has lost it."""
-        try:
-            self._redis.xgroup_create(keys.JOBS, keys.GROUP, id="0", mkstream=True)
-        except ResponseError as err:
-            if "BUSYGROUP" not in str(err):  # else another worker was faster
-                raise
+    def _create_groups(self) -> None:
+        """Create the group of each lane where Redis has none yet, or has lost it."""
+        for lane in keys.LANES.values():
+            try:
+                self._redis.xgroup_create(lane.jobs, keys.GROUP, id="0", mkstream=True)
+            except ResponseError as err:
+                if "BUSYGROUP" not in str(err):  # else another worker was faster
+                    raise
 
-    def _take_waiting(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
-        now_ms, entries = self._share(worker, max_jobs)
+    def _take_waiting(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int) -> list[Delivery]:
+        now_ms, entries = self._share(worker, max_jobs, max_bulk)
         if not entries:
             first = self._wait_for_one(worker, wait_s)
             if not first:
                 return []
-            now_ms, others = self._share(worker, max_jobs - 1)
+            now_ms, others = self._share(worker, max_jobs - len(first), max_bulk - len(first))
             entries = first + others
         return self._deliver(entries, now_ms)
 
-    def _share(self, worker: str, max_jobs: int) -> tuple[int, list[_Entry]]:
+    def _share(self, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
         """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
         now_ms, entries = self._take_share(
-            keys=[keys.JOBS, keys.WORKERS], args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs]
+            keys=[keys.INTERACTIVE.jobs, keys.BULK.jobs, keys.PASSED_BULK, keys.WORKERS],
+            args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs, max_bulk, BULK_EVERY, int(1000 * LATELY_S)],
         )
         return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
 
     def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
+        """Return the first job that comes; or one of each lane, where that happens before Redis has heard of this."""
         block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
-        streams = self._redis.xreadgroup(keys.GROUP, worker, {keys.JOBS: ">"}, count=1, block=block_ms)
+        lanes = {lane.jobs: ">" for lane in keys.LANES.values()}
+        streams = self._redis.xreadgroup(keys.GROUP, worker, lanes, count=1, block=block_ms)
         return [entry for _, entries in streams for entry in entries]
 
     def _take_abandoned(self, worker: str) -> list[Delivery]:
@@ -182,7 +188,8 @@ class RedisTaking:
         if time.monotonic() < self._next_claim:
             return []
         now_ms, entry, deaths, former_worker = self._claim_abandoned(
-            keys=[keys.JOBS, keys.WORKERS, keys.SERVICE_TIMES], args=[self._worker_ttl_ms, keys.GROUP, worker]
+            keys=[keys.INTERACTIVE.jobs, keys.BULK.jobs, keys.WORKERS, keys.SERVICE_TIMES],
+            args=[self._worker_ttl_ms, keys.GROUP, worker],
         )
         if not entry:
             self._next_claim = time.monotonic() + self._claim_every_s

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from jobs.errors import ServiceError, error_types
+
+# Somebody waits for an interactive job; a bulk job is background work, and lets the others go first.
+Lane = Literal["interactive", "bulk"]
 
 
 def image_hash(image_name: str) -> str:
@@ -18,7 +21,8 @@ class ImageJob:
     """One image to classify.
 
     `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
-    is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's.
+    is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's; it waits
+    in its `lane`.
     """
 
     id: str
@@ -26,6 +30,7 @@ class ImageJob:
     timeout_s: float
     request_id: str = ""
     size_bytes: int = 0
+    lane: Lane = "interactive"
 
     @property
     def image_hash(self) -> str:
@@ -33,13 +38,23 @@ class ImageJob:
         return image_hash(self.image_name)
 
     @classmethod
-    def create(cls, image_name: str, timeout_s: float, request_id: str = "", size_bytes: int = 0) -> "ImageJob":
+    def create(
+        cls,
+        image_name: str,
+        timeout_s: float,
+        request_id: str = "",
+        size_bytes: int = 0,
+        lane: Lane = "interactive",
+    ) -> "ImageJob":
         """Return a job with a new, unique id."""
-        return cls(uuid4().hex, image_name, timeout_s, request_id, size_bytes)
+        return cls(uuid4().hex, image_name, timeout_s, request_id, size_bytes, lane)
 
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""
-        return json.dumps(asdict(self)).encode()
+        job: dict[str, Any] = asdict(self)
+        if self.lane == "interactive":  # which workers of an earlier version know no other name for
+            del job["lane"]
+        return json.dumps(job).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "ImageJob":

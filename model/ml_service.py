@@ -122,7 +122,7 @@ class Worker:
 
     def step(self) -> bool:
         """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
-        deliveries = iter(self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S))
+        deliveries = iter(self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size))
         taken_at = time.monotonic()
         worked = False
         while batch := list(islice(self._unexpired(deliveries, taken_at), self._batch_size)):

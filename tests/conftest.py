@@ -109,7 +109,7 @@ class Service:
     def queued_jobs(self) -> int:
         """Return how many jobs wait or are in work."""
         with self.redis() as connection:
-            return int(connection.xlen("mlapi:jobs"))
+            return int(connection.xlen("mlapi:jobs")) + int(connection.xlen("mlapi:jobs:bulk"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""

@@ -24,6 +24,7 @@ class FakeWorker:
         self.outcome: Outcome | None = DOG
         self.image_names: list[str] = []
         self.request_ids: list[str] = []
+        self.lanes: list[str] = []
         self._queue = queue
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -36,6 +37,7 @@ class FakeWorker:
             for delivery in self._queue.take_batch("fake", 10, 0.02):
                 self.image_names.append(delivery.job.image_name)
                 self.request_ids.append(delivery.job.request_id)
+                self.lanes.append(delivery.job.lane)
                 if self.outcome is not None:
                     self._queue.finish([(delivery, self.outcome)])
 

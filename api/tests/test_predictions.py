@@ -219,6 +219,24 @@ def test_a_prediction_that_nobody_waits_for_is_accepted_at_once_and_there_later(
     assert [result["error"] and result["error"]["code"] for result in done["results"]] == [None, "not-an-image"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "lane"),
+    [
+        ({}, "interactive"),
+        ({"Priority": "u=5"}, "bulk"),
+        ({"Priority": "u=bulk"}, "interactive"),
+        (LATER, "bulk"),
+        ({**LATER, "Priority": "u=3"}, "interactive"),
+    ],
+)
+def test_jobs_wait_where_the_request_says(
+    client: FlaskClient, worker: FakeWorker, headers: dict[str, str], lane: str
+) -> None:
+    answer = check(client.post(PATH, data=form(("1.png", png(1)), ("2.png", png(2))), headers=headers))
+    assert check(client.get(f"{PATH}/{answer['id']}", query_string={"wait": "10"}))["status"] == "done"
+    assert worker.lanes == [lane, lane]
+
+
 @pytest.mark.usefixtures("idle_worker")
 def test_who_waits_for_a_prediction_gets_it_as_it_is_when_that_time_is_over(client: FlaskClient) -> None:
     location = client.post(PATH, data=png(1), content_type="image/png", headers=LATER).headers["Location"]

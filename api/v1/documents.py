@@ -77,6 +77,12 @@ class PredictionHeaders(IdempotencyHeaders):
     prefer: str | None = Field(
         default=None, alias="Prefer", description="`respond-async`: the answer is 202, and the prediction comes later"
     )
+    priority: str | None = Field(
+        default=None,
+        alias="Priority",
+        description="How urgent it is (RFC 9218): from `u=5` to `u=7`, or without an urgency and with "
+        "`Prefer: respond-async`, other work goes first; what cannot be understood is ignored",
+    )
     cache_control: str | None = Field(
         default=None,
         alias="Cache-Control",

@@ -26,7 +26,7 @@ from jobs.errors import (
 )
 from jobs.queue import JobQueue
 from jobs.results import Result
-from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings, image_hash
+from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash
 
 log = logging.getLogger(__name__)
 
@@ -127,15 +127,15 @@ def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> li
         model = services.queue.model()
         if not model or model.name != asked.options.model:
             raise NoSuchModel
-    images = [_store_one(upload, timeout_s) for upload in asked.uploads]
+    images = [_store_one(upload, timeout_s, asked.lane) for upload in asked.uploads]
     asked.uploads.clear()
     connection.current().drop_body()
     return images
 
 
-def _store_one(upload: Upload, timeout_s: float) -> _Image:
+def _store_one(upload: Upload, timeout_s: float, lane: Lane) -> _Image:
     try:
-        return _Image(upload.filename, store(upload.data, None, timeout_s))
+        return _Image(upload.filename, store(upload.data, None, timeout_s, lane))
     except ServiceError as err:
         return _Image(upload.filename, ImageJob.create("", timeout_s, g.request_id), err)
 
@@ -152,6 +152,7 @@ def _result(asked: PredictionRequest, images: list[_Image], outcomes: _Settled) 
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "top_k": asked.options.top_k,
         "webhook": asked.options.webhook,
+        "lane": asked.lane,
         "images": [{"filename": image.filename, "name": image.name} for image in images],
     }
     return Result(request, tuple(image.job.id for image in images), _kept(outcomes))

@@ -14,8 +14,10 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 
 from api.utils import MEDIA_TYPES, get_file_hash
+from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
 from jobs.errors import BadParameter, NoFile, TooManyImages, UnsupportedMediaType
+from jobs.schema import Lane
 
 _IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
 
@@ -34,12 +36,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Images, what is asked of them, whether their sender waits for the answer, and whether it is kept after that."""
+    """Images and what is asked of them; whether their sender waits, whether all is kept, and where the jobs wait."""
 
     uploads: list[Upload]
     options: Options
     waits: bool
     keeps: bool
+    lane: Lane
 
     def fingerprint(self) -> str:
         """Return a text that is the same for the same request, however its body was encoded."""
@@ -62,11 +65,13 @@ def read() -> PredictionRequest:
         uploads = [Upload(None, request.get_data(cache=False))]
     else:
         raise UnsupportedMediaType
+    waits = not _prefers_async()
     return PredictionRequest(
         uploads,
         Options(**options.model_dump(include=set(Options.model_fields))),
-        waits=not _prefers_async(),
+        waits=waits,
         keeps=not request.cache_control.no_store,
+        lane=priority.lane(request.headers.getlist("Priority"), waits=waits),
     )
 
 

@@ -71,7 +71,8 @@ def _submit(asked: requests.PredictionRequest) -> Response:
 def _answer(result_id: str, result: Result) -> Response:
     response = _json(predictions.document(services().queue, result_id, result))
     if not result.is_done or predictions.is_refused_for_now(result):
-        response.headers["Retry-After"] = str(services().queue.retry_after_s())
+        lane = result.request.get("lane", "interactive")  # which what an earlier version kept does not tell
+        response.headers["Retry-After"] = str(services().queue.retry_after_s(lane))
     return response
 
 

@@ -1,30 +1,44 @@
 -- Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
 -- Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
-local jobs, workers, service_times = unpack(KEYS)
+local interactive, bulk, workers, service_times = unpack(KEYS)
 local worker_ttl_ms, group, worker = unpack(ARGV)
 
 local now = now_ms()
 local function seen_at(name) return tonumber(redis.call('ZSCORE', workers, name) or 0) end
+local function is_dead(name) return seen_at(name) < now - worker_ttl_ms end
 
 -- Who was not heard of itself, because Redis, the network or all of the machine stood still, cannot tell who is dead.
-if seen_at(worker) < now - worker_ttl_ms then return {now, false, 0, ''} end
+if is_dead(worker) then return {now, false, 0, ''} end
 
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', jobs, group)) do
-  local name, held = consumer[2], consumer[4]
-  local own, dead = name == worker, seen_at(name) < now - worker_ttl_ms
-  if held > 0 and (own or dead) then
-    -- Redis may have lost its memory, and this worker's first heartbeat since may come after its first job.
-    local least_idle_ms = seen_at(name) == 0 and worker_ttl_ms or 0
-    local entry = redis.call('XPENDING', jobs, group, 'IDLE', least_idle_ms, '-', '+', 1, name)[1]
-    if entry then
-      -- What was lost on its way has ended nobody: it is delivered as if for the first time.
-      local deaths = own and entry[4] - 1 or entry[4]
-      local claimed = redis.call('XCLAIM', jobs, group, worker, 0, entry[1], 'RETRYCOUNT', deaths + 1)
-      if claimed[1] then return {now, claimed[1], deaths, name} end
-      redis.call('XACK', jobs, group, entry[1])
+local function claim(jobs, name)
+  -- Redis may have lost its memory, and this worker's first heartbeat since may come after its first job.
+  local least_idle_ms = seen_at(name) == 0 and worker_ttl_ms or 0
+  local entry = redis.call('XPENDING', jobs, group, 'IDLE', least_idle_ms, '-', '+', 1, name)[1]
+  if not entry then return end
+  -- What was lost on its way has ended nobody: it is delivered as if for the first time.
+  local deaths = name == worker and entry[4] - 1 or entry[4]
+  local claimed = redis.call('XCLAIM', jobs, group, worker, 0, entry[1], 'RETRYCOUNT', deaths + 1)
+  if claimed[1] then return {now, claimed[1], deaths, name} end
+  redis.call('XACK', jobs, group, entry[1])
+end
+
+local holders, idle = {}, {}
+for _, jobs in ipairs({interactive, bulk}) do
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', jobs, group)) do
+    local name, held = consumer[2], consumer[4]
+    if held > 0 and (name == worker or is_dead(name)) then
+      local claimed = claim(jobs, name)
+      if claimed then return claimed end
+      holders[name] = true
+    elseif is_dead(name) then
+      table.insert(idle, {jobs, name})
     end
-  elseif dead and not own then
-    redis.call('XGROUP', 'DELCONSUMER', jobs, group, name)
+  end
+end
+for _, consumer in ipairs(idle) do
+  local jobs, name = unpack(consumer)
+  redis.call('XGROUP', 'DELCONSUMER', jobs, group, name)
+  if not holders[name] then
     redis.call('ZREM', workers, name)
     redis.call('HDEL', service_times, name)
   end

@@ -1,13 +1,14 @@
--- A cached prediction answers at once. A job for an image in flight joins the one that computes it. Neither happens
--- without caching. Any other is refused where too many jobs or bytes wait, or where it could not be done within
--- max_wait_s; but not what was accepted `before`, by a Redis that has forgotten it.
-local jobs, workers, serving, in_flight, set_aside, images_per_s, queued_bytes = unpack(KEYS)
-local worker_ttl_ms, max_jobs, max_bytes, max_wait_s, job, job_id, size_bytes, image_hash, reply_to, before, caching,
-  prediction_prefix, in_flight_ttl_s = unpack(ARGV)
+-- A cached prediction answers at once. A job for an image in flight joins the one that computes it in the same lane.
+-- Neither happens without caching. Any other is refused where it could not be done within max_wait_s, or where its lane
+-- has max_share of the jobs or bytes that the other lane leaves; but not what was accepted `before`, by a Redis that has
+-- forgotten it. For each of its lane that waits, up to others_first jobs of the other lane go before it.
+local jobs, queued_bytes, in_flight, other_jobs, other_bytes, workers, serving, set_aside, images_per_s = unpack(KEYS)
+local worker_ttl_ms, max_jobs, max_bytes, max_share, others_first, max_wait_s, job, job_id, size_bytes, image_hash,
+  reply_to, before, caching, prediction_prefix, in_flight_ttl_s = unpack(ARGV)
 
-local backlog = redis.call('XLEN', jobs)
+local backlog, others = redis.call('XLEN', jobs), redis.call('XLEN', other_jobs)
 local speed = tonumber(redis.call('GET', images_per_s))
-local wait_s = speed and backlog / speed or 0
+local wait_s = speed and (backlog + math.min(others, others_first * (backlog + 1))) / speed or 0
 local function answer(status, detail) return {status, detail or '', tostring(wait_s)} end
 
 -- A Redis that has just started has heard of no worker yet, which does not mean that there is none.
@@ -16,10 +17,12 @@ local function just_started()
   return uptime_s * 1000 <= tonumber(worker_ttl_ms)
 end
 
+local function bytes(key) return tonumber(redis.call('GET', key) or 0) end
+
 -- In an empty queue, an image of any size may be tried.
 local function full()
-  return backlog > 0 and (backlog >= tonumber(max_jobs)
-    or (redis.call('GET', queued_bytes) or 0) + size_bytes > tonumber(max_bytes)
+  return backlog + others > 0 and (backlog >= max_share * (max_jobs - others)
+    or bytes(queued_bytes) + size_bytes > max_share * (max_bytes - bytes(other_bytes))
     or wait_s > tonumber(max_wait_s))
 end
 

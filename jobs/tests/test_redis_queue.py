@@ -21,10 +21,11 @@ from jobs import redis_shared_script, redis_taking
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 T = TypeVar("T")
+LANES: list[Lane] = ["interactive", "bulk"]
 # Longer than a test takes, on however slow a machine; and for tests that wait for a worker's death.
 LONG_TTL_S, WORKER_TTL_S = 60.0, 0.6
 # Redis counts times in whole milliseconds.
@@ -85,9 +86,9 @@ def until(step: Callable[[], T], most_s: float = 30) -> T:
     return found
 
 
-def submit(queue: RedisJobQueue, *image_names: str) -> list[ImageJob]:
+def submit(queue: RedisJobQueue, *image_names: str, lane: Lane = "interactive") -> list[ImageJob]:
     """Submit a job for each image, as if w1 were alive."""
-    jobs = [ImageJob.create(name, 60) for name in image_names]
+    jobs = [ImageJob.create(name, 60, lane=lane) for name in image_names]
     for job in jobs:
         assert until(partial(is_accepted, queue, job))
     return jobs
@@ -119,8 +120,11 @@ def answer_all(queue: RedisJobQueue, jobs: list[ImageJob]) -> list[Prediction]:
             answered.set()
 
 
-def test_jobs_that_redis_lost_are_submitted_again_and_answered(server: RedisServer, queue: RedisJobQueue) -> None:
-    jobs = submit(queue, "dog.jpg", "cat.jpg")
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_jobs_that_redis_lost_are_submitted_again_and_answered(
+    server: RedisServer, queue: RedisJobQueue, lane: Lane
+) -> None:
+    jobs = submit(queue, "dog.jpg", "cat.jpg", lane=lane)
     take_now(queue, "w1")  # in work or waiting, it makes no difference
     server.stop()
     server.start()
@@ -149,7 +153,7 @@ def test_jobs_that_redis_kept_are_not_submitted_again(
     keeping_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = RedisJobQueue(keeping_server.url, max_jobs=10)
-    jobs = submit(queue, "dog.jpg", "cat.jpg")
+    jobs = submit(queue, "dog.jpg") + submit(queue, "cat.jpg", lane="bulk")
     keeping_server.stop()
     keeping_server.start()
     assert answer_all(queue, jobs) == [DOG, DOG]
@@ -395,7 +399,8 @@ class Chance:
 
     def _submit(self) -> None:
         image, size_bytes = self._random.choice(list(self._SIZES_BYTES.items()))
-        job = ImageJob.create(image, self._random.choice([0.01, 10]), size_bytes=size_bytes)
+        timeout_s, lane = self._random.choice([0.01, 10]), self._random.choice(LANES)
+        job = ImageJob.create(image, timeout_s, size_bytes=size_bytes, lane=lane)
         with suppress(QueueFull, NoWorker):  # where w1 has died since it was heard of
             self._queue.submit(job)
             self._submitted.append(job)
@@ -417,13 +422,16 @@ class Chance:
             with suppress(ServiceError):
                 self._queue.wait(job)
 
-    def counted_bytes(self) -> int:
-        """Return how many bytes are said to wait."""
-        return int(self._redis.get("mlapi:queued-bytes") or 0)
+    def counted_bytes(self) -> list[int]:
+        """Return how many bytes are said to wait, by lane."""
+        return [int(self._redis.get(key) or 0) for key in ("mlapi:queued-bytes", "mlapi:queued-bytes:bulk")]
 
-    def queued_bytes(self) -> int:
-        """Return how many bytes wait."""
-        return sum(ImageJob.decode(fields[b"job"]).size_bytes for _, fields in self._redis.xrange("mlapi:jobs"))
+    def queued_bytes(self) -> list[int]:
+        """Return how many bytes wait, by lane."""
+        return [
+            sum(ImageJob.decode(fields[b"job"]).size_bytes for _, fields in self._redis.xrange(key))
+            for key in ("mlapi:jobs", "mlapi:jobs:bulk")
+        ]
 
     def close(self) -> None:
         """End connections."""
@@ -440,5 +448,5 @@ def test_the_count_of_waiting_bytes_is_exact_whatever_happens_to_the_jobs(server
         queued.append(chance.queued_bytes())
         assert chance.counted_bytes() == queued[-1]
     chance.close()
-    assert len(set(queued)) > 5  # some 50 where the machine has nothing else to do
-    assert max(queued) <= 600
+    assert all(len(set(lane)) > 5 for lane in zip(*queued, strict=True))
+    assert max(map(sum, queued)) <= 600

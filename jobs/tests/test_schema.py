@@ -1,5 +1,6 @@
 """Messages, errors and settings."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,17 @@ from jobs.settings import SettingsError, SharedSettings
 def test_a_job_survives_the_queue() -> None:
     job = ImageJob.create("é.png", 2.5)
     assert ImageJob.decode(job.encode()) == job
+
+
+def test_a_bulk_job_survives_the_queue() -> None:
+    job = ImageJob.create("a.png", 1, lane="bulk")
+    assert ImageJob.decode(job.encode()) == job
+
+
+def test_an_interactive_job_has_the_fields_that_jobs_had_before_there_were_lanes() -> None:
+    fields = json.loads(ImageJob.create("a.png", 1).encode())
+    assert set(fields) == {"id", "image_name", "timeout_s", "request_id", "size_bytes"}
+    assert ImageJob.decode(json.dumps(fields).encode()).lane == "interactive"
 
 
 def test_no_two_jobs_have_the_same_id() -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import io
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -260,9 +261,9 @@ class FlakyQueue(MemoryJobQueue):
         self._fail()
         super().finish(outcomes)
 
-    def take_batch(self, worker: str, max_jobs: int, wait_s: float) -> list[Delivery]:
+    def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         self._fail()
-        return super().take_batch(worker, max_jobs, wait_s)
+        return super().take_batch(worker, max_jobs, wait_s, max_bulk)
 
     def _fail(self) -> None:
         self.failures_left -= 1

@@ -1,0 +1,87 @@
+"""A bulk job: a collection of pictures that a program sends to `/v1/predictions` as work that has time."""
+
+import asyncio
+import io
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.load import Connection, connected
+from stress_test.images import UniqueImages
+
+_HEADERS = "Priority: u=6\r\n"
+# So many files in a request, and so many requests at once.
+_FILES, _REQUESTS = 8, 8
+_REFUSED = 429
+_PAUSE_AFTER_REFUSAL_S = 0.2
+
+
+@dataclass(slots=True)
+class Bulk:
+    """What became of a bulk job: when requests were answered, on the monotonic clock, with how many images each."""
+
+    started_s: float = field(default_factory=time.monotonic)
+    answers: list[tuple[float, int]] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def per_s(self, since_s: float | None = None, until_s: float | None = None) -> float:
+        """Return how many images were classified a second, from its start to its end or within some of that time."""
+        first_s = self.started_s if since_s is None else since_s
+        last_s = self.ended_s if until_s is None else until_s
+        return sum(count for at_s, count in self.answers if first_s < at_s <= last_s) / max(1e-9, last_s - first_s)
+
+    @property
+    def ended_s(self) -> float:
+        """When the last request was answered."""
+        return max((at_s for at_s, _ in self.answers), default=self.started_s)
+
+
+class Sender:
+    """Sends pictures to the service on a port of this machine, never the same bytes twice."""
+
+    def __init__(self, port: int, files: Sequence[bytes]) -> None:
+        self._port = port
+        self._images = UniqueImages(files)
+        self._boundary = secrets.token_hex(16)
+
+    def send(self, images: int) -> Bulk:
+        """Send at least so many pictures, and return what became of them."""
+        return asyncio.run(self._send(images))
+
+    async def _send(self, images: int) -> Bulk:
+        bulk, left = Bulk(), iter(range(0, images, _FILES))
+        await asyncio.gather(*(self._requests(bulk, left) for _ in range(_REQUESTS)))
+        return bulk
+
+    async def _requests(self, bulk: Bulk, left: Iterator[int]) -> None:
+        """Send a request when the last one is answered, as long as there are any left to send."""
+        async with connected(self._port) as connection:
+            for _ in left:
+                body = self._form()
+                while not await self._ask(bulk, connection, body):
+                    await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
+
+    async def _ask(self, bulk: Bulk, connection: Connection, body: bytes) -> bool:
+        """Send a request; return whether it was accepted."""
+        content_type = f"multipart/form-data; boundary={self._boundary}"
+        status, _, answer = await connection.post("/v1/predictions", content_type, body, _HEADERS)
+        if status == _REFUSED:
+            return False
+        results = json.loads(answer).get("results", [])
+        classified = sum(result["predictions"] is not None for result in results)
+        bulk.answers.append((time.monotonic(), classified))
+        if classified < _FILES:
+            bulk.errors[f"{status}, {classified} of {_FILES} classified"] += 1
+        return True
+
+    def _form(self) -> bytes:
+        form = io.BytesIO()
+        for filename, data in (self._images.next() for _ in range(_FILES)):
+            form.write(f"--{self._boundary}\r\nContent-Disposition: form-data; ".encode())
+            form.write(f'name="file"; filename="{filename}"\r\nContent-Type: image/jpeg\r\n\r\n'.encode())
+            form.write(data + b"\r\n")
+        form.write(f"--{self._boundary}--\r\n".encode())
+        return form.getvalue()

@@ -1,0 +1,141 @@
+"""What a bulk job does to those who wait: their times with and without it, and its rate with and without them.
+
+`python -m benchmarks.lanes` starts the service, measures each alone and both together, and prints one table.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from benchmarks import pictures, processes, quiet, systems
+from benchmarks.bulk import Sender
+from benchmarks.load import Cell, Load
+from benchmarks.pictures import Questions
+from benchmarks.raw import Limit
+from benchmarks.table import conditions, markdown
+from jobs.errors import SetupError
+from model.settings import ModelSettings
+from stress_test.errors import CannotRun
+
+_PICTURES = 64
+_WARM_UP_IMAGES, _WARM_UP_S = 200, 2.0
+# Users ask for so much of the time that the bulk job takes without them, so that it is not the first to end.
+_SHARE_OF_BULK = 0.8
+_HEADER = ("what runs", "requests/s", "p50 ms", "p99 ms", "bulk images/s", "errors")
+
+
+class Round(NamedTuple):
+    """Users alone, the bulk job alone, and both together, the bulk job's rate being that of the same time."""
+
+    users: Cell
+    bulk_per_s: float
+    users_beside: Cell
+    bulk_beside_per_s: float
+    bulk_errors: int
+
+
+class Bench:
+    """A running service, and who asks it: users from this process, the bulk job from another."""
+
+    def __init__(
+        self, load: Load, sender: Sender, sending: ProcessPoolExecutor, users: int, images: int, patience_s: float
+    ) -> None:
+        self._load = load
+        self._sender = sender
+        self._sending = sending
+        self._users = users
+        self._images = images
+        self._patience_s = patience_s
+
+    def warm_up(self) -> None:
+        """Have every part used once, unmeasured."""
+        self._sending.submit(self._sender.send, _WARM_UP_IMAGES).result()
+        self._load.run(self._users, _WARM_UP_S)
+
+    def measure(self, seconds: float) -> Round:
+        """Measure the users for so many seconds, the bulk job, and both. Raises `CannotRun`."""
+        quiet.wait(self._patience_s)
+        users = self._load.run(self._users, seconds)
+        quiet.wait(self._patience_s)
+        bulk = self._sending.submit(self._sender.send, self._images).result()
+        quiet.wait(self._patience_s)
+        sending = self._sending.submit(self._sender.send, self._images)
+        since_s = time.monotonic()
+        users_beside = self._load.run(self._users, _SHARE_OF_BULK * (bulk.ended_s - bulk.started_s))
+        until_s, ended_first = time.monotonic(), sending.done()
+        beside = sending.result()
+        if ended_first:
+            raise CannotRun("The bulk job ended before the users did: give it more --images.")
+        errors = (bulk.errors + beside.errors).total()
+        return Round(users, bulk.per_s(), users_beside, beside.per_s(since_s, until_s), errors)
+
+
+def rows(rounds: Sequence[Round], users: int) -> list[tuple[str, ...]]:
+    """Return the lines of the table: the medians of the rounds."""
+    alone, beside = [each.users for each in rounds], [each.users_beside for each in rounds]
+    bulk, bulk_beside = [each.bulk_per_s for each in rounds], [each.bulk_beside_per_s for each in rounds]
+    name = "one user" if users == 1 else f"{users} users"
+    errors = sum(each.bulk_errors for each in rounds)
+    return [
+        (f"{name}", *_times(alone), "-", str(sum(cell.errors for cell in alone))),
+        ("a bulk job", "-", "-", "-", _whole(bulk), str(errors)),
+        (f"{name} and a bulk job", *_times(beside), _whole(bulk_beside), str(sum(cell.errors for cell in beside))),
+        ("ratio", *_ratios(alone, beside), f"{statistics.median(bulk_beside) / statistics.median(bulk):.2f}", ""),
+    ]
+
+
+def _whole(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0f}"
+
+
+def _medians(cells: Sequence[Cell]) -> list[float]:
+    return [statistics.median(getattr(cell, name) for cell in cells) for name in ("rate_per_s", "p50_ms", "p99_ms")]
+
+
+def _times(cells: Sequence[Cell]) -> list[str]:
+    return [f"{value:.1f}" for value in _medians(cells)]
+
+
+def _ratios(before: Sequence[Cell], after: Sequence[Cell]) -> list[str]:
+    return [f"{new / old:.2f}" for old, new in zip(_medians(before), _medians(after), strict=True)]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--images", type=click.IntRange(min=1), default=10_000, help="Of the bulk job.")
+@click.option("--users", type=click.IntRange(min=1), default=1, help="How many ask, each when it has its answer.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=20.0, help="How long without bulk job.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, help="How often; the table has the medians.")
+@click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each measurement.")
+@click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
+def main(images: int, users: int, seconds: float, rounds: int, patience: float, photos: Path | None) -> None:
+    """Measure users and a bulk job, each alone and both together; progress goes to stderr, the table to stdout."""
+    processes.stop_on_sigterm()
+    try:
+        files = pictures.render(photos, _PICTURES)
+        questions = Questions(files, Limit(files, ModelSettings.from_env()).answers())
+        measured: list[Round] = []
+        # Of a picture that was classified before, the cache would have the answer.
+        with (
+            systems.running("this service", {"CACHE_TTL_S": "0"}) as port,
+            ProcessPoolExecutor(1, get_context("spawn")) as sending,
+        ):
+            bench = Bench(Load(port, questions), Sender(port, files), sending, users, images, patience)
+            bench.warm_up()
+            for _ in range(rounds):
+                measured.append(bench.measure(seconds))
+                click.echo(f"  {measured[-1]}", err=True)
+    except (CannotRun, SetupError) as err:
+        sys.exit(f"lanes: {err}")
+    print(markdown(_HEADER, rows(measured, users)))
+    print(f"\n{conditions()}. A bulk job of {images:,} images, {users} user(s). Medians of {rounds} rounds.")
+
+
+if __name__ == "__main__":
+    main()
