@@ -5,7 +5,6 @@
 
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -26,13 +25,11 @@ from stress_test.errors import CannotRun
 
 _PICTURES = 64
 _WARM_UP_IMAGES, _WARM_UP_S = 200, 2.0
-# Users ask for so much of the time that the bulk job takes without them, so that it is not the first to end.
-_SHARE_OF_BULK = 0.8
 _HEADER = ("what runs", "requests/s", "p50 ms", "p99 ms", "bulk images/s", "errors")
 
 
 class Round(NamedTuple):
-    """Users alone, the bulk job alone, and both together, the bulk job's rate being that of the same time."""
+    """Users alone, the bulk job alone, and users for as long as a bulk job takes beside them."""
 
     users: Cell
     bulk_per_s: float
@@ -60,21 +57,17 @@ class Bench:
         self._load.run(self._users, _WARM_UP_S)
 
     def measure(self, seconds: float) -> Round:
-        """Measure the users for so many seconds, the bulk job, and both. Raises `CannotRun`."""
+        """Measure the users for so many seconds, the bulk job, and both."""
         quiet.wait(self._patience_s)
         users = self._load.run(self._users, seconds)
         quiet.wait(self._patience_s)
         bulk = self._sending.submit(self._sender.send, self._images).result()
         quiet.wait(self._patience_s)
         sending = self._sending.submit(self._sender.send, self._images)
-        since_s = time.monotonic()
-        users_beside = self._load.run(self._users, _SHARE_OF_BULK * (bulk.ended_s - bulk.started_s))
-        until_s, ended_first = time.monotonic(), sending.done()
+        users_beside = self._load.run_while(self._users, lambda: not sending.done())
         beside = sending.result()
-        if ended_first:
-            raise CannotRun("The bulk job ended before the users did: give it more --images.")
         errors = (bulk.errors + beside.errors).total()
-        return Round(users, bulk.per_s(), users_beside, beside.per_s(since_s, until_s), errors)
+        return Round(users, bulk.per_s, users_beside, beside.per_s, errors)
 
 
 def rows(rounds: Sequence[Round], users: int) -> list[tuple[str, ...]]:
@@ -82,11 +75,11 @@ def rows(rounds: Sequence[Round], users: int) -> list[tuple[str, ...]]:
     alone, beside = [each.users for each in rounds], [each.users_beside for each in rounds]
     bulk, bulk_beside = [each.bulk_per_s for each in rounds], [each.bulk_beside_per_s for each in rounds]
     name = "one user" if users == 1 else f"{users} users"
-    errors = sum(each.bulk_errors for each in rounds)
+    bulk_errors, user_errors = sum(each.bulk_errors for each in rounds), sum(cell.errors for cell in beside)
     return [
-        (f"{name}", *_times(alone), "-", str(sum(cell.errors for cell in alone))),
-        ("a bulk job", "-", "-", "-", _whole(bulk), str(errors)),
-        (f"{name} and a bulk job", *_times(beside), _whole(bulk_beside), str(sum(cell.errors for cell in beside))),
+        (name, *_times(alone), "-", str(sum(cell.errors for cell in alone))),
+        ("a bulk job", "-", "-", "-", _whole(bulk), str(bulk_errors)),
+        (f"{name} and a bulk job", *_times(beside), _whole(bulk_beside), str(user_errors)),
         ("ratio", *_ratios(alone, beside), f"{statistics.median(bulk_beside) / statistics.median(bulk):.2f}", ""),
     ]
 
@@ -109,12 +102,15 @@ def _ratios(before: Sequence[Cell], after: Sequence[Cell]) -> list[str]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--images", type=click.IntRange(min=1), default=10_000, help="Of the bulk job.")
+@click.option("--urgency", type=click.IntRange(0, 7), default=6, help="Of the bulk job; below 5, all is one lane.")
 @click.option("--users", type=click.IntRange(min=1), default=1, help="How many ask, each when it has its answer.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=20.0, help="How long without bulk job.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="How often; the table has the medians.")
 @click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each measurement.")
 @click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
-def main(images: int, users: int, seconds: float, rounds: int, patience: float, photos: Path | None) -> None:
+def main(
+    images: int, urgency: int, users: int, seconds: float, rounds: int, patience: float, photos: Path | None
+) -> None:
     """Measure users and a bulk job, each alone and both together; progress goes to stderr, the table to stdout."""
     processes.stop_on_sigterm()
     try:
@@ -126,7 +122,7 @@ def main(images: int, users: int, seconds: float, rounds: int, patience: float, 
             systems.running("this service", {"CACHE_TTL_S": "0"}) as port,
             ProcessPoolExecutor(1, get_context("spawn")) as sending,
         ):
-            bench = Bench(Load(port, questions), Sender(port, files), sending, users, images, patience)
+            bench = Bench(Load(port, questions), Sender(port, files, urgency), sending, users, images, patience)
             bench.warm_up()
             for _ in range(rounds):
                 measured.append(bench.measure(seconds))
@@ -134,7 +130,7 @@ def main(images: int, users: int, seconds: float, rounds: int, patience: float, 
     except (CannotRun, SetupError) as err:
         sys.exit(f"lanes: {err}")
     print(markdown(_HEADER, rows(measured, users)))
-    print(f"\n{conditions()}. A bulk job of {images:,} images, {users} user(s). Medians of {rounds} rounds.")
+    print(f"\n{conditions()}. A bulk job of {images:,} images, `u={urgency}`. Medians of {rounds} rounds.")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.pictures import Questions, check
 from stress_test.answers import WrongAnswer
@@ -21,6 +21,8 @@ _LEAD_IN_S, _LONGEST_LEAD_IN_S = 1.0, 15.0
 _LAST_ANSWERS_S = 40.0
 # A system that refuses at once would else be asked as fast as the generator can.
 _PAUSE_AFTER_FAILURE_S = 0.1
+# How soon it is noticed that something has ended.
+_LOOK_S = 0.05
 
 
 class Cell(NamedTuple):
@@ -60,15 +62,19 @@ class Load:
 
     def run(self, users: int, seconds: float) -> Cell:
         """Let `users` ask for `seconds`; `failures` has the reasons of errors then, `asked` all there was."""
-        return asyncio.run(self._run(users, seconds))
+        return asyncio.run(self._run(users, asyncio.sleep(seconds)))
 
-    async def _run(self, users: int, seconds: float) -> Cell:
+    def run_while(self, users: int, goes_on: Callable[[], bool]) -> Cell:
+        """Let `users` ask as long as something goes on."""
+        return asyncio.run(self._run(users, _end_of(goes_on)))
+
+    async def _run(self, users: int, end: Coroutine[Any, Any, None]) -> Cell:
         self._over, self._answered = False, 0
         tasks = [asyncio.create_task(self._user()) for _ in range(users)]
         await self._lead_in(users)
         self._record = record = _Record()
         started_s, processor_s = time.perf_counter(), time.process_time()
-        await asyncio.sleep(seconds)
+        await end
         self._record = _Record()
         elapsed_s = time.perf_counter() - started_s
         generator_cores = (time.process_time() - processor_s) / elapsed_s
@@ -110,6 +116,11 @@ class Load:
             return False
         self._record.times_s.append(elapsed_s)
         return True
+
+
+async def _end_of(goes_on: Callable[[], bool]) -> None:
+    while goes_on():
+        await asyncio.sleep(_LOOK_S)
 
 
 class Connection:
