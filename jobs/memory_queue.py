@@ -126,10 +126,10 @@ class MemoryJobQueue:
 
     def _wait_s(self, lane: Lane) -> float:
         """Return in how many seconds the live workers will have done what a job of this lane waits for."""
-        jobs = len(self._entries)
+        jobs: float = len(self._entries)
         if lane == "interactive":
             interactive = len(self._lane("interactive"))
-            jobs = interactive + min(jobs - interactive, math.ceil((interactive + 1) / (BULK_EVERY - 1)))
+            jobs = interactive + min(jobs - interactive, (interactive + 1) / (BULK_EVERY - 1))
         return jobs / sum(1 / self._service_times_s[worker] for worker in self.live_workers())
 
     def _is_full(self, job: ImageJob) -> bool:

@@ -129,15 +129,8 @@ class RedisJobQueue(RedisTaking):
         own, other = (keys.BULK, keys.INTERACTIVE) if is_bulk else (keys.INTERACTIVE, keys.BULK)
         status, detail, wait_s = self._submit(
             keys=[
-                own.jobs,
-                own.queued_bytes,
-                own.in_flight + job.image_hash,
-                other.jobs,
-                other.queued_bytes,
-                keys.WORKERS,
-                keys.MODEL,
-                keys.SET_ASIDE,
-                keys.IMAGES_PER_S,
+                *(own.jobs, own.queued_bytes, own.in_flight + job.image_hash, other.jobs, other.queued_bytes),
+                *(keys.WORKERS, keys.MODEL, keys.SET_ASIDE, keys.IMAGES_PER_S),
             ],
             args=[
                 self._worker_ttl_ms,

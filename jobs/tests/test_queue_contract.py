@@ -1,123 +1,15 @@
 """What every job queue does: these tests run over the queue in memory and the queue on Redis."""
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
 
 import pytest
-import redis
 
 from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
-from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery, JobQueue
-from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ClassScore, ImageJob, JobFailure, Lane, ModelInfo, Prediction, Timings
-
-TOP = (ClassScore("Eskimo_dog", 248, 0.64), ClassScore("malamute", 249, 0.2))
-DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4), TOP)
-CAT = Prediction("tabby", 281, 0.91, "m1")
-T = TypeVar("T")
-MakeQueue = Callable[..., JobQueue]
-
-# For tests that wait for a worker's death, and so must not mind if one dies early.
-workers_soon_die = pytest.mark.parametrize("worker_ttl_s", [0.4])
-
-
-@pytest.fixture
-def worker_ttl_s() -> float:
-    """Return a time longer than any test takes, on however slow a machine."""
-    return 60
-
-
-@pytest.fixture(params=["memory", "redis"])
-def make_queue(request: pytest.FixtureRequest, worker_ttl_s: float) -> Iterator[MakeQueue]:
-    made: list[JobQueue] = []
-
-    def make(max_jobs: int = 100, cache_ttl_s: int = 0, max_bytes: int = 10_000) -> JobQueue:
-        if request.param == "memory":
-            queue: JobQueue = MemoryJobQueue(
-                max_jobs=max_jobs, max_bytes=max_bytes, cache_ttl_s=cache_ttl_s, worker_ttl_s=worker_ttl_s
-            )
-        else:
-            url = request.getfixturevalue("redis_url")
-            with redis.Redis.from_url(url) as connection:
-                connection.flushall()
-            queue = RedisJobQueue(
-                url,
-                max_jobs=max_jobs,
-                max_bytes=max_bytes,
-                cache_ttl_s=cache_ttl_s,
-                cache_entries=3,
-                worker_ttl_s=worker_ttl_s,
-            )
-        made.append(queue)
-        return queue
-
-    yield make
-    for queue in made:
-        queue.close()
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> JobQueue:
-    return make_queue()
-
-
-@pytest.fixture
-def caching_queue(make_queue: MakeQueue) -> JobQueue:
-    return make_queue(cache_ttl_s=60)
-
-
-def submit(
-    queue: JobQueue,
-    *image_names: str,
-    timeout_s: float = 60,
-    size_bytes: int = 0,
-    service_time_s: float = 0.01,
-    lane: Lane = "interactive",
-) -> list[ImageJob]:
-    """Submit a job for each image, as if a worker were alive."""
-    jobs = [ImageJob.create(name, timeout_s, size_bytes=size_bytes, lane=lane) for name in image_names]
-    for job in jobs:
-        assert until(partial(is_accepted, queue, job, service_time_s))
-    queue.retire("someone")
-    return jobs
-
-
-def is_accepted(queue: JobQueue, job: ImageJob, service_time_s: float) -> bool:
-    """Submit a job; return False where the worker that was just heard of counts as dead again, so long did it take."""
-    queue.heartbeat("someone", service_time_s, "m1")
-    try:
-        queue.submit(job)
-    except NoWorker:
-        return False
-    return True
-
-
-def take(queue: JobQueue, worker: str = "w1", max_jobs: int = 10) -> list[Delivery]:
-    """Take what the queue gives a worker that is alive, within half a minute."""
-    return until(lambda: take_now(queue, worker, max_jobs))
-
-
-def take_now(queue: JobQueue, worker: str, max_jobs: int = 10, max_bulk: int = sys.maxsize) -> list[Delivery]:
-    queue.heartbeat(worker, 0.01, "m1")
-    return queue.take_batch(worker, max_jobs, 0.05, max_bulk)
-
-
-def until(step: Callable[[], T], timeout_s: float = 30) -> T:
-    """Return what `step` gives as soon as that is something, or what it gives at the deadline."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := step()) and time.monotonic() < deadline:
-        pass
-    return found
-
-
-def names(batch: list[Delivery]) -> list[str]:
-    return [delivery.job.image_name for delivery in batch]
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo
+from jobs.tests.queues import CAT, DOG, MakeQueue, names, submit, take, take_now, until, workers_soon_die
 
 
 def test_a_job_comes_back_with_its_prediction(queue: JobQueue) -> None:
@@ -179,73 +71,6 @@ def test_a_worker_that_waits_gets_a_job_the_moment_it_comes(queue: JobQueue, lan
     assert names(taken) == ["dog.jpg"]
 
 
-def test_interactive_jobs_overtake_bulk_jobs(queue: JobQueue) -> None:
-    bulk = submit(queue, "b1", "b2", lane="bulk")
-    interactive = submit(queue, "i1", "i2")
-    batch = take(queue)
-    assert names(batch) == ["i1", "i2"]
-    queue.finish([(delivery, DOG) for delivery in batch])
-    assert [queue.wait(job) for job in interactive] == [DOG, DOG]
-    while batch := take_now(queue, "w1"):
-        queue.finish([(delivery, CAT) for delivery in batch])
-    assert [queue.wait(job) for job in bulk] == [CAT, CAT]
-
-
-@pytest.mark.parametrize(("max_jobs", "max_bulk", "taken"), [(10, 3, ["a", "b", "c"]), (2, 3, ["a", "b"])])
-def test_bulk_jobs_alone_are_taken_in_batches(queue: JobQueue, max_jobs: int, max_bulk: int, taken: list[str]) -> None:
-    submit(queue, *"abcde", lane="bulk")
-    assert names(take_now(queue, "w1", max_jobs, max_bulk)) == taken
-
-
-def test_a_worker_takes_only_its_share_of_the_bulk_jobs_while_others_live(queue: JobQueue) -> None:
-    submit(queue, *"abcd", lane="bulk")
-    queue.heartbeat("w2", 0.01, "m1")
-    assert names(take_now(queue, "w1")) == ["a", "b"]
-
-
-def finish_all(queue: JobQueue) -> None:
-    """Answer whatever there is."""
-    while batch := take_now(queue, "w1"):
-        queue.finish([(delivery, DOG) for delivery in batch])
-
-
-def test_while_interactive_jobs_come_bulk_jobs_are_taken_one_by_one(queue: JobQueue) -> None:
-    submit(queue, "interactive")
-    finish_all(queue)
-    submit(queue, *"abc", lane="bulk")
-    assert names(take(queue)) == ["a"]
-
-
-def test_when_no_more_interactive_jobs_come_bulk_jobs_are_taken_in_batches_again(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("memory_queue", "redis_taking"):
-        monkeypatch.setattr(f"jobs.{module}.LATELY_S", 0)
-    submit(queue, "interactive")
-    finish_all(queue)
-    submit(queue, *"abc", lane="bulk")
-    assert names(take(queue)) == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("max_jobs", [1, 3, 10])
-def test_however_many_interactive_jobs_come_bulk_jobs_advance(queue: JobQueue, max_jobs: int) -> None:
-    submit(queue, *["interactive"] * 40)
-    submit(queue, *"abcd", lane="bulk")
-    taken: list[str] = []
-    while len(taken) < 32:
-        batch = take(queue, max_jobs=max_jobs)
-        assert len(batch) <= max_jobs
-        taken += [delivery.job.lane for delivery in batch]
-        queue.finish([(delivery, DOG) for delivery in batch])
-    assert 3 <= taken.count("bulk") <= 4
-
-
-def test_interactive_jobs_come_first_in_a_batch(queue: JobQueue) -> None:
-    submit(queue, *"abc", lane="bulk")
-    submit(queue, *["interactive"] * 10)
-    assert names(take(queue, max_jobs=8)) == ["interactive"] * 7 + ["a"]
-
-
 @workers_soon_die
 @pytest.mark.parametrize("lane", ["interactive", "bulk"])
 def test_what_a_dead_worker_held_goes_to_another_one_job_at_a_time(queue: JobQueue, lane: Lane) -> None:
@@ -256,20 +81,6 @@ def test_what_a_dead_worker_held_goes_to_another_one_job_at_a_time(queue: JobQue
     queue.finish([(batch[0], DOG)])
     assert queue.wait(dog) == DOG
     assert names(take(queue, "w2")) == ["cat.jpg"]
-
-
-@workers_soon_die
-def test_what_a_dead_worker_held_of_both_lanes_goes_to_another(queue: JobQueue) -> None:
-    submit(queue, *["i"] * 7)
-    submit(queue, "b", lane="bulk")
-    held = names(take(queue, "w1", max_jobs=8))
-    assert sorted(held) == ["b", *["i"] * 7]
-    claimed: list[str] = []
-    while len(claimed) < len(held):
-        batch = take(queue, "w2")
-        claimed += names(batch)
-        queue.finish([(delivery, DOG) for delivery in batch])
-    assert sorted(claimed) == sorted(held)
 
 
 @pytest.mark.parametrize("worker_ttl_s", [2])  # many times as long as two heartbeats are apart
@@ -449,54 +260,6 @@ def test_a_refusal_stands_for_a_moment_and_no_longer_than_the_backlog(make_queue
     assert until(lambda: queue.refusal() is None, timeout_s=20)
 
 
-def test_bulk_jobs_take_half_of_the_places_and_leave_the_others(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_jobs=6)
-    submit(queue, *"abc", lane="bulk")
-    with pytest.raises(QueueFull):
-        submit(queue, "d", lane="bulk")
-    assert queue.refusal() is None  # which would be of interactive jobs
-    submit(queue, *"efg")
-    with pytest.raises(QueueFull):
-        submit(queue, "h")
-
-
-def test_bulk_jobs_take_half_of_what_interactive_ones_leave(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_jobs=6)
-    submit(queue, *"abcd")
-    submit(queue, "e", lane="bulk")
-    with pytest.raises(QueueFull):
-        submit(queue, "f", lane="bulk")
-    submit(queue, "g")
-
-
-def test_bulk_jobs_take_half_of_the_bytes(make_queue: MakeQueue) -> None:
-    queue = make_queue(max_bytes=100)
-    submit(queue, "a", lane="bulk", size_bytes=40)
-    with pytest.raises(QueueFull):
-        submit(queue, "b", lane="bulk", size_bytes=20)
-    submit(queue, "c", size_bytes=60)
-    with pytest.raises(QueueFull):
-        submit(queue, "d", size_bytes=1)
-
-
-def test_the_time_that_bulk_jobs_take_has_no_interactive_job_refused(queue: JobQueue) -> None:
-    submit(queue, *["bulk"] * 20, lane="bulk", timeout_s=100)
-    queue.heartbeat("w1", 1.0, "m1")
-    queue.submit(ImageJob.create("interactive", 10))
-    with pytest.raises(QueueFull) as refused:
-        queue.submit(ImageJob.create("bulk", 10, lane="bulk"))
-    assert refused.value.retry_after_s == queue.retry_after_s("bulk") == 21
-    assert queue.retry_after_s() == 1
-
-
-def test_the_bulk_jobs_that_go_between_interactive_ones_count_for_their_time(queue: JobQueue) -> None:
-    submit(queue, *["bulk"] * 20, lane="bulk", timeout_s=100)
-    submit(queue, *["interactive"] * 13, timeout_s=100)
-    queue.heartbeat("w1", 1.0, "m1")
-    queue.submit(ImageJob.create("interactive", 100))
-    assert queue.retry_after_s() == 15
-
-
 def test_a_queue_is_full_too_where_the_images_have_too_many_bytes(make_queue: MakeQueue) -> None:
     queue = make_queue(max_bytes=100)
     submit(queue, "a", "b", size_bytes=40)
@@ -620,25 +383,6 @@ def test_an_image_in_flight_is_computed_once_for_all_who_wait(caching_queue: Job
     assert names(batch) == ["dog.jpg", "cat.jpg"]
     caching_queue.finish([(batch[0], DOG), (batch[1], CAT)])
     assert [caching_queue.wait(job) for job in jobs] == [DOG, DOG, CAT, DOG]
-
-
-def test_a_bulk_job_in_flight_is_computed_once_for_all_bulk_jobs(caching_queue: JobQueue) -> None:
-    jobs = submit(caching_queue, "dog.jpg", "dog.jpg", lane="bulk")
-    batch = take(caching_queue)
-    assert names(batch) == ["dog.jpg"]
-    caching_queue.finish([(batch[0], DOG)])
-    assert [caching_queue.wait(job) for job in jobs] == [DOG, DOG]
-
-
-def test_an_interactive_job_does_not_wait_for_its_image_behind_bulk_jobs(caching_queue: JobQueue) -> None:
-    bulk = submit(caching_queue, "cat.jpg", "dog.jpg", lane="bulk")
-    [job] = submit(caching_queue, "dog.jpg")
-    batch = take(caching_queue)
-    assert [(delivery.job.image_name, delivery.job.lane) for delivery in batch] == [("dog.jpg", "interactive")]
-    caching_queue.finish([(batch[0], DOG)])
-    assert caching_queue.wait(job) == DOG
-    finish_all(caching_queue)
-    assert [caching_queue.wait(job) for job in bulk] == [DOG, DOG]
 
 
 def test_a_failure_reaches_all_who_wait_and_is_not_cached(caching_queue: JobQueue) -> None:
