@@ -14,7 +14,7 @@ from stress_test.images import UniqueImages
 
 # So many files in a request, and so many requests at once.
 _FILES, _REQUESTS = 8, 8
-_REFUSED = 429
+_OK, _REFUSED = 200, 429
 _PAUSE_AFTER_REFUSAL_S = 0.2
 
 
@@ -65,11 +65,13 @@ class Sender:
         status, _, answer = await connection.post("/v1/predictions", content_type, body, self._headers)
         if status == _REFUSED:
             return False
-        results = json.loads(answer).get("results", [])
-        classified = sum(result["predictions"] is not None for result in results)
-        bulk.classified += classified
-        if classified < _FILES:
-            bulk.errors[f"{status}, {classified} of {_FILES} classified"] += 1
+        told = json.loads(answer)
+        if status != _OK:
+            bulk.errors[f"{status} {told.get('code')}"] += _FILES
+            return True
+        errors = [result["error"]["code"] for result in told["results"] if result["error"]]
+        bulk.errors.update(errors)
+        bulk.classified += _FILES - len(errors)
         return True
 
     def _form(self) -> bytes:

@@ -66,8 +66,10 @@ class Bench:
         sending = self._sending.submit(self._sender.send, self._images)
         users_beside = self._load.run_while(self._users, lambda: not sending.done())
         beside = sending.result()
-        errors = (bulk.errors + beside.errors).total()
-        return Round(users, bulk.per_s, users_beside, beside.per_s, errors)
+        errors = bulk.errors + beside.errors
+        for reason, count in (errors + self._load.failures).most_common(5):
+            click.echo(f"  {count} x {reason}", err=True)
+        return Round(users, bulk.per_s, users_beside, beside.per_s, errors.total())
 
 
 def rows(rounds: Sequence[Round], users: int) -> list[tuple[str, ...]]:

@@ -23,13 +23,13 @@ def test_the_table_has_the_medians_and_what_each_does_to_the_other() -> None:
     assert ratio == ("ratio", "0.50", "1.50", "2.00", "0.50", "")
 
 
-def test_refused_requests_are_sent_again_and_images_without_prediction_are_errors(
+def test_refused_requests_are_sent_again_and_others_count_as_they_ended(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "_PAUSE_AFTER_REFUSAL_S", 0.001)
-    server.RequestHandlerClass.statuses = (200, 429)  # type: ignore[attr-defined]
+    server.RequestHandlerClass.statuses = (503, 429)  # type: ignore[attr-defined]
     done = bulk.Sender(server.server_port, render(None, 2), urgency=6).send(20)
-    assert (done.classified, done.errors) == (0, {"200, 0 of 8 classified": 3})
+    assert (done.classified, done.errors) == (0, {"503 None": 24})
     assert server.RequestHandlerClass.requests > 3  # type: ignore[attr-defined]
 
 
