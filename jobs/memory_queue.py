@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
+from jobs.figures import QueueFigures, WorkerFigures, WorkerReport
 from jobs.queue import BULK_EVERY, LATELY_S, MAX_BULK_SHARE, MAX_DEATHS, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
 from jobs.results import MemoryResults
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
@@ -31,7 +32,7 @@ class _Entry:
 
     @property
     def delivery(self) -> Delivery:
-        return Delivery(self.job, receipt=self.job.id, reply_to="", waited_ms=self.waited_ms)
+        return Delivery(self.job, receipt=self.job.id, reply_to="", waited_ms=self.waited_ms, deaths=self.deaths)
 
 
 def _bytes(entries: Iterable[_Entry]) -> int:
@@ -62,6 +63,7 @@ class MemoryJobQueue:
         self._models: dict[str, ModelInfo] = {}  # by id
         self._seen: dict[str, float] = {}
         self._service_times_s: dict[str, float] = {}
+        self._reports: dict[str, WorkerReport] = {}
         self._changed = threading.Condition(threading.RLock())
         self._waiters = Waiters()
         self._backlogs: dict[Lane, Backlog] = {"interactive": Backlog(), "bulk": Backlog()}
@@ -179,6 +181,28 @@ class MemoryJobQueue:
         """Return the names of the workers that were heard of lately."""
         return [worker for worker in self._seen if self._is_alive(worker)]
 
+    def figures(self) -> QueueFigures:
+        """Return what there is to know of queue and workers now."""
+        with self._changed:
+            entries = list(self._entries.values())
+            return QueueFigures(
+                waiting_jobs=sum(entry.worker is None for entry in entries),
+                held_jobs=sum(entry.worker is not None for entry in entries),
+                queued_bytes=sum(entry.job.size_bytes for entry in entries),
+                oldest_job_s=entries[0].waited_ms / 1000 if entries else 0.0,
+                set_aside_images=len(self._set_aside),
+                workers=tuple(self._worker_figures(worker) for worker in sorted(self._seen)),
+            )
+
+    def _worker_figures(self, worker: str) -> WorkerFigures:
+        return WorkerFigures(
+            worker,
+            silent_s=time.monotonic() - self._seen[worker],
+            alive=self._is_alive(worker),
+            service_time_s=self._service_times_s.get(worker),
+            report=self._reports.get(worker),
+        )
+
     def labels(self) -> Sequence[str]:
         """Return the labels of the model that the workers serve."""
         model = self.model()
@@ -249,6 +273,10 @@ class MemoryJobQueue:
         self._service_times_s[worker] = service_time_s
         self._seen[worker] = time.monotonic()
         self._model = model
+
+    def report(self, worker: str, report: WorkerReport) -> None:
+        """Tell operators what a worker does."""
+        self._reports[worker] = report
 
     def publish(self, model: ModelInfo) -> None:
         """Say what there is to know of a model."""

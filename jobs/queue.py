@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.errors import QueueFull
+from jobs.figures import QueueFigures, WorkerReport
 from jobs.schema import ImageJob, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
@@ -33,12 +34,16 @@ MAX_WAIT_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it."""
+    """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it.
+
+    `deaths` is how many workers have died with it before.
+    """
 
     job: ImageJob
     receipt: str
     reply_to: str
     waited_ms: float
+    deaths: int = 0
 
     def has_expired(self, held_ms: float = 0) -> bool:
         """Tell whether nobody waits for the job any more, `held_ms` after it was taken."""
@@ -94,6 +99,9 @@ class JobQueue(Protocol):
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately. Raises `QueueUnavailable`."""
 
+    def figures(self) -> QueueFigures:
+        """Return what there is to know of queue and workers now, for operators. Raises `QueueUnavailable`."""
+
     def labels(self) -> Sequence[str]:
         """Return the labels of the model that the workers serve, in the order of its classes.
 
@@ -130,6 +138,9 @@ class JobQueue(Protocol):
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
         """Say that a worker is alive, how many seconds it takes for one image on average, and with which model."""
+
+    def report(self, worker: str, report: WorkerReport) -> None:
+        """Tell operators what a worker does; to be repeated, since a queue may forget. Raises `QueueUnavailable`."""
 
     def publish(self, model: ModelInfo) -> None:
         """Say what there is to know of a model, unless that is known; to be repeated, since a queue may forget.

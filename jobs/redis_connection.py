@@ -10,7 +10,7 @@ import redis
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from jobs.errors import QueueUnavailable
@@ -38,6 +38,22 @@ def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of
         socket_timeout=5,
         retry=Retry(NoBackoff(), retries=0),
     )
+
+
+def milliseconds(time: tuple[int, int]) -> int:
+    """Return Redis's time, which it gives in seconds and microseconds."""
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds // 1000
+
+
+def time_of(entry_id: bytes) -> int:
+    """Return when an entry was added to a stream, in milliseconds of Redis's time: its id begins with that."""
+    return int(entry_id.split(b"-")[0])
+
+
+def lacks_group(err: ResponseError) -> bool:
+    """Tell whether an error is that a stream has no such group, or does not exist."""
+    return "NOGROUP" in str(err) or "no such key" in str(err)
 
 
 def script(connection: Any, name: str) -> Script:  # noqa: ANN401 - what `connect` returns

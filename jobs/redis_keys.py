@@ -5,6 +5,7 @@
     mlapi:passed-bulk                 how many interactive jobs were taken since the last bulk job, while one waited
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
     mlapi:service-times               hash: worker -> seconds for one image
+    mlapi:worker-report:<worker>      what a worker tells operators of itself
     mlapi:images-per-s                what the live workers do together, by these times
     mlapi:queued-bytes                bytes of the images of mlapi:jobs; the scripts that add and remove jobs count them
                                       in the same step
@@ -50,6 +51,7 @@ PASSED_BULK = "mlapi:passed-bulk"
 GROUP = "workers"
 WORKERS = "mlapi:workers"
 SERVICE_TIMES = "mlapi:service-times"
+WORKER_REPORT = "mlapi:worker-report:"
 IMAGES_PER_S = "mlapi:images-per-s"
 REPLIES = "mlapi:replies:"
 RESULT = "mlapi:result:"

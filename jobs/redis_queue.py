@@ -11,12 +11,13 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
+from jobs import redis_figures, waiting
 from jobs import redis_keys as keys
-from jobs import waiting
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
+from jobs.figures import QueueFigures
 from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S
-from jobs.redis_connection import script
+from jobs.redis_connection import milliseconds, script
 from jobs.redis_shared_script import SharedScript
 from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
 from jobs.schema import (
@@ -194,9 +195,14 @@ class RedisJobQueue(RedisTaking):
     def live_workers(self) -> list[str]:
         """Return the names of the workers that were heard of lately."""
         with self._reaching_redis():
-            seconds, microseconds = self._redis.time()
-            alive_since_ms = seconds * 1000 + microseconds // 1000 - self._worker_ttl_ms
+            alive_since_ms = milliseconds(self._redis.time()) - self._worker_ttl_ms
             return [name.decode() for name in self._redis.zrangebyscore(keys.WORKERS, alive_since_ms, "+inf")]
+
+    @waiting.blocking
+    def figures(self) -> QueueFigures:
+        """Return what there is to know of queue and workers now."""
+        with self._reaching_redis():
+            return redis_figures.read(self._redis, self._worker_ttl_ms)
 
     @waiting.blocking
     def forget(self, image_name: str) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -12,8 +13,9 @@ from redis.exceptions import ResponseError
 from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.errors import DeadlinePassed, QueueUnavailable, SetAside
+from jobs.figures import WorkerReport
 from jobs.queue import BULK_EVERY, LATELY_S, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
-from jobs.redis_connection import connect, reaching_redis, script
+from jobs.redis_connection import connect, lacks_group, reaching_redis, script, time_of
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ _CLAIM_EVERY_S = WORKER_TTL_S / 4
 MAX_REPLIES = 5000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
+# A report of a worker that is not heard of any more is forgotten after this.
+_REPORT_TTL_S = 60
 # A model that no worker serves any more is forgotten after this.
 _MODEL_TTL_S = 86_400
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
@@ -73,7 +77,7 @@ class RedisTaking:
             try:
                 return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s, max_bulk)
             except ResponseError as err:
-                if "NOGROUP" not in str(err) and "no such key" not in str(err):
+                if not lacks_group(err):
                     raise
                 self._create_groups()
                 return self.take_batch(worker, max_jobs, wait_s, max_bulk)
@@ -123,6 +127,11 @@ class RedisTaking:
                 keys=[keys.WORKERS, keys.SERVICE_TIMES, keys.MODEL, keys.IMAGES_PER_S],
                 args=[self._worker_ttl_ms, worker, service_time_s, model],
             )
+
+    def report(self, worker: str, report: WorkerReport) -> None:
+        """Tell operators what a worker does."""
+        with self._reaching_redis():
+            self._redis.set(keys.WORKER_REPORT + worker, report.encode(), ex=_REPORT_TTL_S)
 
     def publish(self, model: ModelInfo) -> None:
         """Say what there is to know of a model."""
@@ -194,7 +203,7 @@ class RedisTaking:
         if not entry:
             self._next_claim = time.monotonic() + self._claim_every_s
             return []
-        delivery = _delivery((entry[0], _pairs(entry[1])), now_ms)
+        delivery = replace(_delivery((entry[0], _pairs(entry[1])), now_ms), deaths=deaths)
         log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
         if deaths >= MAX_DEATHS:
             self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
@@ -231,6 +240,5 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
 
 def _delivery(entry: _Entry, now_ms: int) -> Delivery:
     receipt, fields = entry
-    # A stream entry's id begins with the time it was added, in milliseconds.
-    waited_ms = now_ms - int(receipt.split(b"-")[0])
+    waited_ms = now_ms - time_of(receipt)
     return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)

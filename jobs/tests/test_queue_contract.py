@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
+from jobs.figures import QueueFigures, WorkerReport
 from jobs.queue import Delivery, JobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo
 from jobs.tests.queues import CAT, DOG, MakeQueue, names, submit, take, take_now, until, workers_soon_die
@@ -457,3 +458,51 @@ def test_a_model_is_known_by_its_id_also_when_another_is_served(queue: JobQueue)
     queue.heartbeat("w1", 0.01, "m2")
     assert [queue.model(), queue.model("m1"), queue.model("m2")] == [new, old, new]
     assert queue.model("m3") is None
+
+
+def test_an_empty_queue_that_no_worker_has_come_to_has_figures(queue: JobQueue) -> None:
+    assert queue.figures() == QueueFigures()
+
+
+def test_the_figures_tell_jobs_that_wait_from_jobs_in_work(queue: JobQueue) -> None:
+    submit(queue, "a.jpg", "b.jpg", "c.jpg", size_bytes=10)
+    [delivery] = take(queue, max_jobs=1)
+    assert until(lambda: queue.figures().oldest_job_s > 0)
+    figures = queue.figures()
+    assert (figures.waiting_jobs, figures.held_jobs, figures.queued_bytes) == (2, 1, 30)
+    queue.finish([(delivery, DOG)])
+    assert (queue.figures().waiting_jobs, queue.figures().held_jobs, queue.figures().queued_bytes) == (2, 0, 20)
+
+
+def test_the_figures_have_what_each_worker_has_told_of_itself(queue: JobQueue) -> None:
+    told = WorkerReport("m1", 12.5, 100, 40, 7, 1, {1: 3, 2: 2}, 0.5, 0.25)
+    for worker, report in (("w1", told), ("w2", WorkerReport("m1", limit_images_per_s=60, batches={1: 1}))):
+        queue.heartbeat(worker, 0.01, "m1")
+        queue.report(worker, report)
+    queue.heartbeat("w3", 0.02, "m1")
+    figures = queue.figures()
+    first, second, third = figures.workers
+    assert (first.name, first.alive, first.service_time_s, first.report) == ("w1", True, 0.01, told)
+    assert (third.name, third.service_time_s, third.report) == ("w3", 0.02, None)
+    assert 0 <= second.silent_s < 60
+    assert (figures.live_workers, figures.batches) == (3, {1: 4, 2: 2})
+    assert (figures.images_per_s, figures.limit_images_per_s, figures.efficiency) == (40, 160, 0.25)
+
+
+@workers_soon_die
+def test_a_worker_that_is_not_heard_of_counts_no_more(queue: JobQueue) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    queue.report("w1", WorkerReport(images_per_s=40, limit_images_per_s=80))
+    assert until(lambda: not queue.figures().live_workers)
+    figures = queue.figures()
+    assert (figures.images_per_s, figures.efficiency) == (0, 0)
+    [dead] = figures.workers
+    assert not dead.alive
+
+
+@workers_soon_die
+def test_a_job_that_is_delivered_again_says_how_many_workers_died_with_it(queue: JobQueue) -> None:
+    submit(queue, "a.jpg")
+    [first] = take(queue, "w1")
+    [second] = take(queue, "w2")
+    assert (first.deaths, second.deaths) == (0, 1)
