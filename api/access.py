@@ -1,6 +1,7 @@
 """Who may call: whoever has a key, as often as the rate allows, and nobody through a page of another site."""
 
 import logging
+from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, g, request
@@ -11,7 +12,15 @@ from api.keys import ApiKey, KeyFile, KeyFileError
 from api.rates import RateLimiter
 from api.settings import ApiSettings
 from jobs import logs
-from jobs.errors import RETRY_AFTER_S, CrossSite, KeyRequired, KeysUnavailable, ServiceError, UntrustedHost
+from jobs.errors import (
+    RETRY_AFTER_S,
+    CrossSite,
+    KeyRequired,
+    KeysUnavailable,
+    OperatorsOnly,
+    ServiceError,
+    UntrustedHost,
+)
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +30,8 @@ OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz"})
 # How to send a key: programs as a token, browsers as a password, for which they have a dialog and need no cookie.
 CHALLENGES = ('Bearer realm="Flask ML API"', 'Basic realm="Flask ML API", charset="UTF-8"')
 
+# What says that a proxy passes a request on for somebody else.
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What one subscriber gets of the Internet's IPv6 addresses, at least.
 _IPV6_PREFIX = 64
@@ -120,6 +131,25 @@ def refuse_cross_site() -> None:
         allowed = origin is None or origin in {f"http://{request.host}", f"https://{request.host}"}
     if not allowed:
         raise CrossSite
+
+
+def admit_operator(settings: ApiSettings) -> None:
+    """Raise `OperatorsOnly` where nobody had to show a key, and the request comes from another machine.
+
+    What a proxy on this machine passes on comes from another one.
+    """
+    if settings.api_keys_file:
+        return
+    address = request.remote_addr or ""
+    if not _is_loopback(address) or any(header in request.headers for header in _PROXY_HEADERS):
+        raise OperatorsOnly
+
+
+def _is_loopback(address: str) -> bool:
+    with suppress(ValueError):
+        ip = ip_address(address)
+        return bool((getattr(ip, "ipv4_mapped", None) or ip).is_loopback)
+    return False
 
 
 def subscriber(address: str) -> str:

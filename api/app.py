@@ -1,11 +1,16 @@
 """Puts the API together."""
 
+from functools import partial
+
 from flask import Flask
 
-from api import access, headers, page, request_log, views
+from api import access, headers, metrics, page, request_log, status, views
+from api.events import Feed
 from api.feedback import FeedbackFile
 from api.feedback_records import FeedbackRecords
 from api.forms import FormRequest
+from api.history import EVERY_S, History
+from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.v1.views import blueprint as v1
 from jobs.images import FolderImageStore
@@ -16,25 +21,34 @@ from jobs.results import ResultStore
 
 
 def create_app(
-    settings: ApiSettings | None = None, queue: JobQueue | None = None, results: ResultStore | None = None
+    settings: ApiSettings | None = None,
+    queue: JobQueue | None = None,
+    results: ResultStore | None = None,
+    counts: Metrics | None = None,
 ) -> Flask:
     """Return the API as a WSGI application; what is not given is made from the environment. Raises `SettingsError`."""
     settings = settings or ApiSettings.from_env()
     app = Flask(__name__)
     app.request_class = FormRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + views.FORM_OVERHEAD_BYTES
+    counts, queue = counts or Metrics(), queue or RedisJobQueue.from_settings(settings)
     app.extensions["services"] = views.Services(
         settings=settings,
-        queue=queue or RedisJobQueue.from_settings(settings),
+        queue=queue,
         images=FolderImageStore(settings.upload_folder),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
         results=results or RedisResults.from_settings(settings, settings.result_entries),
         records=FeedbackRecords(settings.feedback_records),
+        metrics=counts,
+        history=History(counts, queue),
+        feed=Feed(partial(status.make_event, app), EVERY_S),
     )
-    request_log.install(app)  # first, so that what is refused is logged too
+    metrics.install(app, counts)
+    request_log.install(app)  # before access, so that what is refused is logged too
     access.install(app, settings)
     headers.install(app)
     app.register_blueprint(views.blueprint)
     app.register_blueprint(page.blueprint)
+    app.register_blueprint(status.blueprint)
     app.register_blueprint(v1)
     return app

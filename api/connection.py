@@ -2,11 +2,14 @@
 
 import asyncio
 import io
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from flask import request
 
+from api.rsgi import HTTPProtocol
+from api.wsgi import Answer
 from jobs.errors import ServiceError
 
 ENVIRON_KEY = "mlapi.connection"
@@ -14,16 +17,19 @@ ENVIRON_KEY = "mlapi.connection"
 
 @dataclass
 class Connection:
-    """The connection of one request with its `body`.
+    """The connection of one request with its `body`, all of which was there at `received_at_s` (monotonic).
 
+    `stream`, where the endpoint sets it, sends the answer and what comes after it, in the event loop.
     `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` is
     given back when all that is left to do is to wait.
     """
 
     body: io.BytesIO = field(default_factory=io.BytesIO)
+    received_at_s: float = field(default_factory=time.monotonic)
     refusal: ServiceError | None = None
     draining: bool = False
     turn: asyncio.Semaphore | None = None
+    stream: "Callable[[HTTPProtocol, Answer], Awaitable[None]] | None" = None
     _closed: bool = False
     _on_close: Callable[[], None] | None = None
 

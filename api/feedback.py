@@ -30,7 +30,7 @@ class FeedbackFile:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._images = FolderImageStore(path.parent / "images")
+        self.images = FolderImageStore(path.parent / "images")
 
     def append(self, report: str) -> None:
         """Add a report as one line, on disk when this returns. Raises `ReportTooLarge` or `StorageUnavailable`.
@@ -86,7 +86,7 @@ class FeedbackFile:
             log.warning("the disk is nearly full: a reported image is not kept", extra={"image": name})
             return
         try:
-            self._images.put(name, uploads.get(name))
+            self.images.put(name, uploads.get(name))
         except (FileNotFoundError, StorageUnavailable) as err:
             log.warning("a reported image is not kept: %s", err, extra={"image": name})
 

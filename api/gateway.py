@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,9 @@ from flask import Flask
 from api import connection, request_log, wsgi
 from api.bodies import Bodies
 from api.connection import Connection
+from api.events import Feed
 from api.headers import HEADERS
+from api.metrics import Metrics
 from api.problems import MEDIA_TYPE, document, error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
@@ -63,6 +66,8 @@ class Gateway:
         self._max_body_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
         self._max_request_bytes = settings.max_request_bytes
         self._results: ResultStore = app.extensions["services"].results
+        self._metrics: Metrics = app.extensions["services"].metrics
+        self._feed: Feed = app.extensions["services"].feed
         self._free_places = settings.api_threads
         self._threads = ThreadPoolExecutor(settings.threads, "request")
         self._draining = False
@@ -79,6 +84,7 @@ class Gateway:
         self._draining = True
         self._bodies.hurry()
         self._results.stop_waiting()
+        self._feed.stop()
         self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
@@ -86,6 +92,7 @@ class Gateway:
         client = Connection(draining=self._draining)
         try:
             client.body = io.BytesIO(await self._receive(scope, protocol, brings_images))
+            client.received_at_s = time.monotonic()
             if brings_images:
                 self._look_at_queue()
             with self._place(brings_images or _asks_to_wait(scope)):
@@ -147,9 +154,13 @@ class Gateway:
             status, headers, body = await waiting.run(lambda: self._answer(environment, client), self._threads)
         else:
             status, headers, body = await self._loop.run_in_executor(self._threads, self._answer, environment, client)
-        protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
         answered.set_result(None)
         watch.cancel()
+        headers = [*headers, *self._last_headers(status)]
+        if client.stream:
+            await client.stream(protocol, (status, headers, body))
+        else:
+            protocol.response_bytes(status, headers, body)
 
     def _answer(self, environment: dict[str, Any], client: Connection) -> wsgi.Answer:
         try:
@@ -166,6 +177,7 @@ class Gateway:
             await self._serve(scope, protocol, Connection(refusal=err))
             return
         self._count_refusal(err)
+        self._metrics.refused(scope.method, scope.path, err)
         request_id = request_log.request_id(scope.headers.get(request_log.HEADER.lower()))
         media_type, body = "application/json", _REFUSAL
         if scope.path == _PREDICTIONS:

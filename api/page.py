@@ -159,7 +159,8 @@ def _labels() -> Sequence[str]:
 
 
 def _follow_up(report: str) -> None:
-    """Keep the image that a report names, and drop its wrong prediction from the cache."""
+    """Count a report, keep the image that it names, and drop its wrong prediction from the cache."""
+    services().metrics.judged(_reported(report, "prediction"), _labels(), correct=False)
     name = _reported_image(report)
     if name:
         services().feedback.keep_image(name, services().images)
@@ -168,12 +169,16 @@ def _follow_up(report: str) -> None:
 
 
 def _reported_image(report: str) -> str | None:
-    """Return the name of the image in a report, which may be any text, and then there is none."""
-    try:
-        name = _fields(report)["filename"]
-        return name if isinstance(name, str) and STORED_NAME.fullmatch(name) else None
-    except (BadRequest, LookupError):
-        return None
+    """Return the name of the image in a report, if there is one."""
+    name = _reported(report, "filename")
+    return name if isinstance(name, str) and STORED_NAME.fullmatch(name) else None
+
+
+def _reported(report: str, field: str) -> object:
+    """Return what a report has in a field; it may be any text, and then that is nothing."""
+    with suppress(BadRequest):
+        return _fields(report).get(field)
+    return None
 
 
 def _fields(report: str) -> dict[str, object]:

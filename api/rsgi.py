@@ -35,6 +35,13 @@ class Scope(Protocol):
         """Its headers."""
 
 
+class Stream(Protocol):
+    """An answer whose body is sent piece by piece."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send some of it."""
+
+
 class HTTPProtocol(Protocol):
     """The body of a request, and the way back to its client.
 
@@ -52,3 +59,6 @@ class HTTPProtocol(Protocol):
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answer, from any thread; what comes after the first answer is dropped."""
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Stream:
+        """Begin to answer."""

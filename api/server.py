@@ -5,23 +5,29 @@ import math
 import os
 import resource
 import signal
+import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
+from prometheus_client import start_http_server
 
+from api import metrics
 from api.app import create_app
 from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
 from api.v1.predictions import document
+from api.views import Services
 from api.webhook_sender import Sender
 from api.webhooks import Webhooks
 from jobs import lifeline, logs
+from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
@@ -82,7 +88,9 @@ def gateway() -> Gateway:
     logs.configure(settings.log_level, settings.log_format)
     lifeline.end_with_parent()
     app = create_app(settings)
-    return Gateway(app, settings, app.extensions["services"].queue)
+    services: Services = app.extensions["services"]
+    threading.Thread(target=services.history.run, args=[threading.Event()], name="history", daemon=True).start()
+    return Gateway(app, settings, services.queue)
 
 
 def _max_connections() -> int:
@@ -126,8 +134,27 @@ def _send_webhooks(settings: ApiSettings) -> None:
         threading.Thread(target=webhooks.run, args=[threading.Event()], name=f"webhooks {number}", daemon=True).start()
 
 
+@contextmanager
+def _counting_together() -> Iterator[None]:
+    """Have all API processes count in one folder, which lives as long as they do."""
+    with tempfile.TemporaryDirectory(prefix="mlapi-metrics-") as folder:
+        metrics.count_together(Path(folder))
+        yield
+
+
+def _show_metrics(settings: ApiSettings) -> None:
+    """Show the metrics of all processes at a port of their own, where one is set. Raises `SetupError`."""
+    if not settings.metrics_port:
+        return
+    found = metrics.registry(metrics.Metrics(), RedisJobQueue.from_settings(settings))
+    try:
+        start_http_server(settings.metrics_port, settings.metrics_host, found)
+    except OSError as err:
+        raise SetupError(f"METRICS_PORT={settings.metrics_port} cannot be used: {err.strerror}.") from err
+
+
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Raises `SettingsError` or `KeyFileError`."""
+    """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `KeyFileError` or `SetupError`."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     _look_for_keys(settings.api_keys_file)
@@ -149,4 +176,6 @@ def main() -> None:
         websockets=False,
         log_level=LogLevels.error,  # its other lines are about itself, at every start
     )
-    server.serve_until_signal(settings.drain_s)
+    with _counting_together():
+        _show_metrics(settings)
+        server.serve_until_signal(settings.drain_s)

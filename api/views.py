@@ -12,10 +12,13 @@ from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from api import connection, problems
+from api.events import Feed
 from api.feedback import FeedbackFile
 from api.feedback_records import FeedbackRecords
 from api.headers import UPLOAD_POLICY
+from api.history import History
 from api.image_structure import ImageLimits
+from api.metrics import Metrics
 from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
@@ -44,7 +47,7 @@ FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "s
 # To hash, look through and write what is larger takes longer than others should be kept waiting.
 _SMALL_BYTES = 1_000_000
 # Uploads never change under their name, so a browser need not ask again.
-_DISPLAY_CACHING = "private, max-age=31536000, immutable"
+DISPLAY_CACHING = "private, max-age=31536000, immutable"
 STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
 
 
@@ -58,6 +61,9 @@ class Services:
     feedback: FeedbackFile
     results: ResultStore
     records: FeedbackRecords
+    metrics: Metrics
+    history: History
+    feed: Feed
 
 
 def wants_part() -> bool:
@@ -101,7 +107,7 @@ def display(name: str) -> Response:
         data = services().images.get(name)
     except FileNotFoundError as err:
         raise NoSuchImage from err
-    headers = {"Cache-Control": _DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
+    headers = {"Cache-Control": DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
     return Response(data, mimetype=MEDIA_TYPES[match[1]], headers=headers)
 
 
@@ -166,8 +172,10 @@ def add_timing(response: Response) -> Response:
 
 def classify(upload: FileStorage) -> tuple[str, Prediction]:
     """Check, store and classify an uploaded file; return its name in the store and the prediction."""
-    job = _store(upload)
-    prediction = model_predict(services().queue, job, connection.current())
+    with services().metrics.counting_failure():
+        job = _store(upload)
+        prediction = model_predict(services().queue, job, connection.current())
+    services().metrics.predicted(prediction)
     g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
     return job.image_name, prediction
 

@@ -66,6 +66,15 @@ class SharedSettings(BaseSettings):
         default="text", description="Log lines to read (text) or for machines (json, the default in containers)"
     )
 
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which API and workers show their metrics without a key, 0 for none; of `make run`, the "
+        "API has this one and the workers have the next ones",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of this port")
+
     @property
     def redis_login(self) -> str:
         """`redis_url` with the password of its file, where there is one: not for logs."""

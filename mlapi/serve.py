@@ -44,7 +44,7 @@ def serve() -> None:
         supervisor.start(_redis(port, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
-        supervisor.start(*_services(settings.instances, api_settings, {"REDIS_URL": url}))
+        supervisor.start(*_services(settings, api_settings, {"REDIS_URL": url}))
         address = _address(api_settings)
         all_up = supervisor.wait_until(
             lambda: _ready_workers(address) == settings.instances, "The service was not ready", _START_TIMEOUT_S
@@ -72,12 +72,20 @@ def _redis(port: int, folder: Path, kept: Path | None) -> Program:
     return Program("Redis server", command, log_file=folder / redis_server.LOG_FILE)
 
 
-def _services(instances: int, api_settings: ApiSettings, environment: dict[str, str]) -> list[Program]:
+def _services(settings: ServeSettings, api_settings: ApiSettings, environment: dict[str, str]) -> list[Program]:
     # The API stands last, so that it stops first and its requests still find workers.
     mlapi = [sys.executable, "-m", "mlapi"]
-    workers = [Program(f"model worker {n}", [*mlapi, "worker"], environment) for n in range(1, instances + 1)]
+    workers = [
+        Program(f"model worker {n}", [*mlapi, "worker"], environment | _metrics_port(settings, n))
+        for n in range(1, settings.instances + 1)
+    ]
     stop_timeout_s = api_settings.drain_s + api_settings.stop_timeout_s + _STOP_SPARE_S
     return [*workers, Program("API", [*mlapi, "api"], environment, stop_timeout_s=stop_timeout_s)]
+
+
+def _metrics_port(settings: ServeSettings, number: int) -> dict[str, str]:
+    """Return what gives a worker a port for metrics of its own: the API has the one that is set."""
+    return {"METRICS_PORT": str(settings.metrics_port + number)} if settings.metrics_port else {}
 
 
 def _refuse_taken_port(settings: ApiSettings) -> None:

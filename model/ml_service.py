@@ -32,6 +32,7 @@ from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from model.classifier import Classifier
 from model.manifest import LABELS, MANIFEST, ModelManifest
+from model.metrics import WorkerMetrics, show
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
 
@@ -114,6 +115,8 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
         self.service_time_s = service_time_s
+        # What it begins with was measured with the network alone.
+        self.metrics = WorkerMetrics(model.id, limit_images_per_s=1 / service_time_s)
         self._queue = queue
         self._classify = classify
         self._model = model
@@ -122,8 +125,10 @@ class Worker:
 
     def step(self) -> bool:
         """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
-        deliveries = iter(self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size))
+        taken = self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size)
         taken_at = time.monotonic()
+        self.metrics.taken(taken)
+        deliveries = iter(taken)
         worked = False
         while batch := list(islice(self._unexpired(deliveries, taken_at), self._batch_size)):
             self._process(batch)
@@ -135,7 +140,9 @@ class Worker:
         for delivery in deliveries:
             if delivery.has_expired(held_ms=1000 * (time.monotonic() - taken_at)):
                 log.warning("dropped expired job %s", delivery.job.id)
-                self._finish([(delivery, JobFailure.of(DeadlinePassed()))])
+                failure = JobFailure.of(DeadlinePassed())
+                self._finish([(delivery, failure)])
+                self.metrics.dropped(failure)
             else:
                 yield delivery
 
@@ -147,6 +154,7 @@ class Worker:
         self._finish(
             [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
         )
+        self.metrics.finished(batch, outcomes, batch_s)
         _log_batch(batch, outcomes, batch_s)
 
     def _sign(self, delivery: Delivery, outcome: Outcome) -> Outcome:
@@ -172,6 +180,7 @@ class Worker:
         with suppress(QueueUnavailable):
             self._queue.heartbeat(self.name, self.service_time_s, self._model.id)
             self._queue.publish(self._model)
+            self._queue.report(self.name, self.metrics.report())
 
     def retire(self) -> None:
         """Say that this worker takes no more jobs."""
@@ -281,6 +290,7 @@ def main() -> None:
         batch_size=batch_size,
         service_time_s=batch_times_s[batch_size] / batch_size,
     )
+    show(worker.metrics, settings)
     log.info(
         "worker %s serves %s in %s, in batches of up to %d",
         worker.name,

@@ -48,11 +48,23 @@ class Answer:
     body: bytes
 
 
+class FakeStream:
+    """An answer that is sent in pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Note a piece."""
+        self.pieces.append(data)
+
+
 class FakeProtocol:
     """A client that sends `pieces` of a body and then, unless it is `slow`, the end of it."""
 
     def __init__(self, pieces: Iterable[bytes] = (), slow: bool = False) -> None:
         self.answer: Answer | None = None
+        self.stream: FakeStream | None = None
         self._pieces = list(pieces)
         self._slow = slow
         self._hang_up = asyncio.Event()
@@ -88,3 +100,8 @@ class FakeProtocol:
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Note the first answer."""
         self.answer = self.answer or Answer(status, dict(headers), body)
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> FakeStream:
+        """Note the beginning of an answer that is sent in pieces."""
+        self.answer, self.stream = Answer(status, dict(headers), b""), FakeStream()
+        return self.stream

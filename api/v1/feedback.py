@@ -1,22 +1,20 @@
 """Feedback on a prediction, and who may read all of it."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from ipaddress import ip_address
 
-from flask import g, request
+from flask import g
 
 from api.feedback_records import Record
 from api.v1.documents import Feedback
 from api.v1.predictions import served_model
 from api.views import Services
-from jobs.errors import BadParameter, OperatorsOnly, PredictionFailed, PredictionPending, QueueUnavailable
+from jobs.errors import BadParameter, PredictionFailed, PredictionPending, QueueUnavailable
 from jobs.queue import JobQueue
 from jobs.results import Result
 from jobs.schema import JobFailure, Prediction, image_hash
-
-_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 def fingerprint(result_id: str, feedback: Feedback) -> str:
@@ -33,11 +31,19 @@ def keep(services: Services, result_id: str, result: Result, feedback: Feedback)
     told = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "prediction": result_id}
     record: Record = {**told, **_judged(services.queue, name, prediction), **_judgement(feedback)}
     services.records.append(record)
+    _count(services, prediction, feedback)
     if not feedback.correct:
         services.feedback.keep_image(name, services.images)
         with suppress(QueueUnavailable):
             services.queue.forget(name)
     return record
+
+
+def _count(services: Services, prediction: Prediction, feedback: Feedback) -> None:
+    labels: Sequence[str] = ()
+    with suppress(QueueUnavailable):
+        labels = services.queue.labels()
+    services.metrics.judged(prediction.label, labels, correct=feedback.correct)
 
 
 def _judged(queue: JobQueue, name: str, prediction: Prediction) -> Record:
@@ -70,22 +76,3 @@ def _prediction(result: Result, image: int) -> Prediction:
     if isinstance(outcome, JobFailure):
         raise PredictionFailed
     return outcome
-
-
-def admit_operator(services: Services) -> None:
-    """Raise `OperatorsOnly` where nobody had to show a key, and the request comes from another machine.
-
-    What a proxy on this machine passes on comes from another one.
-    """
-    if services.settings.api_keys_file:
-        return
-    address = request.remote_addr or ""
-    if not _is_loopback(address) or any(header in request.headers for header in _PROXY_HEADERS):
-        raise OperatorsOnly
-
-
-def _is_loopback(address: str) -> bool:
-    with suppress(ValueError):
-        ip = ip_address(address)
-        return bool((getattr(ip, "ipv4_mapped", None) or ip).is_loopback)
-    return False

@@ -64,6 +64,7 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     jobs = [image.job for image in images if not image.error]
     errors = {image.job.id: image.error for image in images if image.error}
     outcomes = {**errors, **model_predict_all(services.queue, jobs, connection.current())}
+    services.metrics.predicted(*outcomes.values())
     _raise_if_all_failed(list(outcomes.values()))
     result_id, result = uuid4().hex, _result(asked, images, outcomes)
     if asked.keeps:

@@ -5,6 +5,7 @@ import json
 from flask import Blueprint, Response, render_template, request, url_for
 
 from api import connection
+from api.access import admit_operator
 from api.headers import DOCS_POLICY
 from api.problems import problem
 from api.v1 import documents, feedback, openapi, predictions, requests
@@ -126,7 +127,7 @@ def list_feedback() -> Response:
 
     For operators: with an API key or, where the service has none, from the machine that it runs on.
     """
-    feedback.admit_operator(services())
+    admit_operator(services().settings)
     query = requests.parse(documents.FeedbackQuery, request.args)
     wanted = query.model_dump(exclude={"cursor", "limit"}, exclude_none=True)
     found, following = services().records.page(wanted, query.cursor, query.limit)

@@ -1,0 +1,153 @@
+"""What the service did in the last minutes: its counts, noted every few seconds, and what two of them tell."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from prometheus_client.samples import Sample
+
+from api.metrics import CACHED, CLASSIFIED, Metrics
+from jobs.errors import QueueUnavailable
+from jobs.figures import QueueFigures
+from jobs.queue import JobQueue
+
+EVERY_S = 5.0
+# Ten minutes.
+_KEPT = 120
+# Rates and percentiles are those of so many of the latest notes: a minute.
+_LATELY = 12
+
+# What is asked for predictions with: only these requests tell how long one takes.
+_IMAGE_REQUESTS = frozenset({("POST", "/"), ("POST", "/predict"), ("POST", "/v1/predictions")})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was counted until a time, in Unix seconds; without Redis, there are no figures of the queue.
+
+    `latency` has, by their upper bounds in seconds, how many requests for predictions took no longer.
+    """
+
+    at_s: float
+    requests: float = 0
+    outcomes: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[float, float] = field(default_factory=dict)
+    queue: QueueFigures | None = None
+
+    @classmethod
+    def of(cls, metrics: Metrics, queue: JobQueue) -> "Counts":
+        """Return what is counted until now."""
+        try:
+            figures = queue.figures()
+        except QueueUnavailable:
+            figures = None
+        found = {metric.name: metric.samples for metric in metrics.collect()}
+        return cls(
+            at_s=time.time(),
+            requests=sum(sample.value for sample in found.get("mlapi_http_requests", ())),
+            outcomes={sample.labels["outcome"]: sample.value for sample in found.get("mlapi_predictions", ())},
+            latency=_latency(found.get("mlapi_http_request_duration_seconds", ())),
+            queue=figures,
+        )
+
+
+def _latency(samples: Iterable[Sample]) -> Counter[float]:
+    counts: Counter[float] = Counter()
+    for sample in samples:
+        if "le" in sample.labels and (sample.labels["method"], sample.labels["route"]) in _IMAGE_REQUESTS:
+            counts[float(sample.labels["le"])] += int(sample.value)
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """What happened between two notes; what cannot be told, since there was nothing of it, is None."""
+
+    before: Counts
+    after: Counts
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return max(self.after.at_s - self.before.at_s, 1e-3)
+
+    @property
+    def requests_per_s(self) -> float:
+        """Requests of any kind."""
+        return (self.after.requests - self.before.requests) / self.seconds
+
+    @property
+    def predictions_per_s(self) -> float:
+        """Images that were answered, computed or from the cache."""
+        return (self._answered(CLASSIFIED) + self._answered(CACHED)) / self.seconds
+
+    @property
+    def cache_hit_ratio(self) -> float | None:
+        """The share of them that came from the cache."""
+        answered = self._answered(CLASSIFIED) + self._answered(CACHED)
+        return self._answered(CACHED) / answered if answered else None
+
+    def _answered(self, outcome: str) -> float:
+        return self.after.outcomes.get(outcome, 0) - self.before.outcomes.get(outcome, 0)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many images were not classified, by the code of the error."""
+        codes = sorted(self.after.outcomes.keys() - {CLASSIFIED, CACHED})
+        return {code: int(count) for code in codes if (count := self._answered(code))}
+
+    @property
+    def batches(self) -> dict[int, int]:
+        """How many batches the workers computed, by size; without those of workers that are gone."""
+        if not self.before.queue or not self.after.queue:
+            return {}
+        return dict(sorted((self.after.queue.batches - self.before.queue.batches).items()))
+
+    def latency_s(self, share: float) -> float | None:
+        """Return the seconds within which this share of requests for predictions was answered.
+
+        Between the bounds of a bucket, answers count as spread evenly.
+        """
+        counts = [(bound, count - self.before.latency.get(bound, 0)) for bound, count in self.after.latency.items()]
+        buckets = [(0.0, 0.0), *sorted(counts)]
+        wanted = share * buckets[-1][1]
+        for (lower, below), (upper, within) in pairwise(buckets):
+            if within >= wanted and within > below:
+                return lower if upper == float("inf") else lower + (upper - lower) * (wanted - below) / (within - below)
+        return None
+
+
+class History:
+    """The notes of the last minutes; one thread makes them, any may look at them."""
+
+    def __init__(self, metrics: Metrics, queue: JobQueue) -> None:
+        self._metrics = metrics
+        self._queue = queue
+        self._notes: deque[Counts] = deque(maxlen=_KEPT)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Make a note every few seconds until `stopped` is set."""
+        while not stopped.wait(EVERY_S):
+            self.note()
+
+    def note(self) -> None:
+        """Make a note."""
+        self._notes.append(Counts.of(self._metrics, self._queue))
+
+    def lately(self) -> Period:
+        """Return the last minute, as far as it is known."""
+        notes = self._latest()
+        return Period(notes[-min(len(notes), 1 + _LATELY)], notes[-1])
+
+    def periods(self) -> list[Period]:
+        """Return the times between all notes, oldest first."""
+        return [Period(before, after) for before, after in pairwise(self._latest())]
+
+    def _latest(self) -> list[Counts]:
+        """Return the notes, of which one is new where nobody makes any."""
+        if not self._notes or self._notes[-1].at_s < time.time() - 2 * EVERY_S:
+            self.note()
+        return list(self._notes)

@@ -1,0 +1,203 @@
+"""What the API counts of requests, predictions and feedback, and how Prometheus is told, with the figures of the queue.
+
+Several API processes count together: each in files of its own, in one folder, and whoever is asked adds them up.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, values
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from api import connection
+from jobs.errors import QueueUnavailable, ServiceError
+from jobs.figures import QueueFigures
+from jobs.queue import JobQueue
+from jobs.schema import Prediction
+
+# Where prometheus_client looks for the folder that processes count together in.
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+# From an answer by the cache to PREDICT_TIMEOUT_S, close together where most answers are.
+LATENCY_BUCKETS_S = (
+    *(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60),
+)
+SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
+
+# What is no route or label of ours: a label of a metric has few values, and no stranger makes up more.
+UNMATCHED, OTHER = "unmatched", "other"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+CLASSIFIED, CACHED = "classified", "cached"
+
+
+def count_together(folder: Path) -> None:
+    """Have this process, and those that it forks or starts, count in one folder; to be called before they count."""
+    os.environ[_FOLDER] = str(folder)
+    # The library chooses by the variable when it is imported, which may have been before.
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it has no annotations
+
+
+class Metrics(Collector):
+    """The counts; any thread may add to them, which takes some microseconds."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
+        self._own = CollectorRegistry()
+        self._requests = self._counter("http_requests", "Requests by route and status.", "method", "route", "status")
+        self._latency = self._histogram(
+            "http_request_duration_seconds",
+            "Seconds from the whole request to its answer; without requests that were refused unread.",
+            LATENCY_BUCKETS_S,
+            "method",
+            "route",
+        )
+        self._predictions = self._counter(
+            "predictions",
+            "Images that somebody waited for, by what became of them: classified, cached, or the code of an error.",
+            "outcome",
+        )
+        self._scores = self._histogram(
+            "prediction_score", "Scores of the most probable classes that were answered.", SCORE_BUCKETS, "model"
+        )
+        self._feedback = self._counter(
+            "feedback",
+            "Reports and feedback by the class that was predicted, and whether that was right.",
+            "predicted",
+            "correct",
+        )
+
+    # Cached, since the library's own way from labels to a counter takes as long as counting. Labels have few values.
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Callable[..., Counter]:
+        """Return the way to a counter by its labels."""
+        return cache(Counter(f"mlapi_{name}", documentation, labels, registry=self._own).labels)
+
+    def _histogram(
+        self, name: str, documentation: str, buckets: Sequence[float], *labels: str
+    ) -> Callable[..., Histogram]:
+        """Return the way to a histogram by its labels."""
+        return cache(Histogram(f"mlapi_{name}", documentation, labels, buckets=buckets, registry=self._own).labels)
+
+    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count a request that was answered."""
+        self._count(method, route, status)
+        self._latency(_method(method), route).observe(duration_s)
+
+    def refused(self, method: str, route: str, error: ServiceError) -> None:
+        """Count a request for predictions that was refused unread, as if it were for one image."""
+        self._count(method, route, error.status)
+        self.predicted(error)
+
+    def _count(self, method: str, route: str, status: int) -> None:
+        self._requests(_method(method), route, str(status)).inc()
+
+    def predicted(self, *outcomes: Prediction | ServiceError) -> None:
+        """Count what became of images."""
+        for outcome in outcomes:
+            if isinstance(outcome, ServiceError):
+                self._predictions(outcome.code).inc()
+            else:
+                self._predictions(CLASSIFIED if outcome.timings else CACHED).inc()
+                self._scores(outcome.model).observe(outcome.score)
+
+    @contextmanager
+    def counting_failure(self) -> Iterator[None]:
+        """Count the image for which this raises a `ServiceError`."""
+        try:
+            yield
+        except ServiceError as err:
+            self.predicted(err)
+            raise
+
+    def judged(self, predicted: object, labels: Sequence[str], *, correct: bool) -> None:
+        """Count feedback on a prediction, whose label is one of the model's or somebody's invention."""
+        label = predicted if isinstance(predicted, str) and predicted in labels else OTHER
+        self._feedback(label, str(correct).lower()).inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all counts, of all processes that count together."""
+        folder = os.environ.get(_FOLDER)
+        if folder is None:
+            return self._own.collect()
+        collected: Iterable[Metric] = MultiProcessCollector(None, folder).collect()  # type: ignore[no-untyped-call]
+        return collected
+
+
+class QueueMetrics(Collector):
+    """The figures of the queue and its workers, as they are when somebody asks."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue = queue
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what Redis has, and whether it is there."""
+        try:
+            figures, model = self._queue.figures(), self._queue.model()
+        except QueueUnavailable:
+            yield _redis_up(False)
+            return
+        yield _redis_up(True)
+        yield from _queue_gauges(figures)
+        if model:
+            about = {"name": model.name, "version": model.version, "precision": model.precision, "model": model.id}
+            yield InfoMetricFamily("mlapi_model", "The model that the workers serve.", about)
+
+
+def _redis_up(up: bool) -> Metric:
+    return GaugeMetricFamily("mlapi_redis_up", "Whether Redis answers.", up)
+
+
+def _queue_gauges(figures: QueueFigures) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily(
+        "mlapi_queue_jobs", "Jobs in the queue, by whether they wait or are in work.", labels=["state"]
+    )
+    jobs.add_metric(["waiting"], figures.waiting_jobs)
+    jobs.add_metric(["in_work"], figures.held_jobs)
+    yield jobs
+    for name, documentation, value in (
+        ("queue_bytes", "Bytes of the images of the jobs in the queue.", figures.queued_bytes),
+        ("queue_oldest_job_age_seconds", "Age of the oldest job in the queue, 0 without one.", figures.oldest_job_s),
+        ("set_aside_images", "Images that ended their workers and are refused.", figures.set_aside_images),
+        ("workers", "Workers that are alive.", figures.live_workers),
+        ("images_per_second", "Images a second that the workers do, over the last seconds.", figures.images_per_s),
+        (
+            "limit_images_per_second",
+            "Images a second that their networks did at their start, without decoding and queue.",
+            figures.limit_images_per_s,
+        ),
+        ("efficiency_ratio", "Share of that limit that the workers reach.", figures.efficiency),
+    ):
+        yield GaugeMetricFamily(f"mlapi_{name}", documentation, value)
+
+
+def registry(metrics: Metrics, queue: JobQueue) -> CollectorRegistry:
+    """Return all that Prometheus is told."""
+    found = CollectorRegistry()
+    found.register(metrics)
+    found.register(QueueMetrics(queue))
+    return found
+
+
+def install(app: Flask, metrics: Metrics) -> None:
+    """Have the requests of `app` counted."""
+
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else UNMATCHED
+        took_s = time.monotonic() - connection.current().received_at_s
+        metrics.answered(request.method, route, response.status_code, took_s)
+        return response
+
+    app.after_request(count)
+
+
+def _method(method: str) -> str:
+    return method if method in _METHODS else OTHER

@@ -1,0 +1,145 @@
+"""For operators: the figures of the service as a page, which goes on by itself, and for Prometheus.
+
+Without API keys, all of this is for the machine that the service runs on.
+"""
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, redirect, render_template, request, url_for
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.wrappers import Response as AnyResponse
+
+from api import connection, wrong_predictions
+from api.access import admit_operator
+from api.events import MEDIA_TYPE, event
+from api.headers import UPLOAD_POLICY
+from api.history import EVERY_S, Period
+from api.metrics import registry
+from api.utils import MEDIA_TYPES
+from api.views import DISPLAY_CACHING, services
+from jobs.errors import QueueUnavailable
+from jobs.schema import SetAsideImage
+
+blueprint = Blueprint("status", __name__)
+
+_MAX_REPORTS = 12
+_MAX_CONFUSIONS = 20
+
+
+@blueprint.before_request
+def admit() -> None:
+    """Let nobody but operators in."""
+    admit_operator(services().settings)
+
+
+@blueprint.app_template_filter()
+def clock(at_s: float) -> str:
+    """Return a Unix time as people write it."""
+    return datetime.fromtimestamp(at_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Return all figures as Prometheus reads them."""
+    found = services()
+    return Response(generate_latest(registry(found.metrics, found.queue)), content_type=CONTENT_TYPE_LATEST)
+
+
+@blueprint.get("/status")
+def status() -> str:
+    """Show how the service is, what was reported as wrong, and what is set aside."""
+    settings = services().settings
+    wrong = wrong_predictions.latest(settings.feedback_filepath, settings.feedback_records)
+    return render_template(
+        "status.html",
+        **_live(),
+        wrong=[(each, _kept_image(each.image_hash)) for each in wrong[:_MAX_REPORTS]],
+        confusions=wrong_predictions.confusions(wrong, _MAX_CONFUSIONS),
+        set_aside=_set_aside(),
+    )
+
+
+@blueprint.get("/status/events")
+def events() -> Response:
+    """Return the part of the page that changes as an event, and the next ones as long as somebody listens."""
+    if request.method == "GET":
+        connection.current().stream = services().feed.serve
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep events back
+    return Response(iter([_event()]), mimetype=MEDIA_TYPE, headers=headers)
+
+
+@blueprint.get("/status/pictures/<name>")
+def picture(name: str) -> Response:
+    """Return the picture of a report."""
+    image_hash, dot, ending = name.partition(".")
+    if not dot or name != _kept_image(image_hash):
+        abort(404)
+    headers = {"Cache-Control": DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
+    return Response(services().feedback.images.get(name), mimetype=MEDIA_TYPES[f".{ending}"], headers=headers)
+
+
+@blueprint.post("/status/release")
+def release() -> AnyResponse:
+    """Let an image that is set aside be tried again when it is sent."""
+    services().queue.release(request.form.get("image", ""))
+    return redirect(url_for(".status") + "#set-aside", 303)
+
+
+def make_event(app: Flask) -> bytes:
+    """Return what has changed on the page, outside of any request."""
+    with app.app_context():
+        return _event()
+
+
+def _event() -> bytes:
+    return event(render_template("figures.html", **_live()), EVERY_S)
+
+
+def _live() -> dict[str, Any]:
+    """Return what the page shows of now and the last minutes."""
+    history = services().history
+    lately = history.lately()
+    periods = history.periods()
+    return {
+        "lately": lately,
+        "queue": lately.after.queue,
+        "at_s": lately.after.at_s,
+        "points": json.dumps([_rounded(series) for series in zip(*map(_point, periods), strict=True)]),
+    }
+
+
+def _point(period: Period) -> tuple[float | None, ...]:
+    """Return what the charts show of a time."""
+    queue = period.after.queue
+    return (
+        period.after.at_s,
+        period.predictions_per_s,
+        *(_ms(period.latency_s(share)) for share in (0.5, 0.95, 0.99)),
+        queue.waiting_jobs + queue.held_jobs if queue else None,
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
+
+
+def _rounded(series: tuple[float | None, ...]) -> list[float | None]:
+    return [None if value is None else round(value, 2) for value in series]
+
+
+def _set_aside() -> list[SetAsideImage] | None:
+    """Return the images that are set aside, the last one first; None where Redis does not tell."""
+    try:
+        return services().queue.set_aside_images()[::-1]
+    except QueueUnavailable:
+        return None
+
+
+def _kept_image(image_hash: str) -> str | None:
+    """Return the name under which the image of a report is kept, if it is."""
+    if not image_hash.isalnum():
+        return None
+    names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
+    return next((name for name in names if (services().feedback.images.folder / name).is_file()), None)

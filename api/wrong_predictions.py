@@ -1,0 +1,80 @@
+"""What was reported as wrong lately, by the page and by programs: for operators, and for the list of confusions."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from jobs.errors import StorageUnavailable
+from jobs.schema import image_hash
+
+# Of each file, this much of its end is read, which holds thousands of reports.
+_LATEST_BYTES = 1_000_000
+# The right class of what the model has no class for.
+NO_CLASS = "none of the classes"
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPrediction:
+    """A wrong prediction: the hash of its image, its class, and the right one, which is "" where nobody said it."""
+
+    image_hash: str
+    predicted: str
+    right: str
+
+
+def latest(file: Path, records: Path) -> list[WrongPrediction]:
+    """Return the latest reports of the page, then the latest feedback of `/v1`, each the newest first.
+
+    Reports that say in other words what is wrong are left out. Raises `StorageUnavailable`.
+    """
+    try:
+        return [*map(_report, _objects(file, "prediction")), *map(_record, _objects(records, "predicted_label"))]
+    except OSError as err:
+        raise StorageUnavailable("Feedback cannot be read at the moment. Try again shortly.") from err
+
+
+def confusions(wrong: Iterable[WrongPrediction], most: int) -> list[tuple[str, str, int]]:
+    """Return which classes were taken for which others, and how often: predicted, right, count; the most frequent."""
+    pairs = Counter((each.predicted, each.right) for each in wrong if each.right)
+    return [(predicted, right, count) for (predicted, right), count in pairs.most_common(most)]
+
+
+def _objects(file: Path, field: str) -> Iterator[dict[str, object]]:
+    """Yield the JSON objects at the end of a file that are about a wrong prediction, which they have in a field."""
+    for line in reversed(_last_lines(file)):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):  # a report may be any text
+            continue
+        if isinstance(found, dict) and isinstance(found.get(field), str) and not found.get("correct"):
+            yield found
+
+
+def _last_lines(file: Path) -> list[bytes]:
+    """Return the whole lines in the last part of a file; none where there is no file."""
+    try:
+        with file.open("rb") as opened:
+            start = max(0, file.stat().st_size - _LATEST_BYTES)
+            opened.seek(start)
+            lines = opened.read(_LATEST_BYTES).splitlines()
+    except FileNotFoundError:
+        return []
+    return lines[1:] if start else lines
+
+
+def _report(told: dict[str, object]) -> WrongPrediction:
+    return WrongPrediction(image_hash(PurePath(str(told.get("filename"))).name), str(told["prediction"]), _right(told))
+
+
+def _record(told: dict[str, object]) -> WrongPrediction:
+    return WrongPrediction(str(told.get("image")), str(told["predicted_label"]), _right(told))
+
+
+def _right(told: dict[str, object]) -> str:
+    """Return the right class. What the model has no class for is `null`, in reports of the page."""
+    label = told.get("label")
+    if isinstance(label, str):
+        return label
+    return NO_CLASS if "label" in told and "id" in told else ""

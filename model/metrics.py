@@ -1,0 +1,145 @@
+"""What a worker counts of its batches: for Prometheus, and for operators, whom the queue tells."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
+
+from jobs.errors import SetupError
+from jobs.figures import WorkerReport
+from jobs.queue import Delivery
+from jobs.schema import JobFailure, Outcome, Prediction, Timings
+from model.settings import ModelSettings
+
+_CLASSIFIED = "classified"
+
+_BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+# From a light network's single image to a heavy one's large batch.
+_DURATION_BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8)
+_WAIT_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
+_SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
+
+# Over which time the images of a second are reckoned.
+_WINDOW_S = 10.0
+
+
+class WorkerMetrics:
+    """The counts of one worker, which serves `model`, and whose network does so many images a second at most.
+
+    One thread counts, and one reports.
+    """
+
+    def __init__(self, model: str, limit_images_per_s: float) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._limit_images_per_s = limit_images_per_s
+        self._started_at_s = time.time()
+        self._failures = 0
+        self._batches: Counter[int] = Counter()
+        self._decode_s = self._inference_s = 0.0
+        self._lately: deque[tuple[float, int]] = deque()  # when, on the monotonic clock, and the images until then
+        self._jobs = prometheus_client.Counter(
+            "mlapi_worker_jobs",
+            "Jobs by what became of them: classified, or the code of an error.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._redeliveries = prometheus_client.Counter(
+            "mlapi_worker_redeliveries", "Jobs taken over from a worker that died.", registry=self.registry
+        )
+        self._batch_images = self._histogram("batch_images", "Images of a batch.", _BATCH_BUCKETS)
+        self._batch_seconds = self._histogram("batch_duration_seconds", "Seconds of a batch, reading to answer.")
+        self._decode_seconds = self._histogram("decode_duration_seconds", "Seconds of reading and decoding a batch.")
+        self._inference_seconds = self._histogram("inference_duration_seconds", "Seconds of a batch in the network.")
+        self._wait_seconds = self._histogram(
+            "queue_wait_duration_seconds", "Seconds that a job waited for a worker.", _WAIT_BUCKETS_S
+        )
+        self._scores = Histogram(
+            "mlapi_worker_score",
+            "Scores of the most probable classes of computed images.",
+            ["model"],
+            buckets=_SCORE_BUCKETS,
+            registry=self.registry,
+        ).labels(model)
+        Gauge(
+            "mlapi_worker_limit_images_per_second",
+            "Images a second that the network did at the start, without decoding and queue.",
+            registry=self.registry,
+        ).set(limit_images_per_s)
+        ProcessCollector(registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, buckets: Sequence[float] = _DURATION_BUCKETS_S) -> Histogram:
+        return Histogram(f"mlapi_worker_{name}", documentation, buckets=buckets, registry=self.registry)
+
+    def taken(self, deliveries: Sequence[Delivery]) -> None:
+        """Count jobs that came to this worker."""
+        self._redeliveries.inc(sum(delivery.deaths > 0 for delivery in deliveries))
+
+    def dropped(self, failure: JobFailure) -> None:
+        """Count a job that was not computed."""
+        self._jobs.labels(failure.code).inc()
+
+    def finished(self, batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: float) -> None:
+        """Count a batch."""
+        self._batches[len(batch)] += 1
+        self._batch_images.observe(len(batch))
+        self._batch_seconds.observe(batch_s)
+        for delivery, outcome in zip(batch, outcomes, strict=True):
+            self._wait_seconds.observe(delivery.waited_ms / 1000)
+            self._settled(outcome)
+        timings = next((outcome.timings for outcome in outcomes if isinstance(outcome, Prediction)), None)
+        if timings:
+            self._timed(timings)
+
+    def _settled(self, outcome: Outcome) -> None:
+        if isinstance(outcome, JobFailure):
+            self._failures += 1
+            self._jobs.labels(outcome.code).inc()
+        else:
+            self._jobs.labels(_CLASSIFIED).inc()
+            self._scores.observe(outcome.score)
+
+    def _timed(self, timings: Timings) -> None:
+        """Count where the time of a batch went."""
+        decode_s, inference_s = timings.decode_ms / 1000, timings.inference_ms / 1000
+        self._decode_s += decode_s
+        self._inference_s += inference_s
+        self._decode_seconds.observe(decode_s)
+        self._inference_seconds.observe(inference_s)
+
+    def report(self) -> WorkerReport:
+        """Return what operators are told; to be called every second or so."""
+        batches = dict(self._batches)
+        images = sum(size * count for size, count in batches.items())
+        return WorkerReport(
+            model=self._model,
+            started_at_s=self._started_at_s,
+            limit_images_per_s=self._limit_images_per_s,
+            images_per_s=self._rate(time.monotonic(), images),
+            images=images,
+            failures=self._failures,
+            batches=batches,
+            decode_s=self._decode_s,
+            inference_s=self._inference_s,
+        )
+
+    def _rate(self, now: float, images: int) -> float:
+        """Return the images a second since the oldest report of the window, and note this one."""
+        while len(self._lately) > 1 and self._lately[0][0] < now - _WINDOW_S:
+            self._lately.popleft()
+        self._lately.append((now, images))
+        then, before = self._lately[0]
+        return (images - before) / (now - then) if now > then else 0.0
+
+
+def show(metrics: WorkerMetrics, settings: ModelSettings) -> None:
+    """Have Prometheus told, where a port is set for that. Raises `SetupError` where it is taken."""
+    if not settings.metrics_port:
+        return
+    try:
+        prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+    except OSError as err:
+        raise SetupError(f"METRICS_PORT={settings.metrics_port} cannot be used: {err.strerror}.") from err
