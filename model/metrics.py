@@ -3,6 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -135,11 +136,14 @@ class WorkerMetrics:
         return (images - before) / (now - then) if now > then else 0.0
 
 
-def show(metrics: WorkerMetrics, settings: ModelSettings) -> None:
-    """Have Prometheus told, where a port is set for that. Raises `SetupError` where it is taken."""
+def show(metrics: WorkerMetrics, settings: ModelSettings) -> WSGIServer | None:
+    """Have Prometheus told, where a port is set, by what this returns. Raises `SetupError` where the port is taken."""
     if not settings.metrics_port:
-        return
+        return None
     try:
-        prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+        server, _ = prometheus_client.start_http_server(
+            settings.metrics_port, settings.metrics_host, registry=metrics.registry
+        )
     except OSError as err:
         raise SetupError(f"METRICS_PORT={settings.metrics_port} cannot be used: {err.strerror}.") from err
+    return server

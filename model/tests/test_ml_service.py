@@ -159,6 +159,17 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
         queue.wait(hasty)
 
 
+def test_a_worker_tells_operators_what_it_does() -> None:
+    queue = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S)
+    worker = make_worker(queue, Recorder(), batch_size=2)
+    submit(queue, "a", "b", "c")
+    worker.step()
+    worker.heartbeat()
+    [report] = queue.figures().reports
+    assert (report.model, report.limit_images_per_s, report.images) == ("m1", 100, 3)
+    assert report.batches == {1: 1, 2: 1}
+
+
 def test_a_worker_says_which_classes_its_model_knows() -> None:
     queue = MemoryJobQueue(max_jobs=100)
     make_worker(queue, Recorder())
