@@ -40,7 +40,7 @@ test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a 
 	@$(BIN)/python -m pytest -m compose --compose tests
 
 screenshots: setup $(VENV)/dev.stamp ## Take the pictures of the page in docs/images anew; needs Chromium
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --require-browser tests/test_browser.py
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --require-browser tests/test_browser.py tests/test_status_page.py
 
 fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000] [SEED=1] [REPLAY=file]
 	@$(BIN)/python -m fuzz --inputs $(or $(INPUTS),10000) $(if $(SEED),--seed $(SEED)) $(if $(REPLAY),--replay $(REPLAY))

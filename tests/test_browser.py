@@ -138,7 +138,7 @@ def test_a_photo_is_classified_and_what_it_really_shows_is_stored(
         expect_the_dog(cards(page))
         page.get_by_text("Wrong?").click()
         page.get_by_label("What does it show?").fill("siberian husky")
-        _screenshot(page, "wrong" if scripted else "plain")
+        screenshot(page, "wrong" if scripted else "plain")
         page.get_by_role("button", name="Report").click()
         expect(page.get_by_role("status")).to_contain_text("Thank you")
         expect(page.get_by_role("status")).to_contain_text("it is “Siberian husky”")
@@ -169,7 +169,7 @@ def test_of_several_files_a_bad_one_is_answered_in_words_beside_it(open_page: Op
         expect(cards(page).nth(1)).to_contain_text("notes.jpg")
         expect_the_dog(cards(page).nth(2))
         if scripted:
-            _screenshot(page, "several")
+            screenshot(page, "several")
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["with JavaScript", "without JavaScript"])
@@ -269,7 +269,7 @@ def test_a_picture_and_its_progress_are_shown_before_it_is_answered(page: Page) 
         expect(cards(page)).to_contain_text("dog.jpeg")
         expect(cards(page).get_by_role("img")).to_have_js_property("naturalWidth", 729)
         expect(cards(page).get_by_role("progressbar")).to_be_visible()
-        _screenshot(page, "progress")
+        screenshot(page, "progress")
     expect_the_dog(cards(page))
 
 
@@ -385,7 +385,7 @@ def test_the_page_is_dark_where_the_system_is(open_page: OpenPage) -> None:
         expect_the_dog(cards(page))
         red, green, blue = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g)")
         assert max(int(red), int(green), int(blue)) < 64
-        _screenshot(page, "dark")
+        screenshot(page, "dark")
 
 
 def test_the_page_is_light_where_the_system_is(open_page: OpenPage) -> None:
@@ -394,7 +394,7 @@ def test_the_page_is_light_where_the_system_is(open_page: OpenPage) -> None:
         expect_the_dog(cards(page))
         red, green, blue = page.evaluate("getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g)")
         assert min(int(red), int(green), int(blue)) > 224
-        _screenshot(page, "page")
+        screenshot(page, "page")
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["with JavaScript", "without JavaScript"])
@@ -407,7 +407,7 @@ def test_the_page_fits_a_phone(open_page: OpenPage, width: int, scripted: bool) 
         page.get_by_text("Wrong?").click()
         assert page.evaluate(WIDEST_TEXT) <= width
         if scripted and width == 390:
-            _screenshot(page, "phone")
+            screenshot(page, "phone")
 
 
 def test_a_picture_opened_on_its_own_is_shown_and_belongs_to_no_origin(
@@ -453,7 +453,7 @@ def test_the_documentation_shows_every_endpoint_and_tries_one(open_page: OpenPag
         expect(page.locator(".live-responses-table")).to_contain_text("efficientnet-lite0")
 
 
-def _screenshot(page: Page, name: str) -> None:
+def screenshot(page: Page, name: str) -> None:
     """Keep a picture of the page in $SCREENSHOTS, for people to look at."""
     if folder := os.environ.get("SCREENSHOTS"):
         size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")

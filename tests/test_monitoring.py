@@ -88,6 +88,10 @@ def test_what_is_told_is_as_prometheus_wants_it_and_what_is_looked_at_exists(
         EVENT_TIMEOUT_S,
     )
 
+    told_of = set(re.findall(r"^# TYPE (mlapi_\w+)", api.text + worker.text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(mlapi_\w+)`", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE))
+    assert documented == told_of
+
     wanted = {
         name for expression in expressions() for name in re.findall(r"\b(?:mlapi|process)_\w+|\bup\b", expression)
     }

@@ -34,13 +34,14 @@ def set_aside(queue: MemoryJobQueue) -> None:
 
 def test_the_page_has_the_workers_and_the_queue(client: FlaskClient, queue: MemoryJobQueue) -> None:
     queue.heartbeat("host-7", 0.0125, "m1")
-    queue.report("host-7", WorkerReport("m1", images_per_s=30, limit_images_per_s=120, images=4711, failures=3))
+    began_at_s = time.time() - 300
+    queue.report("host-7", WorkerReport("m1", began_at_s, 120, 30, 1000, 3, {2: 500}, decode_s=2, inference_s=4))
     queue.submit(ImageJob.create("a.png", 60))
     page = client.get("/status")
     assert page.status_code == 200
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.text))
-    assert "host-7 alive" in text
-    assert "12.5 ms 30.0 /s 120 /s 4711 3" in text
+    assert "host-7 m1 alive" in text
+    assert "5 min 12.5 ms 2.0 ms 4.0 ms 30.0 /s 120 /s 1000 3" in text
     assert "Waiting 1 In work 0" in text
     assert "Of the limit 25 % 30 of 120 images/s" in text
 
