@@ -26,6 +26,43 @@ _SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
 _WINDOW_S = 10.0
 
 
+class _Instruments:
+    """What Prometheus is told."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
+        self._registry = registry
+        self.jobs = prometheus_client.Counter(
+            "mlapi_worker_jobs",
+            "Jobs by what became of them: classified, or the code of an error.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.redeliveries = prometheus_client.Counter(
+            "mlapi_worker_redeliveries", "Jobs taken over from a worker that died.", registry=registry
+        )
+        self.images = self._histogram("batch_images", "Images of a batch.", _BATCH_BUCKETS)
+        self.batch = self._duration("batch", "Seconds of a batch, from reading it to its answers.")
+        self.decode = self._duration("decode", "Seconds of reading and decoding a batch.")
+        self.inference = self._duration("inference", "Seconds of a batch in the network.")
+        self.wait = self._duration("queue_wait", "Seconds that a job waited for a worker.", _WAIT_BUCKETS_S)
+        self.scores = self._histogram(
+            "score", "Scores of the most probable classes of computed images.", _SCORE_BUCKETS, "model"
+        )
+        self.limit = Gauge(
+            "mlapi_worker_limit_images_per_second",
+            "Images a second that the network did at the start, without decoding and queue.",
+            registry=registry,
+        )
+        ProcessCollector(registry=registry)
+
+    def _duration(self, name: str, documentation: str, buckets: Sequence[float] = _DURATION_BUCKETS_S) -> Histogram:
+        return self._histogram(f"{name}_duration_seconds", documentation, buckets)
+
+    def _histogram(self, name: str, documentation: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"mlapi_worker_{name}", documentation, labels, buckets=buckets, registry=self._registry)
+
+
 class WorkerMetrics:
     """The counts of one worker, which serves `model`, and whose network does so many images a second at most.
 
@@ -33,8 +70,10 @@ class WorkerMetrics:
     """
 
     def __init__(self, model: str, limit_images_per_s: float) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
         self.registry = CollectorRegistry()
+        self._told = _Instruments(self.registry)
+        self._told.limit.set(limit_images_per_s)
+        self._scores = self._told.scores.labels(model)
         self._model = model
         self._limit_images_per_s = limit_images_per_s
         self._started_at_s = time.time()
@@ -42,54 +81,22 @@ class WorkerMetrics:
         self._batches: Counter[int] = Counter()
         self._decode_s = self._inference_s = 0.0
         self._lately: deque[tuple[float, int]] = deque()  # when, on the monotonic clock, and the images until then
-        self._jobs = prometheus_client.Counter(
-            "mlapi_worker_jobs",
-            "Jobs by what became of them: classified, or the code of an error.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self._redeliveries = prometheus_client.Counter(
-            "mlapi_worker_redeliveries", "Jobs taken over from a worker that died.", registry=self.registry
-        )
-        self._batch_images = self._histogram("batch_images", "Images of a batch.", _BATCH_BUCKETS)
-        self._batch_seconds = self._histogram("batch_duration_seconds", "Seconds of a batch, reading to answer.")
-        self._decode_seconds = self._histogram("decode_duration_seconds", "Seconds of reading and decoding a batch.")
-        self._inference_seconds = self._histogram("inference_duration_seconds", "Seconds of a batch in the network.")
-        self._wait_seconds = self._histogram(
-            "queue_wait_duration_seconds", "Seconds that a job waited for a worker.", _WAIT_BUCKETS_S
-        )
-        self._scores = Histogram(
-            "mlapi_worker_score",
-            "Scores of the most probable classes of computed images.",
-            ["model"],
-            buckets=_SCORE_BUCKETS,
-            registry=self.registry,
-        ).labels(model)
-        Gauge(
-            "mlapi_worker_limit_images_per_second",
-            "Images a second that the network did at the start, without decoding and queue.",
-            registry=self.registry,
-        ).set(limit_images_per_s)
-        ProcessCollector(registry=self.registry)
-
-    def _histogram(self, name: str, documentation: str, buckets: Sequence[float] = _DURATION_BUCKETS_S) -> Histogram:
-        return Histogram(f"mlapi_worker_{name}", documentation, buckets=buckets, registry=self.registry)
 
     def taken(self, deliveries: Sequence[Delivery]) -> None:
         """Count jobs that came to this worker."""
-        self._redeliveries.inc(sum(delivery.deaths > 0 for delivery in deliveries))
+        self._told.redeliveries.inc(sum(delivery.deaths > 0 for delivery in deliveries))
 
     def dropped(self, failure: JobFailure) -> None:
         """Count a job that was not computed."""
-        self._jobs.labels(failure.code).inc()
+        self._told.jobs.labels(failure.code).inc()
 
     def finished(self, batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: float) -> None:
         """Count a batch."""
         self._batches[len(batch)] += 1
-        self._batch_images.observe(len(batch))
-        self._batch_seconds.observe(batch_s)
+        self._told.images.observe(len(batch))
+        self._told.batch.observe(batch_s)
         for delivery, outcome in zip(batch, outcomes, strict=True):
-            self._wait_seconds.observe(delivery.waited_ms / 1000)
+            self._told.wait.observe(delivery.waited_ms / 1000)
             self._settled(outcome)
         timings = next((outcome.timings for outcome in outcomes if isinstance(outcome, Prediction)), None)
         if timings:
@@ -98,9 +105,9 @@ class WorkerMetrics:
     def _settled(self, outcome: Outcome) -> None:
         if isinstance(outcome, JobFailure):
             self._failures += 1
-            self._jobs.labels(outcome.code).inc()
+            self._told.jobs.labels(outcome.code).inc()
         else:
-            self._jobs.labels(_CLASSIFIED).inc()
+            self._told.jobs.labels(_CLASSIFIED).inc()
             self._scores.observe(outcome.score)
 
     def _timed(self, timings: Timings) -> None:
@@ -108,8 +115,8 @@ class WorkerMetrics:
         decode_s, inference_s = timings.decode_ms / 1000, timings.inference_ms / 1000
         self._decode_s += decode_s
         self._inference_s += inference_s
-        self._decode_seconds.observe(decode_s)
-        self._inference_seconds.observe(inference_s)
+        self._told.decode.observe(decode_s)
+        self._told.inference.observe(inference_s)
 
     def report(self) -> WorkerReport:
         """Return what operators are told; to be called every second or so."""
