@@ -127,7 +127,7 @@ def _greeting(manifest: ModelManifest, instances: int, address: str, redis_url: 
     return f"""
 Serving {manifest.name} {manifest.version} ({len(manifest.labels)} classes) with {workers}.
 
-  page  {address}/
+  page  {address}/, and {address}/status for operators
   try   curl {"-u :KEY " if with_key else ""}-F file=@tests/dog.jpeg {address}/predict
   jobs  REDIS_URL={redis_url}
 

@@ -47,9 +47,10 @@ def test_a_path_cannot_forge_a_line(client: FlaskClient, caplog: pytest.LogCaptu
     assert line(caplog).getMessage() == "GET /display/%0AINFO%20all%20is%20well"
 
 
-def test_probes_are_quiet(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_probes_are_quiet(client: FlaskClient, caplog: pytest.LogCaptureFixture, path: str) -> None:
     caplog.set_level(logging.INFO)
-    client.get("/livez")
+    client.get(path)
     assert not caplog.records
 
 
