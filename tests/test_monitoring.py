@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 import requests
-import yaml  # type: ignore[import-untyped]  # it has no stubs here
+import yaml
 
 from tests.conftest import EVENT_TIMEOUT_S, ROOT, MakeService, Service, until
 from tests.exposition import Exposition
