@@ -1,16 +1,16 @@
 """How this project connects to Redis, loads its scripts, and what it says of a Redis that does not answer."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from jobs.errors import QueueUnavailable
@@ -59,6 +59,31 @@ def lacks_group(err: ResponseError) -> bool:
 def script(connection: Any, name: str) -> Script:  # noqa: ANN401 - what `connect` returns
     """Return the script `lua/<name>.lua`, to be called."""
     return Script(connection, "\n".join((_LUA / f"{part}.lua").read_text() for part in (*_COMMON, name)))
+
+
+class ScriptCall(NamedTuple):
+    """What a script is called with."""
+
+    keys: Sequence[Any]
+    args: Sequence[Any]
+
+
+def call_all(called: Script, calls: Sequence[ScriptCall]) -> list[Any]:
+    """Call a script many times in one round trip; return each answer, or the `RedisError` that came instead.
+
+    Raises `RedisError` where Redis is away. A pipeline of redis-py would ask before, each time, whether Redis has it.
+    """
+    connection: Any = called.registered_client
+    pipeline = connection.pipeline(transaction=False)
+    for keys, args in calls:
+        pipeline.evalsha(called.sha, len(keys), *keys, *args)
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:  # Redis was started again
+        connection.script_load(called.script)
+        for index, answer in zip(unknown, call_all(called, [calls[index] for index in unknown]), strict=True):
+            answers[index] = answer
+    return answers
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.errors import DeadlinePassed, QueueUnavailable, SetAside
 from jobs.figures import WorkerReport
 from jobs.queue import BULK_EVERY, LATELY_S, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
-from jobs.redis_connection import connect, lacks_group, reaching_redis, script, time_of
+from jobs.redis_connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
 
 log = logging.getLogger(__name__)
@@ -85,34 +85,30 @@ class RedisTaking:
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""
         with self._reaching_redis():
-            pipeline = self._redis.pipeline(transaction=False)
-            for delivery, outcome in outcomes:
-                lane = keys.LANES[delivery.job.lane]
-                self._finish(
-                    keys=[
-                        lane.jobs,
-                        delivery.reply_to,
-                        lane.in_flight + delivery.job.image_hash,
-                        keys.CACHED,
-                        lane.queued_bytes,
-                    ],
-                    args=[
-                        keys.GROUP,
-                        delivery.receipt,
-                        delivery.job.id,
-                        delivery.job.size_bytes,
-                        encode_outcome(outcome),
-                        int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
-                        _REPLY_TTL_S,
-                        MAX_REPLIES,
-                        IN_FLIGHT_SPARE_S,
-                        self._key_to_cache(delivery, outcome),
-                        self._cache_ttl_s,
-                        self._cache_entries,
-                    ],
-                    client=pipeline,
-                )
-            pipeline.execute()
+            for answer in call_all(self._finish, [self._finish_call(*outcome) for outcome in outcomes]):
+                if isinstance(answer, RedisError):
+                    raise answer
+
+    def _finish_call(self, delivery: Delivery, outcome: Outcome) -> ScriptCall:
+        lane = keys.LANES[delivery.job.lane]
+        in_flight = lane.in_flight + delivery.job.image_hash
+        return ScriptCall(
+            keys=[lane.jobs, delivery.reply_to, in_flight, keys.CACHED, lane.queued_bytes],
+            args=[
+                keys.GROUP,
+                delivery.receipt,
+                delivery.job.id,
+                delivery.job.size_bytes,
+                encode_outcome(outcome),
+                int(isinstance(outcome, JobFailure) and outcome.code == DeadlinePassed.code),
+                _REPLY_TTL_S,
+                MAX_REPLIES,
+                IN_FLIGHT_SPARE_S,
+                self._key_to_cache(delivery, outcome),
+                self._cache_ttl_s,
+                self._cache_entries,
+            ],
+        )
 
     def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
         """Return the key to cache an outcome under, "" where it is not to be cached."""

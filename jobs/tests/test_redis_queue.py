@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from conftest import RedisServer
 from jobs import redis_shared_script, redis_taking
-from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError
+from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction
@@ -450,3 +450,20 @@ def test_the_count_of_waiting_bytes_is_exact_whatever_happens_to_the_jobs(server
     chance.close()
     assert all(len(set(lane)) > 5 for lane in zip(*queued, strict=True))
     assert max(map(sum, queued)) <= 600
+
+
+def test_a_worker_answers_although_redis_has_forgotten_the_scripts(queue: RedisJobQueue) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    jobs = [ImageJob.create(f"{number}.jpg", 60) for number in range(3)]
+    for job in jobs:
+        queue.submit(job)
+    batch = until(lambda: queue.take_batch("w1", 10, 0.1))
+    queue._redis.script_flush()
+    queue.finish([(delivery, DOG) for delivery in batch])
+    assert [queue.wait(job) for job in jobs[: len(batch)]] == len(batch) * [DOG]
+
+
+def test_a_job_that_comes_after_the_queue_was_closed_is_refused(queue: RedisJobQueue) -> None:
+    queue.close()
+    with pytest.raises(Stopping):
+        queue.submit(ImageJob.create("a.jpg", 60))
