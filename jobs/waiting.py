@@ -5,7 +5,7 @@ small stacks, not a thousand threads.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from functools import wraps
@@ -32,11 +32,11 @@ async def run(function: Callable[[], T], threads: Executor) -> T:
     step: Any = call.switch()
     while not call.dead:
         try:
-            await step
+            result = await step
         except BaseException as err:  # noqa: BLE001 - the function deals with it
             step = call.throw(err)
         else:
-            step = call.switch()
+            step = call.switch(result)
     return cast("T", step)
 
 
@@ -60,6 +60,15 @@ async def _done(future: "Future[Any]", timeout_s: float | None) -> None:
     finally:
         if timer:
             timer.cancel()
+
+
+def gather(functions: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what the functions return; on an event loop, each waits while the others go on."""
+    call = getcurrent()
+    if not (isinstance(call, _Call) and call.parent):
+        return [function() for function in functions]
+    results: list[T] = call.parent.switch(asyncio.gather(*(run(function, call.threads) for function in functions)))
+    return results
 
 
 def _set(over: "asyncio.Future[None]") -> None:

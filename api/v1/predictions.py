@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
 from api.views import Services, store
+from jobs import waiting
 from jobs.errors import (
     BadParameter,
     DeadlinePassed,
@@ -82,8 +84,18 @@ def _keep(services: Services, result_id: str, result: Result) -> None:
 
 def _store_and_submit(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
     """Store images and submit their jobs; return each with what went wrong, if anything did. Raises `NoSuchModel`."""
-    images, queue = _store(services, asked, timeout_s), services.queue
-    return [image if image.error else replace(image, error=_error(image.job, queue.submit)) for image in images]
+    images = _store(services, asked, timeout_s)
+    return waiting.gather([partial(_submitted, image, services.queue.submit) for image in images])
+
+
+def _submitted(image: _Image, submit: Callable[[ImageJob], None]) -> _Image:
+    """Submit an image's job, unless the image has an error already; return it with the error that it then has."""
+    try:
+        if not image.error:
+            submit(image.job)
+    except ServiceError as err:
+        return replace(image, error=err)
+    return image
 
 
 def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
@@ -102,24 +114,15 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
     services.results.keep(result_id, result, settings.result_ttl_s + int(settings.async_timeout_s))
     if asked.options.webhook:
         webhooks.announce(services.results, result_id)
-    for image in images:
-        if not image.error and (error := _error(image.job, lambda job: services.queue.submit_kept(job, result_id))):
-            refused[image.job.id] = error
+    submit_kept = partial(services.queue.submit_kept, result_id=result_id)
+    submitted = waiting.gather([partial(_submitted, image, submit_kept) for image in images])
+    refused = {image.job.id: image.error for image in submitted if image.error}
     if len(refused) == len(images):
         services.results.drop(result_id)
         _raise_if_all_failed(list(refused.values()))
     for job_id in refused.keys() - result.outcomes.keys():
         services.results.add(result_id, job_id, JobFailure.of(refused[job_id]))
     return result_id, replace(result, outcomes=_kept(refused))
-
-
-def _error(job: ImageJob, submit: Callable[[ImageJob], None]) -> ServiceError | None:
-    """Submit a job, and return why that was refused, if it was."""
-    try:
-        submit(job)
-    except ServiceError as err:
-        return err
-    return None
 
 
 def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:

@@ -452,13 +452,14 @@ def test_the_count_of_waiting_bytes_is_exact_whatever_happens_to_the_jobs(server
     assert max(map(sum, queued)) <= 600
 
 
-def test_a_worker_answers_although_redis_has_forgotten_the_scripts(queue: RedisJobQueue) -> None:
+def test_a_worker_answers_although_redis_has_forgotten_the_scripts(server: RedisServer, queue: RedisJobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     jobs = [ImageJob.create(f"{number}.jpg", 60) for number in range(3)]
     for job in jobs:
         queue.submit(job)
     batch = until(lambda: queue.take_batch("w1", 10, 0.1))
-    queue._redis.script_flush()
+    with redis.Redis.from_url(server.url) as connection:
+        connection.script_flush()
     queue.finish([(delivery, DOG) for delivery in batch])
     assert [queue.wait(job) for job in jobs[: len(batch)]] == len(batch) * [DOG]
 

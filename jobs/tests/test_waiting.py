@@ -121,3 +121,28 @@ def test_a_function_whose_task_is_cancelled_learns_of_it(threads: ThreadPoolExec
 
     asyncio.run(main())
     assert ended == ["cancelled"]
+
+
+def test_functions_that_are_gathered_return_all_they_return(call: Caller) -> None:
+    assert call(lambda: waiting.gather([lambda n=number: n for number in range(3)])) == [0, 1, 2]  # type: ignore[misc]
+
+
+def test_of_functions_that_are_gathered_an_exception_comes_out(call: Caller) -> None:
+    with pytest.raises(ZeroDivisionError):
+        call(lambda: waiting.gather([lambda: 1, lambda: 1 // 0]))
+
+
+def test_functions_that_are_gathered_on_a_loop_wait_together_in_the_context_of_their_caller(
+    threads: ThreadPoolExecutor,
+) -> None:
+    futures: list[Future[str]] = [Future(), Future()]
+
+    def function(number: int) -> str:
+        futures[number].set_result(_noted.get())
+        return waiting.wait(futures[1 - number], 10)  # which is done only if the other one has begun, too
+
+    def both() -> list[str]:
+        _noted.set("by the caller")
+        return waiting.gather([lambda: function(0), lambda: function(1)])
+
+    assert asyncio.run(waiting.run(both, threads)) == 2 * ["by the caller"]
