@@ -119,14 +119,14 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Say whether an image could be classified now: Redis answers, a worker is alive, and the API is not to stop."""
+    """Say whether images are taken now: Redis answers, a worker is alive if it must be, and the API is not to stop."""
     if connection.current().draining:
         return jsonify(status="not ready", reason=Stopping.message), Stopping.status
     try:
         workers = services().queue.live_workers()
     except QueueUnavailable as err:
         return jsonify(status="not ready", reason=str(err)), err.status
-    if not workers:
+    if not workers and not services().settings.queue_without_worker:
         return jsonify(status="not ready", reason=NoWorker.message), NoWorker.status
     return jsonify(status="ready", workers=len(workers)), 200
 

@@ -49,6 +49,7 @@ class MemoryJobQueue:
         max_bytes: int = sys.maxsize,
         cache_ttl_s: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
+        without_worker: bool = False,
     ) -> None:
         self.results = MemoryResults()
         self._result_ids: dict[str, str] = {}  # of the jobs whose outcomes are kept, by job id
@@ -56,6 +57,7 @@ class MemoryJobQueue:
         self._max_bytes = max_bytes
         self._caches = cache_ttl_s > 0  # for longer than a test takes
         self._worker_ttl_s = worker_ttl_s
+        self._needs_worker = not without_worker
         self._entries: dict[str, _Entry] = {}  # by receipt, oldest first
         self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
         self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
@@ -113,7 +115,7 @@ class MemoryJobQueue:
         return True
 
     def _add(self, job: ImageJob) -> None:
-        if not self.live_workers():
+        if self._needs_worker and not self.live_workers():
             raise NoWorker
         self._backlogs[job.lane].heard(self._wait_s(job.lane))
         if self._is_full(job):
@@ -132,7 +134,8 @@ class MemoryJobQueue:
         if lane == "interactive":
             interactive = len(self._lane("interactive"))
             jobs = interactive + min(jobs - interactive, (interactive + 1) / (BULK_EVERY - 1))
-        return jobs / sum(1 / self._service_times_s[worker] for worker in self.live_workers())
+        images_per_s = sum(1 / self._service_times_s[worker] for worker in self.live_workers())
+        return jobs / images_per_s if images_per_s else 0.0
 
     def _is_full(self, job: ImageJob) -> bool:
         own = self._lane(job.lane)

@@ -46,7 +46,8 @@ class RedisJobQueue(RedisTaking):
     """The `JobQueue` on Redis at `url`; see there for what each method does.
 
     The connection is made at first use. `max_jobs` and `max_bytes` of images bound what waits and is in work together.
-    Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them.
+    Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them. Where that is wanted, jobs are
+    taken `without_worker`, too.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class RedisJobQueue(RedisTaking):
         cache_ttl_s: int = 0,
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
+        without_worker: bool = False,
     ) -> None:
         super().__init__(url, cache_ttl_s=cache_ttl_s, cache_entries=cache_entries, worker_ttl_s=worker_ttl_s)
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
+        self._needs_worker = not without_worker
         self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
         self._replies = keys.REPLIES + uuid4().hex
@@ -82,6 +85,7 @@ class RedisJobQueue(RedisTaking):
             max_bytes=settings.max_queued_bytes,
             cache_ttl_s=settings.cache_ttl_s,
             cache_entries=settings.cache_entries,
+            without_worker=settings.queue_without_worker,
         )
 
     def submit(self, job: ImageJob) -> None:
@@ -135,6 +139,7 @@ class RedisJobQueue(RedisTaking):
             ],
             args=[
                 self._worker_ttl_ms,
+                int(self._needs_worker),
                 self._max_jobs,
                 self._max_bytes,
                 MAX_BULK_SHARE if is_bulk else max_share,

@@ -49,6 +49,11 @@ class SharedSettings(BaseSettings):
     max_queued_bytes: int = Field(
         default=1_000_000_000, ge=1, description="Bytes of these jobs' images; beyond it, requests are answered 429"
     )
+    queue_without_worker: bool = Field(
+        default=False,
+        description="Whether images are taken while no worker is alive, and wait for one; for workers that are started "
+        "when there is work",
+    )
     cache_ttl_s: int = Field(
         default=3600,
         ge=0,

@@ -190,3 +190,10 @@ def test_a_report_about_nothing_is_kept_all_the_same(client: FlaskClient, report
 
 def test_get_is_not_allowed(client: FlaskClient) -> None:
     assert client.get("/predict").status_code == 405
+
+
+@pytest.mark.parametrize(("without_worker", "status"), [(False, 503), (True, 200)])
+def test_the_service_is_ready_without_a_worker_only_where_images_may_wait_for_one(
+    make_app: MakeApp, without_worker: bool, status: int
+) -> None:
+    assert make_app(queue_without_worker=without_worker).test_client().get("/readyz").status_code == status

@@ -63,6 +63,7 @@ class ScaledObjectSpec(_Strict):
     minReplicaCount: int = Field(ge=0)
     maxReplicaCount: int = Field(ge=1)
     pollingInterval: int = Field(ge=1)
+    cooldownPeriod: int = Field(default=300, ge=0)
     fallback: _Fallback
     advanced: _Advanced
     triggers: list[Trigger] = Field(min_length=1)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from api.settings import ApiSettings
 from conftest import RedisServer
 from deploy.tests.keda import Queue, ScaledObject
 from deploy.tests.manifests import of_kind, overlay, workloads
@@ -15,7 +16,7 @@ from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from model.settings import ModelSettings
 
-SCALED = ("autoscaled", "managed-redis")
+SCALED = ("autoscaled", "managed-redis", "scale-to-zero")
 STREAMS = {"jobs": "mlapi:jobs", "bulk": "mlapi:jobs:bulk"}
 
 
@@ -46,10 +47,18 @@ def test_workers_are_scaled_by_both_lanes_of_the_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCALED)
-def test_a_worker_is_always_there_since_no_job_is_taken_without_one(name: str) -> None:
-    spec = scaled_object(name).spec
-    assert 1 <= spec.minReplicaCount <= spec.maxReplicaCount
-    assert spec.fallback.replicas >= spec.minReplicaCount
+def test_a_worker_is_always_there_unless_jobs_are_taken_without_one(name: str) -> None:
+    spec, resources = scaled_object(name).spec, overlay(name)
+    settings = ApiSettings.model_validate(
+        {
+            key.lower(): value
+            for key, value in workloads(resources)["api"].settings(resources).items()
+            if "FILE" not in key
+        }
+    )
+    assert spec.minReplicaCount == (0 if settings.queue_without_worker else 1)
+    assert spec.minReplicaCount <= spec.maxReplicaCount
+    assert spec.fallback.replicas >= 1
 
 
 @pytest.mark.parametrize("name", SCALED)

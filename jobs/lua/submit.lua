@@ -3,8 +3,8 @@
 -- has max_share of the jobs or bytes that the other lane leaves; but not what was accepted `before`, by a Redis that has
 -- forgotten it. For each of its lane that waits, up to others_first jobs of the other lane go before it.
 local jobs, queued_bytes, in_flight, other_jobs, other_bytes, workers, serving, set_aside, images_per_s = unpack(KEYS)
-local worker_ttl_ms, max_jobs, max_bytes, max_share, others_first, max_wait_s, job, job_id, size_bytes, image_hash,
-  reply_to, before, caching, prediction_prefix, in_flight_ttl_s = unpack(ARGV)
+local worker_ttl_ms, needs_worker, max_jobs, max_bytes, max_share, others_first, max_wait_s, job, job_id, size_bytes,
+  image_hash, reply_to, before, caching, prediction_prefix, in_flight_ttl_s = unpack(ARGV)
 
 local backlog, others = redis.call('XLEN', jobs), redis.call('XLEN', other_jobs)
 local speed = tonumber(redis.call('GET', images_per_s))
@@ -39,7 +39,7 @@ end
 if redis.call('HEXISTS', set_aside, image_hash) == 1 then return answer('set-aside') end
 if before == '0' then
   local alive = redis.call('ZCOUNT', workers, now_ms() - worker_ttl_ms, '+inf')
-  if alive == 0 and not just_started() then return answer('no-worker') end
+  if alive == 0 and needs_worker == '1' and not just_started() then return answer('no-worker') end
   if full() then return answer('full') end
 end
 -- First, since a Redis without memory refuses the first write of a script and none after it.

@@ -21,10 +21,16 @@ def worker_ttl_s() -> float:
 def make_queue(request: pytest.FixtureRequest, worker_ttl_s: float) -> Iterator[MakeQueue]:
     made: list[JobQueue] = []
 
-    def make(max_jobs: int = 100, cache_ttl_s: int = 0, max_bytes: int = 10_000) -> JobQueue:
+    def make(
+        max_jobs: int = 100, cache_ttl_s: int = 0, max_bytes: int = 10_000, *, without_worker: bool = False
+    ) -> JobQueue:
         if request.param == "memory":
             queue: JobQueue = MemoryJobQueue(
-                max_jobs=max_jobs, max_bytes=max_bytes, cache_ttl_s=cache_ttl_s, worker_ttl_s=worker_ttl_s
+                max_jobs=max_jobs,
+                max_bytes=max_bytes,
+                cache_ttl_s=cache_ttl_s,
+                worker_ttl_s=worker_ttl_s,
+                without_worker=without_worker,
             )
         else:
             url = request.getfixturevalue("redis_url")
@@ -37,6 +43,7 @@ def make_queue(request: pytest.FixtureRequest, worker_ttl_s: float) -> Iterator[
                 cache_ttl_s=cache_ttl_s,
                 cache_entries=3,
                 worker_ttl_s=worker_ttl_s,
+                without_worker=without_worker,
             )
         made.append(queue)
         return queue

@@ -506,3 +506,18 @@ def test_a_job_that_is_delivered_again_says_how_many_workers_died_with_it(queue:
     [first] = take(queue, "w1")
     [second] = take(queue, "w2")
     assert (first.deaths, second.deaths) == (0, 1)
+
+
+def test_without_a_worker_a_job_is_taken_where_that_is_wanted_and_waits_for_one(make_queue: MakeQueue) -> None:
+    queue = make_queue(without_worker=True)
+    job = ImageJob.create("a.jpg", 60)
+    queue.submit(job)
+    queue.finish([(delivery, DOG) for delivery in take(queue)])
+    assert queue.wait(job) == DOG
+
+
+def test_without_a_worker_a_queue_that_takes_jobs_is_bounded_all_the_same(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=1, without_worker=True)
+    queue.submit(ImageJob.create("a.jpg", 60))
+    with pytest.raises(QueueFull):
+        queue.submit(ImageJob.create("b.jpg", 60))
