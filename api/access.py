@@ -25,7 +25,7 @@ from jobs.errors import (
 log = logging.getLogger(__name__)
 
 # Whoever asks for these gets them. All else is protected, what will be added and what does not exist included.
-OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz"})
+OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz", "v2.live", "v2.ready"})
 
 # How to send a key: programs as a token, browsers as a password, for which they have a dialog and need no cookie.
 CHALLENGES = ('Bearer realm="Flask ML API"', 'Basic realm="Flask ML API", charset="UTF-8"')

@@ -13,6 +13,7 @@ from api.history import EVERY_S, History
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.v1.views import blueprint as v1
+from api.v2.views import blueprint as v2
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
 from jobs.redis_queue import RedisJobQueue
@@ -51,4 +52,5 @@ def create_app(
     app.register_blueprint(page.blueprint)
     app.register_blueprint(status.blueprint)
     app.register_blueprint(v1)
+    app.register_blueprint(v2)
     return app

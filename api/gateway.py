@@ -8,12 +8,14 @@ import asyncio
 import io
 import json
 import logging
+import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
@@ -27,6 +29,7 @@ from api.metrics import Metrics
 from api.problems import MEDIA_TYPE, document, error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
+from api.v2 import errors as v2_errors
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
 from jobs import waiting
 from jobs.errors import QueueFull, ServiceError
@@ -38,9 +41,7 @@ log = logging.getLogger(__name__)
 # Tells an API process that it is about to be stopped.
 DRAIN_SIGNAL = signal.SIGUSR1
 
-_PREDICT, _PREDICTIONS = "/predict", "/v1/predictions"
-# Where images are posted to, which then wait for a worker.
-_IMAGE_PATHS = frozenset({"/", _PREDICT, _PREDICTIONS})
+_PREDICTIONS = "/v1/predictions"
 # Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
 # event loop; and while they wait for their turn, it may become known that the queue is full.
 _TURNS = 8
@@ -50,7 +51,33 @@ _WATCH_AFTER_S = 0.1
 _UNREAD = frozenset({408, 413})
 _REPORT_EVERY_S = 1.0
 
-_REFUSAL = json.dumps(FAILED_PREDICTION).encode()
+_FAILED_PREDICTION = json.dumps(FAILED_PREDICTION).encode()
+
+# Returns the media type and the body of the answer to a request, which has an id, that is refused.
+_SayRefused = Callable[[ServiceError, str], tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageEndpoint:
+    """Where images are posted to, which then wait for a worker: a route, as Flask writes it."""
+
+    route: str
+    say_refused: _SayRefused | None  # else the page does
+    takes_several: bool = False
+
+
+def _by_protocol(err: ServiceError, _: str) -> tuple[str, bytes]:
+    return v2_errors.MEDIA_TYPE, v2_errors.document(str(err))
+
+
+_IMAGE_ENDPOINTS = [
+    _ImageEndpoint("/", None),
+    _ImageEndpoint("/predict", lambda _err, _id: ("application/json", _FAILED_PREDICTION)),
+    _ImageEndpoint(_PREDICTIONS, lambda err, request_id: (MEDIA_TYPE, document(err, request_id)), takes_several=True),
+    _ImageEndpoint("/v2/models/<name>/infer", _by_protocol, takes_several=True),
+    _ImageEndpoint("/v2/models/<name>/versions/<version>/infer", _by_protocol, takes_several=True),
+]
+_IMAGE_PATHS = [(re.compile(re.sub("<[a-z]+>", "[^/]+", each.route)), each) for each in _IMAGE_ENDPOINTS]
 
 
 class Gateway:
@@ -88,10 +115,11 @@ class Gateway:
         self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
-        brings_images = scope.method == "POST" and scope.path in _IMAGE_PATHS
+        endpoint = _image_endpoint(scope)
+        brings_images = endpoint is not None
         client = Connection(draining=self._draining)
         try:
-            client.body = io.BytesIO(await self._receive(scope, protocol, brings_images))
+            client.body = io.BytesIO(await self._receive(scope, protocol, endpoint))
             client.received_at_s = time.monotonic()
             if brings_images:
                 self._look_at_queue()
@@ -99,16 +127,16 @@ class Gateway:
                 client.turn = await self._turn() if brings_images else None
                 await self._serve(scope, protocol, client)
         except ServiceError as err:
-            await self._refuse(scope, protocol, err)
+            await self._refuse(scope, protocol, endpoint, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all
 
-    async def _receive(self, scope: Scope, protocol: HTTPProtocol, brings_images: bool) -> bytes:
+    async def _receive(self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
-        if brings_images and "expect" in scope.headers:  # the client asks before it sends
+        if endpoint and "expect" in scope.headers:  # the client asks before it sends
             self._look_for_place()
             self._look_at_queue()
-        max_bytes = self._max_request_bytes if scope.path == _PREDICTIONS else self._max_body_bytes
+        max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
         return await self._bodies.receive(scope, protocol, max_bytes)
 
     @contextmanager
@@ -171,17 +199,17 @@ class Gateway:
         finally:
             client.end_turn()
 
-    async def _refuse(self, scope: Scope, protocol: HTTPProtocol, err: ServiceError) -> None:
+    async def _refuse(
+        self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None, err: ServiceError
+    ) -> None:
         """Answer a program without a thread, since there may be a thousand a second; all else gets the page."""
-        if scope.path not in {_PREDICT, _PREDICTIONS}:
+        if not endpoint or not endpoint.say_refused:
             await self._serve(scope, protocol, Connection(refusal=err))
             return
         self._count_refusal(err)
-        self._metrics.refused(scope.method, scope.path, err)
+        self._metrics.refused(scope.method, endpoint.route, err)
         request_id = request_log.request_id(scope.headers.get(request_log.HEADER.lower()))
-        media_type, body = "application/json", _REFUSAL
-        if scope.path == _PREDICTIONS:
-            media_type, body = MEDIA_TYPE, document(err, request_id)
+        media_type, body = endpoint.say_refused(err, request_id)
         headers = [("Content-Type", media_type), *HEADERS.items(), *error_headers(err).items()]
         last_headers = self._last_headers(err.status)
         protocol.response_bytes(err.status, [*headers, (request_log.HEADER, request_id), *last_headers], body)
@@ -200,6 +228,13 @@ class Gateway:
         for code, count in self._refused.items():
             log.warning("refused %d requests", count, extra={"error": code})
         self._refused.clear()
+
+
+def _image_endpoint(scope: Scope) -> _ImageEndpoint | None:
+    """Return the endpoint that a request brings images to, if it does."""
+    if scope.method != "POST":
+        return None
+    return next((endpoint for path, endpoint in _IMAGE_PATHS if path.fullmatch(scope.path)), None)
 
 
 def _asks_to_wait(scope: Scope) -> bool:

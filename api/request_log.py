@@ -16,7 +16,7 @@ HEADER = "X-Request-ID"
 # What a proxy or a client may call a request; anything else could forge log lines, or fill them.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Asked every few seconds by whoever watches the service.
-_QUIET_PATHS = {"/livez", "/readyz", "/metrics"}
+_QUIET_PATHS = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
 def install(app: Flask) -> None:

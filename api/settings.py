@@ -31,7 +31,8 @@ class ApiSettings(SharedSettings):
     max_request_bytes: int = Field(
         default=20_000_000,
         ge=1,
-        description="Size of a request to `/v1/predictions`, which may have several images; a larger one gets a 413",
+        description="Size of a request to `/v1/predictions` or `/v2`, which may have several images; a larger one gets "
+        "a 413",
     )
     async_timeout_s: float = Field(
         default=3600, gt=0, description="Seconds within which an image must be classified that nobody waits for"

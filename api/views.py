@@ -23,15 +23,16 @@ from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, content_name, image_name
+from api.v2 import errors as v2_errors
 from jobs import waiting
 from jobs.errors import (
     NoFile,
     NoSuchImage,
     NoWorker,
-    QueueUnavailable,
     ServiceError,
     Stopping,
     TooManyBytes,
+    Unavailable,
 )
 from jobs.images import ImageStore
 from jobs.queue import JobQueue
@@ -45,7 +46,7 @@ FORM_OVERHEAD_BYTES = 64 * 1024
 # What `/predict` answers whenever it has no prediction.
 FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
 # To hash, look through and write what is larger takes longer than others should be kept waiting.
-_SMALL_BYTES = 1_000_000
+SMALL_BYTES = 1_000_000
 # Uploads never change under their name, so a browser need not ask again.
 DISPLAY_CACHING = "private, max-age=31536000, immutable"
 STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
@@ -120,25 +121,33 @@ def livez() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """Say whether images are taken now: Redis answers, a worker is alive if it must be, and the API is not to stop."""
-    if connection.current().draining:
-        return jsonify(status="not ready", reason=Stopping.message), Stopping.status
     try:
-        workers = services().queue.live_workers()
-    except QueueUnavailable as err:
+        workers = ready_workers()
+    except Unavailable as err:
         return jsonify(status="not ready", reason=str(err)), err.status
-    if not workers and not services().settings.queue_without_worker:
-        return jsonify(status="not ready", reason=NoWorker.message), NoWorker.status
     return jsonify(status="ready", workers=len(workers)), 200
+
+
+def ready_workers() -> list[str]:
+    """Return the workers that are alive. Raises `Stopping`, `QueueUnavailable` or, where one must be, `NoWorker`."""
+    if connection.current().draining:
+        raise Stopping
+    workers = services().queue.live_workers()
+    if not workers and not services().settings.queue_without_worker:
+        raise NoWorker
+    return workers
 
 
 @blueprint.app_errorhandler(ServiceError)
 def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers] | Response:
     """Say what went wrong: `/predict` in a header, since its body has a fixed form, `/v1` as a problem document.
 
-    For everything else, the page says it.
+    `/v2` says it as its protocol does, and for everything else, the page.
     """
     if request.path.startswith(problems.PREFIX):
         return problems.answer(err)
+    if v2_errors.applies_to(request.path):
+        return v2_errors.answer(err)
     if request.path == url_for("views.predict"):
         return jsonify(FAILED_PREDICTION), err.status, error_headers(err)
     return page_or_part("failure.html", error=err), err.status, error_headers(err)
@@ -159,7 +168,9 @@ def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Head
 @blueprint.app_errorhandler(HTTPException)
 def answer_http(err: HTTPException) -> HTTPException | Response:
     """Answer what Flask refuses by itself."""
-    return problems.answer_http(err) if request.path.startswith(problems.PREFIX) else err
+    if request.path.startswith(problems.PREFIX):
+        return problems.answer_http(err)
+    return v2_errors.answer_http(err) if v2_errors.applies_to(request.path) else err
 
 
 @blueprint.after_app_request
@@ -197,7 +208,7 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
-    keep = _keep if len(data) <= _SMALL_BYTES else waiting.blocking(_keep)
+    keep = _keep if len(data) <= SMALL_BYTES else waiting.blocking(_keep)
     name = keep(services().images, data, filename, limits)
     return ImageJob.create(name, timeout_s, g.request_id, len(data), lane)
 

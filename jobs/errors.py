@@ -255,6 +255,12 @@ class TooManyImages(TooLarge):
     code = "too-many-images"
 
 
+class TooManyValues(TooLarge):
+    """The JSON of the request has more values than the limit."""
+
+    code = "too-many-values"
+
+
 class FieldTooLarge(TooLarge):
     """A field of the form, other than a file, has more bytes than the limit."""
 

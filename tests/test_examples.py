@@ -12,7 +12,8 @@ from tests import answers, pages
 from tests.conftest import ROOT, MakeService
 from tests.images import DOG
 
-ADDRESS = "http://127.0.0.1:5000"
+HOST = "127.0.0.1:5000"
+ADDRESS = f"http://{HOST}"
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 TESTED_PAGES = sorted({block.page for block in BLOCKS if block.marker == "tested"})
 UNTESTED = [block for block in BLOCKS if block.marker.startswith("not tested")]
@@ -62,8 +63,9 @@ class Reader:
 
     def _actual(self, text: str) -> str:
         """Return a text of the page with what was given in place of what the page shows."""
-        if ADDRESS in text:
-            text = text.replace(ADDRESS, self._service())
+        if HOST in text:
+            service = self._service()
+            text = text.replace(ADDRESS, service).replace(HOST, service.partition("://")[2])
         return re.sub(r"\b[0-9a-f]{32}\b|\bKEY\b", lambda found: self._given.get(found[0], found[0]), text)
 
     def _service(self) -> str:

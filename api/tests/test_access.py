@@ -262,10 +262,13 @@ def test_everything_needs_a_key_but_for_health_checks_and_the_pages_own_files(
         "/static/page.css",
         "/livez",
         "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/pets",
         "/nowhere",
     ]
     refused = {path for path in paths if client.get(path, buffered=True).status_code == 401}
-    assert refused == set(paths) - {"/static/page.css", "/livez", "/readyz"}
+    assert refused == set(paths) - {"/static/page.css", "/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
 
 
 def test_while_the_keys_cannot_be_read_nobody_is_let_in(closed: FlaskClient, keys: KeyFile, tmp_path: Path) -> None:

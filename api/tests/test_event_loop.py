@@ -14,6 +14,7 @@ from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs.redis_queue import RedisJobQueue
+from jobs.schema import ModelInfo
 
 MULTIPART, JPEG = ("content-type", "multipart/form-data; boundary=b"), ("content-type", "image/jpeg")
 
@@ -32,6 +33,7 @@ def settings(redis_url: str, tmp_path: Path) -> ApiSettings:
 def worker(settings: ApiSettings) -> Iterator[None]:
     """Answer every job, from a thread."""
     queue, stopped = RedisJobQueue.from_settings(settings), threading.Event()
+    queue.publish(ModelInfo("m1", "pets"))
     queue.heartbeat("w1", 0.01, "m1")
 
     def run() -> None:
@@ -63,6 +65,7 @@ def form(data: bytes) -> bytes:
         ("/v1/predictions", 200, [MULTIPART]),
         ("/v1/predictions", 200, [JPEG, ("idempotency-key", "now")]),
         ("/v1/predictions", 202, [JPEG, ("prefer", "respond-async"), ("idempotency-key", "later")]),
+        ("/v2/models/pets/infer", 200, [JPEG, ("inference-header-content-length", "0")]),
     ],
 )
 def test_no_request_with_an_image_holds_the_loop_while_it_talks_to_redis(

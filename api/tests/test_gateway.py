@@ -385,6 +385,39 @@ def test_a_request_for_predictions_is_refused_with_a_problem_and_without_a_threa
     assert (problem["code"], problem["request_id"]) == ("too-many-bytes", "order-7")
 
 
+@pytest.mark.parametrize("path", ["/v2/models/pets/infer", "/v2/models/pets/versions/7/infer"])
+def test_an_inference_is_refused_as_its_protocol_does_and_without_a_thread(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    gateway = make_gateway(max_upload_bytes=1000, max_request_bytes=200_000)
+    monkeypatch.setattr(gateway, "_serve", None)
+    too_large = run(gateway, lambda: ask(gateway, upload(200_001, path), bytes(1000)))
+    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    full = run(gateway, lambda: ask(gateway, upload(150_000, path), bytes(150_000)))
+    assert [answer.status for answer in (too_large, full)] == [413, 429]
+    assert (full.headers["Content-Type"], full.headers["Retry-After"]) == ("application/json", "7")
+    assert json.loads(full.body) == {"error": str(QueueFull())}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/models/pets/infer"),
+        ("POST", "/v2/models/pets"),
+        ("POST", "/v2/models//infer"),
+        ("POST", "/v2/models/a/b/infer"),
+        ("POST", "/v2/models/pets/infer/"),
+        ("POST", "/x/v2/models/pets/infer"),
+    ],
+)
+def test_what_only_looks_like_an_inference_is_served_while_the_queue_is_full(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    gateway = make_gateway()
+    assert run(gateway, lambda: ask(gateway, FakeScope(method, path))).status in {308, 404, 405}
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_request_for_predictions_may_be_larger_than_others(make_gateway: MakeGateway, dog: bytes) -> None:
     gateway, body = make_gateway(max_request_bytes=1_000_000), form(dog) + bytes(800_000)

@@ -8,7 +8,17 @@ from flask.testing import FlaskClient
 from api.headers import HEADERS
 from api.tests.conftest import FakeWorker
 
-GOOD_AND_BAD_PATHS = ["/", "/feedback", "/predict", "/static/page.css", "/livez", "/readyz", "/display/x", "/nowhere"]
+GOOD_AND_BAD_PATHS = [
+    "/",
+    "/feedback",
+    "/predict",
+    "/static/page.css",
+    "/livez",
+    "/readyz",
+    "/display/x",
+    "/nowhere",
+    "/v2",
+]
 
 
 @pytest.mark.parametrize("path", GOOD_AND_BAD_PATHS)

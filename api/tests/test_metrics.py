@@ -102,7 +102,7 @@ def test_what_the_server_refuses_unread_is_counted_too(make_app: MakeApp, queue:
 
     async def ask() -> None:
         gateway.__rsgi_init__(asyncio.get_running_loop())
-        for path in ("/predict", "/v1/predictions"):
+        for path in ("/predict", "/v1/predictions", "/v2/models/a/infer", "/v2/models/b/infer"):
             scope = FakeScope("POST", path, FakeHeaders(("host", "localhost"), ("content-length", "1")))
             await gateway.__rsgi__(scope, FakeProtocol([b"x"]))
 
@@ -111,8 +111,9 @@ def test_what_the_server_refuses_unread_is_counted_too(make_app: MakeApp, queue:
     assert found["mlapi_http_requests_total"] == {
         labels(method="POST", route="/predict", status="429"): 1,
         labels(method="POST", route="/v1/predictions", status="429"): 1,
+        labels(method="POST", route="/v2/models/<name>/infer", status="429"): 2,
     }
-    assert found["mlapi_predictions_total"] == {labels(outcome="queue-full"): 2}
+    assert found["mlapi_predictions_total"] == {labels(outcome="queue-full"): 4}
 
 
 @pytest.mark.usefixtures("worker")

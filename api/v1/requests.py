@@ -57,9 +57,9 @@ def read() -> PredictionRequest:
         options = parse(Options, {**request.form, **request.args})
         uploads = _files()
     elif request.mimetype == "application/json":
-        encoded = parse_json(EncodedImages, request.args)
+        encoded = parse_json(EncodedImages, request.get_data(cache=False), request.args)
         options = encoded
-        uploads = [Upload(image.filename, _decode(image.data)) for image in encoded.images]
+        uploads = [Upload(image.filename, decode_base64(image.data)) for image in encoded.images]
     elif request.mimetype in _IMAGE_TYPES:
         options = parse(Options, request.args)
         uploads = [Upload(None, request.get_data(cache=False))]
@@ -83,12 +83,12 @@ def parse(model: type[M], values: Mapping[str, object]) -> M:
         raise _bad_parameter(err) from err
 
 
-def parse_json(model: type[M], others: Mapping[str, object] | None = None) -> M:
-    """Return the JSON body as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
+def parse_json(model: type[M], data: bytes, others: Mapping[str, object] | None = None) -> M:
+    """Return a JSON object as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
     try:
         if not others:
-            return model.model_validate_json(request.get_data(cache=False))
-        return model.model_validate({**json.loads(request.get_data(cache=False)), **others})
+            return model.model_validate_json(data)
+        return model.model_validate({**json.loads(data), **others})
     except ValidationError as err:
         raise _bad_parameter(err) from err
     except (ValueError, TypeError, RecursionError) as err:
@@ -119,11 +119,12 @@ def _files() -> list[Upload]:
     return uploads
 
 
-def _decode(data: str) -> bytes:
+def decode_base64(data: str) -> bytes:
+    """Return the image that a text stands for. Raises `BadParameter`."""
     try:
         return b64decode(data, validate=True)
     except (binascii.Error, ValueError) as err:
-        raise BadParameter(f"images: an image is not in base64: {err}.") from err
+        raise BadParameter(f"An image is not in base64: {err}.") from err
 
 
 def _prefers_async() -> bool:

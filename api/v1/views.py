@@ -109,7 +109,7 @@ def give_feedback(prediction_id: str) -> Response:
 
     The image of a wrong one is kept, and is computed anew when it is sent again.
     """
-    given = requests.parse_json(documents.Feedback)
+    given = requests.parse_json(documents.Feedback, request.get_data(cache=False))
     settings = services().settings
     return once(
         services().results,

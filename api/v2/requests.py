@@ -1,0 +1,63 @@
+"""Reads an inference request: JSON, with the images in it or behind it in binary, or an image alone."""
+
+import re
+from dataclasses import dataclass
+
+from flask import request
+
+from api.v1.requests import parse_json
+from api.v2 import tensors
+from api.v2.documents import InferenceRequest, Input
+from api.views import SMALL_BYTES
+from jobs import waiting
+from jobs.errors import BadParameter, TooManyValues, UnsupportedMediaType
+
+# How many bytes of the body are JSON, where that is not all of it.
+JSON_LENGTH = "Inference-Header-Content-Length"
+# To read more would keep the interpreter from all else for long: lists cost ten times as much as numbers do.
+_MAX_VALUES, _MAX_LISTS = 300_000, 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Images as files, and what is asked of them, without its inputs: their data would take memory while it waits."""
+
+    images: list[bytes]
+    asked: InferenceRequest
+
+
+def read() -> Inference:
+    """Return the current request. Raises `BadParameter`, `TooLarge` or `UnsupportedMediaType`."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the request without Content-Encoding: images are compressed already.")
+    body = request.get_data(cache=False)
+    parse_it = parse if len(body) <= SMALL_BYTES else waiting.blocking(parse)
+    return parse_it(body, request.headers.get(JSON_LENGTH))
+
+
+def parse(body: bytes, json_length: str | None) -> Inference:
+    """Return the request that a body is, of which so many bytes are JSON; by default, all. Raises as `read` does."""
+    if json_length == "0":  # by Triton's extension, the body is the only element of the only input
+        return Inference([body], InferenceRequest(inputs=[Input(name="image", datatype="BYTES", shape=[1])]))
+    end = _json_end(json_length, len(body))
+    text = body[:end]
+    _check_size(text)
+    asked = parse_json(InferenceRequest, text)
+    return Inference(tensors.images(asked.inputs.pop(), memoryview(body)[end:]), asked)
+
+
+def _json_end(json_length: str | None, body_length: int) -> int:
+    if json_length is None:
+        return body_length
+    if not re.fullmatch("[0-9]{1,18}", json_length) or int(json_length) > body_length:
+        raise BadParameter(f"{JSON_LENGTH}: it has to be a number of bytes, of the {body_length} that the body has.")
+    return int(json_length)
+
+
+def _check_size(text: bytes) -> None:
+    """Raise `TooManyValues` where reading the JSON would take too long. Between two values is a comma."""
+    values, lists = text.count(b","), text.count(b"[") + text.count(b"{")
+    if values > _MAX_VALUES or lists > _MAX_LISTS:
+        raise TooManyValues(
+            f"The JSON has more than {_MAX_VALUES} values, or {_MAX_LISTS} lists. Send them as binary data."
+        )

@@ -1,0 +1,91 @@
+"""The endpoints of the Open Inference Protocol: each parses the request, calls one function, and formats the answer."""
+
+import json
+from importlib.metadata import version as installed_version
+
+from flask import Blueprint, Response, request
+
+from api.v1 import priority
+from api.v1.predictions import served_model
+from api.v2 import inference, requests
+from api.views import ready_workers, services
+from jobs.errors import NoSuchModel
+from jobs.schema import ModelInfo
+
+blueprint = Blueprint("v2", __name__)
+
+_DISTRIBUTION = "flask-ml-api"
+_EXTENSIONS = ("binary_tensor_data", "classification")
+
+_MODEL = "/v2/models/<name>"
+_MODEL_VERSION = f"{_MODEL}/versions/<version>"
+
+
+def _json(document: object) -> Response:
+    return Response(json.dumps(document), mimetype="application/json")
+
+
+@blueprint.before_request
+def allow_large_requests() -> None:
+    """Let a request have several images."""
+    request.max_content_length = services().settings.max_request_bytes
+
+
+@blueprint.get("/v2")
+def server() -> Response:
+    """Return what is known of the service."""
+    return _json({"name": _DISTRIBUTION, "version": installed_version(_DISTRIBUTION), "extensions": list(_EXTENSIONS)})
+
+
+@blueprint.get("/v2/health/live")
+def live() -> Response:
+    """Say that this process answers."""
+    return _json({"live": True})
+
+
+@blueprint.get("/v2/health/ready")
+def ready() -> Response:
+    """Say whether an image could be classified now."""
+    ready_workers()
+    return _json({"ready": True})
+
+
+@blueprint.get(_MODEL)
+@blueprint.get(_MODEL_VERSION)
+def model(name: str, version: str | None = None) -> Response:
+    """Return what a model takes and gives."""
+    return _json(inference.metadata(_served(name, version)))
+
+
+@blueprint.get(f"{_MODEL}/ready")
+@blueprint.get(f"{_MODEL_VERSION}/ready")
+def model_ready(name: str, version: str | None = None) -> Response:
+    """Say whether a model could classify an image now."""
+    found = _served(name, version)
+    ready_workers()
+    return _json({"name": found.name, "ready": True})
+
+
+@blueprint.post(f"{_MODEL}/infer")
+@blueprint.post(f"{_MODEL_VERSION}/infer")
+def infer(name: str, version: str | None = None) -> Response:
+    """Classify one image or several."""
+    _served(name, version)
+    sent = requests.read()
+    lane = priority.lane(request.headers.getlist("Priority"), waits=True)
+    predictions = inference.infer(services(), sent.images, lane)
+    served = served_model(services().queue, predictions[0].model)
+    head, binary = inference.answer(sent.asked, served, predictions)
+    if not binary:
+        return Response(head, mimetype="application/json")
+    return Response(head + binary, mimetype="application/octet-stream", headers={requests.JSON_LENGTH: str(len(head))})
+
+
+def _served(name: str, version: str | None) -> ModelInfo:
+    """Return the model of this name. Raises `NoSuchModel`."""
+    found = services().queue.model()
+    if not found or found.name != name:
+        raise NoSuchModel
+    if version not in {None, found.version}:
+        raise NoSuchModel("The model is not served in this version; /v1/models says in which.")
+    return found
