@@ -1,6 +1,7 @@
-"""What Hypothesis makes requests of, by kind: uploads of image files, forms, headers, reports, addresses."""
+"""What Hypothesis makes requests of, by kind: uploads of image files, forms, headers, reports, addresses, JSON."""
 
 import json
+import struct
 from base64 import b64encode
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ _other_headers = st.sampled_from(
         "If-Modified-Since",
         "Content-Length",
         "Content-Encoding",
+        "Inference-Header-Content-Length",
     ]
 )
 _header_values = st.one_of(
@@ -143,6 +145,8 @@ _ADDRESSES = [
     "/v1/feedback?cursor=",
     "/v1/models/",
     "/v1/problems/",
+    "/v2/models/",
+    "/v2/models/fuzz/versions/",
 ]
 _documents = st.one_of(
     _json.map(json.dumps),
@@ -157,6 +161,39 @@ _documents = st.one_of(
 def _document(query: str, body: str) -> HostileRequest:
     data = body.encode("utf-8", "surrogatepass")
     return HostileRequest("documents", data, "application/json", f"/v1/predictions{query}")
+
+
+_tensors = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["image", "x"]),
+        "datatype": st.sampled_from(["BYTES", "UINT8", "FP32"]),
+        "shape": st.lists(st.integers(-1, 4) | st.integers(), max_size=5) | _json,
+    },
+    optional={
+        "data": st.lists(st.integers(0, 256), max_size=50) | st.just([b64encode(_PICTURE).decode()]) | _json,
+        "parameters": st.builds(lambda size: {"binary_data_size": size}, st.integers(-1, 200) | _json) | _json,
+    },
+)
+_outputs = st.lists(
+    st.builds(
+        lambda name, parameters: {"name": name, "parameters": parameters},
+        st.sampled_from(["scores", "labels", "x"]),
+        st.dictionaries(st.sampled_from(["binary_data", "classification"]), st.integers(-1, 6) | _json) | _json,
+    ),
+    max_size=3,
+)
+_inferences = st.builds(
+    lambda inputs, others: json.dumps({"inputs": inputs, **others}).encode(),
+    st.lists(_tensors, max_size=2) | _json,
+    st.fixed_dictionaries({}, optional={"outputs": _outputs | _json, "parameters": _json, "id": _json}),
+)
+
+
+def _inference(head: bytes, images: list[bytes], length: str | None) -> HostileRequest:
+    """Return a request whose JSON is followed by images in binary, and that says how long it is, or something else."""
+    body = head + b"".join(struct.pack("<I", len(image)) + image for image in images)
+    headers = {"Inference-Header-Content-Length": str(len(head)) if length is None else length}
+    return HostileRequest("inferences", body, "application/octet-stream", "/v2/models/fuzz/infer", headers=headers)
 
 
 def _address(path: str, name: str) -> HostileRequest:
@@ -175,11 +212,20 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
         "headers": st.builds(
             _with_headers,
             st.sampled_from(
-                ["/predict", "/v1/predictions", "/", "/feedback", "/labels", "/readyz", "/static/page.css"]
+                [
+                    *("/predict", "/v1/predictions", "/v2/models/fuzz/infer"),
+                    *("/", "/feedback", "/labels", "/readyz", "/static/page.css"),
+                ]
             ),
             st.dictionaries(_access_headers | _other_headers, _header_values, min_size=1, max_size=4),
         ),
         "reports": st.builds(_feedback, _reports, _said),
         "addresses": st.builds(_address, st.sampled_from(_ADDRESSES), _names),
+        "inferences": st.builds(
+            _inference,
+            _inferences,
+            st.lists(st.just(_PICTURE) | st.binary(max_size=20), max_size=3),
+            st.none() | st.integers(-1, 300).map(str) | _header_text,
+        ),
         "documents": st.builds(_document, st.sampled_from(["", "?top_k=1"]), _documents),
     }
