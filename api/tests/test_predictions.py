@@ -155,6 +155,8 @@ def test_a_failure_in_the_worker_is_passed_on(client: FlaskClient, worker: FakeW
         ({"data": form(("a.png", png(1)), model="cars")}, 404, "no-such-model"),
         ({"data": b"", "content_type": "image/png"}, 400, "not-an-image"),
         ({"json": []}, 400, "bad-parameter"),
+        ({"data": b"[" + b"0," * 300_001, "content_type": "application/json"}, 413, "too-many-values"),
+        ({"data": b"[" * 100_001, "content_type": "application/json"}, 413, "too-many-values"),
         ({"json": {"images": []}}, 400, "bad-parameter"),
         ({"json": {"images": [{"data": "?"}]}}, 400, "bad-parameter"),
         ({"json": {"images": [{"url": "http://x"}]}}, 400, "bad-parameter"),

@@ -16,10 +16,15 @@ from pydantic import BaseModel, ValidationError
 from api.utils import MEDIA_TYPES, get_file_hash
 from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
-from jobs.errors import BadParameter, NoFile, TooManyImages, UnsupportedMediaType
+from api.views import SMALL_BYTES
+from jobs import waiting
+from jobs.errors import BadParameter, NoFile, TooManyImages, TooManyValues, UnsupportedMediaType
 from jobs.schema import Lane
 
 _IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
+
+# To read more would keep the interpreter from all else for long: lists cost ten times as much as numbers do.
+_MAX_VALUES, _MAX_LISTS = 300_000, 100_000
 
 _NAME = re.compile(r"[a-z_0-9]{1,20}")
 
@@ -57,9 +62,9 @@ def read() -> PredictionRequest:
         options = parse(Options, {**request.form, **request.args})
         uploads = _files()
     elif request.mimetype == "application/json":
-        encoded = parse_json(EncodedImages, request.get_data(cache=False), request.args)
-        options = encoded
-        uploads = [Upload(image.filename, decode_base64(image.data)) for image in encoded.images]
+        data = request.get_data(cache=False)
+        encoded_images = _encoded_images if len(data) <= SMALL_BYTES else waiting.blocking(_encoded_images)
+        options, uploads = encoded_images(data)
     elif request.mimetype in _IMAGE_TYPES:
         options = parse(Options, request.args)
         uploads = [Upload(None, request.get_data(cache=False))]
@@ -75,6 +80,11 @@ def read() -> PredictionRequest:
     )
 
 
+def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
+    encoded = parse_json(EncodedImages, data, request.args)
+    return encoded, [Upload(image.filename, decode_base64(image.data)) for image in encoded.images]
+
+
 def parse(model: type[M], values: Mapping[str, object]) -> M:
     """Return parameters as a model has them. Raises `BadParameter`, which names those that are wrong."""
     try:
@@ -84,7 +94,15 @@ def parse(model: type[M], values: Mapping[str, object]) -> M:
 
 
 def parse_json(model: type[M], data: bytes, others: Mapping[str, object] | None = None) -> M:
-    """Return a JSON object as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
+    """Return a JSON object as a model has it, with parameters from elsewhere.
+
+    Raises `BadParameter`, or `TooManyValues` where it would take too long to read. Between two values is a comma.
+    """
+    values, lists = data.count(b","), data.count(b"[") + data.count(b"{")
+    if values > _MAX_VALUES or lists > _MAX_LISTS:
+        raise TooManyValues(
+            f"The JSON has more than {_MAX_VALUES} values, or {_MAX_LISTS} lists. Send them as binary data."
+        )
     try:
         if not others:
             return model.model_validate_json(data)
