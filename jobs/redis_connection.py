@@ -74,7 +74,8 @@ def call_all(called: Script, calls: Sequence[ScriptCall]) -> list[Any]:
     Raises `RedisError` where Redis is away. A pipeline of redis-py would ask before, each time, whether Redis has it.
     """
     connection: Any = called.registered_client
-    pipeline = connection.pipeline(transaction=False)
+    # As a transaction, so that who waits for what the calls add wakes up for all of it at once.
+    pipeline = connection.pipeline(transaction=len(calls) > 1)
     for keys, args in calls:
         pipeline.evalsha(called.sha, len(keys), *keys, *args)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
