@@ -1,7 +1,6 @@
 """The endpoints of the Open Inference Protocol: each parses the request, calls one function, and formats the answer."""
 
 import json
-from importlib.metadata import version as installed_version
 
 from flask import Blueprint, Response, request
 
@@ -9,12 +8,13 @@ from api.v1 import priority
 from api.v1.predictions import served_model
 from api.v2 import inference, requests
 from api.views import ready_workers, services
+from jobs import __version__
 from jobs.errors import NoSuchModel
 from jobs.schema import ModelInfo
 
 blueprint = Blueprint("v2", __name__)
 
-_DISTRIBUTION = "flask-ml-api"
+_NAME = "flask-ml-api"
 _EXTENSIONS = ("binary_tensor_data", "classification")
 
 _MODEL = "/v2/models/<name>"
@@ -34,7 +34,7 @@ def allow_large_requests() -> None:
 @blueprint.get("/v2")
 def server() -> Response:
     """Return what is known of the service."""
-    return _json({"name": _DISTRIBUTION, "version": installed_version(_DISTRIBUTION), "extensions": list(_EXTENSIONS)})
+    return _json({"name": _NAME, "version": __version__, "extensions": list(_EXTENSIONS)})
 
 
 @blueprint.get("/v2/health/live")
