@@ -4,7 +4,7 @@ from functools import partial
 
 from flask import Flask
 
-from api import access, headers, metrics, page, request_log, status, views
+from api import access, headers, metrics, page, request_log, request_trace, status, views
 from api.events import Feed
 from api.feedback import FeedbackFile
 from api.feedback_records import FeedbackRecords
@@ -44,6 +44,7 @@ def create_app(
         history=History(counts, queue),
         feed=Feed(partial(status.make_event, app), EVERY_S),
     )
+    request_trace.install(app)
     metrics.install(app, counts)
     request_log.install(app)  # before access, so that what is refused is logged too
     access.install(app, settings)

@@ -17,7 +17,7 @@ ENVIRON_KEY = "mlapi.connection"
 
 @dataclass
 class Connection:
-    """The connection of one request with its `body`, all of which was there at `received_at_s` (monotonic).
+    """The connection of one request, begun at `began_at_s`, with its `body`, all of which was there at `received_at_s`.
 
     `stream`, where the endpoint sets it, sends the answer and what comes after it, in the event loop.
     `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` is
@@ -25,6 +25,7 @@ class Connection:
     """
 
     body: io.BytesIO = field(default_factory=io.BytesIO)
+    began_at_s: float = field(default_factory=time.monotonic)
     received_at_s: float = field(default_factory=time.monotonic)
     refusal: ServiceError | None = None
     draining: bool = False

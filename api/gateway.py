@@ -31,7 +31,7 @@ from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
 from api.v2 import errors as v2_errors
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
-from jobs import waiting
+from jobs import tracing, waiting
 from jobs.errors import QueueFull, ServiceError
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
@@ -113,6 +113,9 @@ class Gateway:
         self._results.stop_waiting()
         self._feed.stop()
         self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
+
+    def __rsgi_del__(self, _: asyncio.AbstractEventLoop) -> None:
+        tracing.stop()
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         endpoint = _image_endpoint(scope)

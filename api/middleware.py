@@ -1,11 +1,11 @@
 """Between the views and the queue: images in, their predictions out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from api.connection import Connection
-from jobs import logs
+from jobs import logs, tracing
 from jobs.errors import ClientGone, ServiceError
-from jobs.queue import JobQueue
+from jobs.queue import Admission, JobQueue
 from jobs.schema import ImageJob, Prediction
 
 
@@ -15,11 +15,18 @@ def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Predict
     Where the client hangs up, that is `ClientGone`, and nothing is computed for it.
     """
     logs.bind(job_id=job.id, image=job.image_name)
-    queue.submit(job)
+    submit(queue.submit, job)
     client.when_closed(lambda: queue.cancel(job))
     prediction = queue.wait(job)
     logs.bind(label=prediction.label, score=round(prediction.score, 4))
     return prediction
+
+
+def submit(submit_to: Callable[[ImageJob], Admission], job: ImageJob) -> None:
+    """Submit a job, in a span that its worker goes on with, and note on the request's how it was taken."""
+    with tracing.span("submit job", {"messaging.message.id": job.id}, kind="producer"):
+        admission = submit_to(tracing.carrying(job))
+    tracing.current().count(f"mlapi.jobs.{admission}")
 
 
 def model_predict_all(

@@ -26,7 +26,7 @@ from api.v1.predictions import document
 from api.views import Services
 from api.webhook_sender import Sender
 from api.webhooks import Webhooks
-from jobs import lifeline, logs
+from jobs import lifeline, logs, tracing
 from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.redis_queue import RedisJobQueue
@@ -87,6 +87,7 @@ def gateway() -> Gateway:
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     lifeline.end_with_parent()
+    tracing.start(settings, "mlapi-api")
     app = create_app(settings)
     services: Services = app.extensions["services"]
     threading.Thread(target=services.history.run, args=[threading.Event()], name="history", daemon=True).start()

@@ -24,7 +24,7 @@ from api.problems import error_headers
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, content_name, image_name
 from api.v2 import errors as v2_errors
-from jobs import waiting
+from jobs import tracing, waiting
 from jobs.errors import (
     NoFile,
     NoSuchImage,
@@ -209,7 +209,8 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
     keep = _keep if len(data) <= SMALL_BYTES else waiting.blocking(_keep)
-    name = keep(services().images, data, filename, limits)
+    with tracing.span("store image", {"mlapi.image.bytes": len(data)}):
+        name = keep(services().images, data, filename, limits)
     return ImageJob.create(name, timeout_s, g.request_id, len(data), lane)
 
 

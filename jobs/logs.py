@@ -1,6 +1,7 @@
 """How both services log: one line an event, on standard error, as text to read or as JSON for machines.
 
-What a line is about travels as fields beside its message: those given as `extra`, and those of the request in hand.
+What a line is about travels as fields beside its message: those given as `extra`, those of the request in hand,
+and the id of its trace where there is one.
 """
 
 import logging
@@ -10,6 +11,8 @@ from typing import Literal
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
+
+from jobs import tracing
 
 _NO_FIELDS: Mapping[str, object] = {}
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_NO_FIELDS)
@@ -45,6 +48,8 @@ def bind(**fields: object) -> None:
 
 def _add_context(record: logging.LogRecord) -> bool:
     vars(record).update(_context.get())
+    if trace_id := tracing.trace_id():
+        record.trace_id = trace_id
     return True
 
 

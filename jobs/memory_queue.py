@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
 from jobs.figures import QueueFigures, WorkerFigures, WorkerReport
-from jobs.queue import BULK_EVERY, LATELY_S, MAX_BULK_SHARE, MAX_DEATHS, MAX_WAIT_SHARE, WORKER_TTL_S, Delivery
+from jobs.queue import (
+    BULK_EVERY,
+    LATELY_S,
+    MAX_BULK_SHARE,
+    MAX_DEATHS,
+    MAX_WAIT_SHARE,
+    WORKER_TTL_S,
+    Admission,
+    Delivery,
+)
 from jobs.results import MemoryResults
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.waiters import Waiters
@@ -72,20 +81,17 @@ class MemoryJobQueue:
         self._passed_bulk = 0  # interactive jobs that were taken since the last bulk job, while one waited
         self._interactive_at = -math.inf  # when the last one came
 
-    def submit(self, job: ImageJob) -> None:
+    def submit(self, job: ImageJob) -> Admission:
         """Add a job."""
         with self._changed:
-            if job.image_hash in self._set_aside:
-                self._refuse(job)
-            elif not self._answer_or_join(job):
-                self._add(job)
-            self._changed.notify_all()
+            self._changed.notify_all()  # when this is done
+            return self._refuse(job) or self._answer_or_join(job) or self._add(job)
 
-    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+    def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result."""
         with self._changed:
             self._result_ids[job.id] = result_id
-            self.submit(job)
+            return self.submit(job)
 
     def _expect(self, job: ImageJob) -> None:
         if job.id not in self._result_ids:
@@ -98,23 +104,26 @@ class MemoryJobQueue:
         else:
             self._waiters.resolve(job.id, outcome)
 
-    def _refuse(self, job: ImageJob) -> None:
+    def _refuse(self, job: ImageJob) -> Admission | None:
+        if job.image_hash not in self._set_aside:
+            return None
         self._expect(job)
         self._resolve(job, JobFailure.of(SetAside()))
+        return "set-aside"
 
-    def _answer_or_join(self, job: ImageJob) -> bool:
+    def _answer_or_join(self, job: ImageJob) -> Admission | None:
         cached = self._cache.get((self._model, job.image_hash))
         in_flight = [entry for entry in self._lane(job.lane) if entry.job.image_hash == job.image_hash]
         if not self._caches or not (cached or in_flight):
-            return False
+            return None
         self._expect(job)
         if cached:
             self._resolve(job, replace(cached, timings=None))
-        else:
-            in_flight[0].joined.append(job)
-        return True
+            return "cached"
+        in_flight[0].joined.append(job)
+        return "joined"
 
-    def _add(self, job: ImageJob) -> None:
+    def _add(self, job: ImageJob) -> Admission:
         if self._needs_worker and not self.live_workers():
             raise NoWorker
         self._backlogs[job.lane].heard(self._wait_s(job.lane))
@@ -124,6 +133,7 @@ class MemoryJobQueue:
         self._entries[job.id] = _Entry(job)
         if job.lane == "interactive":
             self._interactive_at = time.monotonic()
+        return "accepted"
 
     def _lane(self, lane: Lane) -> list[_Entry]:
         return [entry for entry in self._entries.values() if entry.job.lane == lane]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jobs.errors import QueueFull
 from jobs.figures import QueueFigures, WorkerReport
@@ -50,6 +50,11 @@ class Delivery:
         return self.waited_ms + held_ms >= 1000 * self.job.timeout_s
 
 
+# What became of a job at once: it waits for a worker; it waits for the outcome of another job for the same image; it
+# has that of an earlier one; it has failed, since its image is set aside.
+Admission = Literal["accepted", "joined", "cached", "set-aside"]
+
+
 class JobQueue(Protocol):
     """Carries image jobs to workers and their outcomes back.
 
@@ -64,14 +69,16 @@ class JobQueue(Protocol):
     every later one for the same image, until that is released.
     """
 
-    def submit(self, job: ImageJob) -> None:
-        """Add a job. Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue.
+    def submit(self, job: ImageJob) -> Admission:
+        """Add a job, and tell what became of it at once.
+
+        Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue.
 
         The queue is full where as many jobs or bytes of images wait or are in work as may, for a bulk job
         `MAX_BULK_SHARE` of that, or so many that this one could hardly be done within its `timeout_s`.
         """
 
-    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+    def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result (see jobs/results.py), whatever becomes of who submits it.
 
         Raises as `submit` does. The queue is full for such jobs, too, where `MAX_BULK_SHARE` of it is taken.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 from uuid import uuid4
 
 from redis.exceptions import RedisError
@@ -16,7 +17,7 @@ from jobs import redis_keys as keys
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.figures import QueueFigures
-from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S
+from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
 from jobs.redis_connection import milliseconds, script
 from jobs.redis_shared_script import SharedScript
 from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
@@ -88,18 +89,18 @@ class RedisJobQueue(RedisTaking):
             without_worker=settings.queue_without_worker,
         )
 
-    def submit(self, job: ImageJob) -> None:
+    def submit(self, job: ImageJob) -> Admission:
         """Add a job."""
         self._ensure_listener()
         self._waiters.add(job)
         try:
             with self._reaching_redis():
-                self._submit_waiting(job)
+                return self._submit_waiting(job)
         except BaseException:
             self._waiters.remove(job)
             raise
 
-    def _submit_waiting(self, job: ImageJob, *, before: bool = False) -> None:
+    def _submit_waiting(self, job: ImageJob, *, before: bool = False) -> Admission:
         status, detail = self._add(job, self._replies, before=before)
         if status == b"accepted":
             self._receipts[job.id] = detail
@@ -107,18 +108,20 @@ class RedisJobQueue(RedisTaking):
             raise self._backlogs[job.lane].refuse()
         elif outcome := _outcome(status, detail):
             self._waiters.resolve(job.id, outcome)
+        return _admission(status)
 
-    def submit_kept(self, job: ImageJob, result_id: str) -> None:
+    def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result."""
         with self._reaching_redis():
-            self._submit_kept(job, keys.RESULT + result_id)
+            return self._submit_kept(job, keys.RESULT + result_id)
 
-    def _submit_kept(self, job: ImageJob, result: str) -> None:
+    def _submit_kept(self, job: ImageJob, result: str) -> Admission:
         status, detail = self._add(job, result, max_share=MAX_BULK_SHARE)
         if status == b"full":
             raise QueueFull(retry_after_s=self.retry_after_s(job.lane))
         if outcome := _outcome(status, detail):
             self._add_outcome(result, job, outcome)
+        return _admission(status)
 
     @waiting.blocking
     def _add_outcome(self, result: str, job: ImageJob, outcome: Outcome) -> None:
@@ -296,6 +299,10 @@ class RedisJobQueue(RedisTaking):
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
         return newest
+
+
+def _admission(status: bytes) -> Admission:
+    return cast("Admission", status.decode())
 
 
 def _outcome(status: bytes, detail: bytes) -> Outcome | None:

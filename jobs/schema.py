@@ -11,6 +11,10 @@ from jobs.errors import ServiceError, error_types
 Lane = Literal["interactive", "bulk"]
 
 
+# Of a job, what workers of an earlier version do not know, and can do without where it is this.
+_LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""))
+
+
 def image_hash(image_name: str) -> str:
     """Return the hash of an image's content, which its name begins with."""
     return image_name.partition(".")[0]
@@ -22,7 +26,7 @@ class ImageJob:
 
     `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
     is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's; it waits
-    in its `lane`.
+    in its `lane`. `traceparent` and `tracestate` are the W3C's, of the span that submitted it, where it is traced.
     """
 
     id: str
@@ -31,6 +35,8 @@ class ImageJob:
     request_id: str = ""
     size_bytes: int = 0
     lane: Lane = "interactive"
+    traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def image_hash(self) -> str:
@@ -52,8 +58,9 @@ class ImageJob:
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""
         job: dict[str, Any] = asdict(self)
-        if self.lane == "interactive":  # which workers of an earlier version know no other name for
-            del job["lane"]
+        for name, usual in _LEFT_OUT:
+            if job[name] == usual:
+                del job[name]
         return json.dumps(job).encode()
 
     @classmethod

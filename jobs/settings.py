@@ -17,6 +17,11 @@ class SettingsError(SetupError):
     """A setting has a value that cannot be used; the message names it."""
 
 
+def env_file() -> str:
+    """Return the path of the file that settings may stand in, whether there is one or not."""
+    return os.environ.get("ENV_FILE", ".env")
+
+
 def _readable(file: Path) -> Path:
     try:
         file.read_text()
@@ -79,6 +84,12 @@ class SharedSettings(BaseSettings):
         "API has this one and the workers have the next ones",
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of this port")
+    # The name that OpenTelemetry has given it; the others of its variables, its SDK reads by itself.
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where traces are sent, by OTLP over HTTP, as in `http://127.0.0.1:4318`; none are made without",
+    )
 
     @property
     def redis_login(self) -> str:
@@ -94,7 +105,7 @@ class SharedSettings(BaseSettings):
     def from_env(cls: type[S]) -> S:
         """Read the settings. Raises `SettingsError` that names each wrong one and says what it must be."""
         try:
-            return cls(_env_file=os.environ.get("ENV_FILE", ".env"))  # type: ignore[call-arg]  # BaseSettings takes it
+            return cls(_env_file=env_file())  # type: ignore[call-arg]  # BaseSettings takes it
         except ValidationError as err:
             problems = [f"{str(error['loc'][0]).upper()}={error['input']}: {error['msg']}" for error in err.errors()]
             raise SettingsError("\n".join(problems)) from err

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.errors import ServiceError, SetupError
-from jobs.settings import SettingsError, SharedSettings
+from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
 from mlapi.settings import ServeSettings
@@ -95,7 +95,7 @@ def settings() -> str:
 
     for kind in (ServeSettings, ApiSettings, ModelSettings):
         kind.from_env()
-    file = Path(os.environ.get("ENV_FILE", ".env"))
+    file = Path(env_file())
     return f"from the environment and {file}" if file.is_file() else "from the environment alone"
 
 

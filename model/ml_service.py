@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs
+from jobs import logs, tracing
 from jobs.errors import (
     DeadlinePassed,
     InferenceFailed,
@@ -30,6 +30,7 @@ from jobs.images import FolderImageStore, ImageSource
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
+from model import batch_trace
 from model.classifier import Classifier
 from model.manifest import LABELS, MANIFEST, ModelManifest
 from model.metrics import WorkerMetrics, show
@@ -57,10 +58,12 @@ def predict(
 ) -> list[Outcome]:
     """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
     started = time.monotonic()
-    inputs = [_read_input(name, images, classifier.manifest, max_image_pixels) for name in image_names]
+    with tracing.span("decode"):
+        inputs = [_read_input(name, images, classifier.manifest, max_image_pixels) for name in image_names]
     pixels = [item for item in inputs if not isinstance(item, JobFailure)]
     decoded = time.monotonic()
-    answers = _classify(classifier, pixels)
+    with tracing.span("inference"):
+        answers = _classify(classifier, pixels)
     timings = Timings(
         queue_ms=0,
         decode_ms=1000 * (decoded - started),
@@ -147,13 +150,15 @@ class Worker:
                 yield delivery
 
     def _process(self, batch: list[Delivery]) -> None:
-        started = time.monotonic()
-        outcomes = self._classify([delivery.job.image_name for delivery in batch])
-        batch_s = time.monotonic() - started
-        self.service_time_s += _SMOOTHING * (batch_s / len(batch) - self.service_time_s)
-        self._finish(
-            [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
-        )
+        with batch_trace.traced(batch) as trace:
+            started = time.monotonic()
+            outcomes = self._classify([delivery.job.image_name for delivery in batch])
+            batch_s = time.monotonic() - started
+            trace.finished(outcomes)
+            self.service_time_s += _SMOOTHING * (batch_s / len(batch) - self.service_time_s)
+            self._finish(
+                [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
+            )
         self.metrics.finished(batch, outcomes, batch_s)
         _log_batch(batch, outcomes, batch_s)
 
@@ -198,6 +203,8 @@ def _log_batch(batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: 
         "job_ids": [delivery.job.id for delivery in batch],
         "request_ids": [delivery.job.request_id for delivery in batch],
     }
+    if trace_ids := tracing.trace_ids(delivery.job for delivery in batch):
+        fields["trace_ids"] = trace_ids
     log.info("batch of %d", len(batch), extra=fields)
 
 
@@ -272,6 +279,7 @@ def main() -> None:
     """Run a worker until SIGTERM or SIGINT. Raises `SettingsError` or `ModelError`."""
     settings = ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
+    tracing.start(settings, "mlapi-worker")
     # Pillow's, of damaged metadata: one image may give thousands, and nobody can do anything about them.
     warnings.filterwarnings("ignore", module="PIL")
     stopped = threading.Event()
@@ -300,3 +308,4 @@ def main() -> None:
     )
     classify_process(worker, stopped)
     queue.close()
+    tracing.stop()

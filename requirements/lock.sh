@@ -15,9 +15,10 @@ extras() {
 trap 'rm -f all.txt' EXIT
 compile --all-extras ../pyproject.toml --output-file all.txt
 extras run api model zoo
-extras dev api model zoo parquet test dev
-extras api api
-extras model model
+extras dev api model zoo parquet tracing test dev
+extras api api tracing
+extras model model tracing
+extras tracing tracing
 extras zoo zoo
 extras test test
 extras keras keras

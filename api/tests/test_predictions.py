@@ -16,6 +16,7 @@ from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.v1 import documents
 from jobs.errors import InferenceFailed, error_types
 from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Admission
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Timings
 
 PATH = "/v1/predictions"
@@ -357,9 +358,10 @@ def test_clients_that_hang_up_leave_no_job(client: FlaskClient, queue: MemoryJob
     queue.heartbeat("w1", 0.01, "m1")
     submit = queue.submit
 
-    def submit_and_hang_up(job: ImageJob) -> None:
-        submit(job)
+    def submit_and_hang_up(job: ImageJob) -> Admission:
+        admission = submit(job)
         queue.cancel(job)
+        return admission
 
     queue.submit = submit_and_hang_up  # type: ignore[method-assign]
     response = client.post(PATH, data=form(("1.png", png(1)), ("2.png", png(2))))

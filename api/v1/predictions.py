@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flask import g
 
-from api import connection, webhooks
+from api import connection, middleware, webhooks
 from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
@@ -26,7 +26,7 @@ from jobs.errors import (
     Unavailable,
     WebhooksOff,
 )
-from jobs.queue import JobQueue
+from jobs.queue import Admission, JobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash
 
@@ -88,11 +88,11 @@ def _store_and_submit(services: Services, asked: PredictionRequest, timeout_s: f
     return waiting.gather([partial(_submitted, image, services.queue.submit) for image in images])
 
 
-def _submitted(image: _Image, submit: Callable[[ImageJob], None]) -> _Image:
+def _submitted(image: _Image, submit_to: Callable[[ImageJob], Admission]) -> _Image:
     """Submit an image's job, unless the image has an error already; return it with the error that it then has."""
     try:
         if not image.error:
-            submit(image.job)
+            middleware.submit(submit_to, image.job)
     except ServiceError as err:
         return replace(image, error=err)
     return image

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from api import connection
+from api import connection, middleware
 from api.middleware import model_predict_all
 from api.v2.documents import OUTPUTS, InferenceRequest, Output, OutputName
 from api.v2.tensors import Value, pack
@@ -57,7 +57,7 @@ def _submit_all(queue: JobQueue, jobs: Sequence[ImageJob]) -> None:
     """Submit jobs, all or none."""
     for number, job in enumerate(jobs):
         try:
-            queue.submit(job)
+            middleware.submit(queue.submit, job)
         except ServiceError:
             _withdraw(queue, jobs[:number])
             raise
