@@ -65,5 +65,5 @@ def _describe(response: Response) -> Response:
         span.note({"http.route": request.url_rule.rule})
     span.note({"http.response.status_code": response.status_code, "mlapi.request_id": g.request_id})
     if response.status_code >= 500:
-        span.fail(response.headers.get("X-Error", str(response.status_code)))
+        span.fail(response.headers.get("X-Error", str(response.status_code)).partition(":")[0])
     return response

@@ -10,7 +10,7 @@ from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueF
 from jobs.figures import QueueFigures, WorkerReport
 from jobs.queue import Delivery, JobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo
-from jobs.tests.queues import CAT, DOG, MakeQueue, names, submit, take, take_now, until, workers_soon_die
+from jobs.tests.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, until, workers_soon_die
 
 
 def test_a_job_comes_back_with_its_prediction(queue: JobQueue) -> None:
@@ -384,6 +384,17 @@ def test_an_image_in_flight_is_computed_once_for_all_who_wait(caching_queue: Job
     assert names(batch) == ["dog.jpg", "cat.jpg"]
     caching_queue.finish([(batch[0], DOG), (batch[1], CAT)])
     assert [caching_queue.wait(job) for job in jobs] == [DOG, DOG, CAT, DOG]
+
+
+def test_who_submits_is_told_what_became_of_the_job(caching_queue: JobQueue) -> None:
+    submit(caching_queue, "dog.jpg")
+    caching_queue.heartbeat("w1", 0.01, "m1")
+    other, same, later = (ImageJob.create(name, 60) for name in ("cat.jpg", "dog.jpg", "dog.jpg"))
+    assert caching_queue.submit(other) == "accepted"
+    assert caching_queue.submit(same) == "joined"
+    finish_all(caching_queue)
+    caching_queue.heartbeat("w1", 0.01, "m1")
+    assert caching_queue.submit(later) == "cached"
 
 
 def test_a_failure_reaches_all_who_wait_and_is_not_cached(caching_queue: JobQueue) -> None:

@@ -1,6 +1,7 @@
 """Messages, errors and settings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ def test_a_bulk_job_survives_the_queue() -> None:
     assert ImageJob.decode(job.encode()) == job
 
 
-def test_an_interactive_job_has_the_fields_that_jobs_had_before_there_were_lanes() -> None:
+def test_a_job_that_is_neither_bulk_nor_traced_has_the_fields_that_jobs_have_always_had() -> None:
     fields = json.loads(ImageJob.create("a.png", 1).encode())
     assert set(fields) == {"id", "image_name", "timeout_s", "request_id", "size_bytes"}
     assert ImageJob.decode(json.dumps(fields).encode()).lane == "interactive"
+
+
+def test_a_job_that_is_traced_survives_the_queue() -> None:
+    job = replace(ImageJob.create("a.png", 1), traceparent=f"00-{'a' * 32}-{'b' * 16}-01", tracestate="vendor=1")
+    assert ImageJob.decode(job.encode()) == job
 
 
 def test_no_two_jobs_have_the_same_id() -> None:

@@ -1,0 +1,164 @@
+"""Spans: what there is of them where traces are off, and how they are turned on."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from jobs import logs, tracing
+from jobs.errors import NoWorker, SetupError
+from jobs.schema import ImageJob
+from jobs.settings import SettingsError, SharedSettings
+from jobs.spans import OpenTelemetryTracer
+from jobs.tracing import Headers
+
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = f"00-{TRACE}-{CALLER}-01"
+ENDPOINT = "http://127.0.0.1:4318"
+
+
+@pytest.fixture(autouse=True)
+def off_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    yield
+    tracing.use(None)
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        del os.environ[name]
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    """Trace into memory."""
+    exporter = InMemorySpanExporter()
+    tracing.use(OpenTelemetryTracer(SimpleSpanProcessor(exporter)))
+    return exporter
+
+
+def carried(parent: Headers) -> ImageJob:
+    """Return a job that was submitted in a span of a caller's trace."""
+    with tracing.span("request", parent=parent):
+        return tracing.carrying(ImageJob.create("dog.jpg", 1))
+
+
+def test_where_traces_are_off_nothing_of_opentelemetry_is_imported() -> None:
+    program = (
+        "import api.server, model.ml_service, sys; print([name for name in sys.modules if 'opentelemetry' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_where_traces_are_off_spans_do_nothing_and_jobs_stay_as_they_are() -> None:
+    tracing.start(SharedSettings(), "a-service")
+    job = ImageJob.create("dog.jpg", 1)
+    with tracing.span("request", {"answer": 42}, parent={"traceparent": PARENT}) as span:
+        span.note({"a": 1})
+        assert tracing.carrying(job) is job
+        assert tracing.trace_id() is None
+    assert not tracing.is_on()
+    tracing.stop()
+
+
+def test_without_opentelemetry_whoever_turns_traces_on_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "jobs.spans")
+    monkeypatch.delattr("jobs.spans")
+    with pytest.raises(SetupError, match=r"opentelemetry is not installed:\n .* -r requirements/tracing\.txt"):
+        tracing.start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT), "a-service")
+
+
+def test_an_address_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_ENDPOINT=collector:4317"):
+        SharedSettings.from_env()
+
+
+def test_what_opentelemetry_reads_itself_may_stand_in_the_file_of_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={ENDPOINT}\nOTEL_TRACES_SAMPLER=always_off\nOTEL_BSP_X=\nOTHER=1\n")
+    monkeypatch.setenv("ENV_FILE", str(file))
+    tracing.start(SharedSettings.from_env(), "a-service")
+    with tracing.span("request") as span:
+        assert not span.recorded
+    expected = {"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT, "OTEL_TRACES_SAMPLER": "always_off"}
+    assert {name: os.environ.get(name) for name in expected} == expected
+    assert os.environ["OTEL_SERVICE_NAME"] == "a-service"
+    assert not {"OTEL_BSP_X", "OTHER"} & os.environ.keys()
+    tracing.stop()
+
+
+def test_the_environment_goes_before_the_file_and_before_our_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={ENDPOINT}\nOTEL_TRACES_SAMPLER=always_off\n")
+    monkeypatch.setenv("ENV_FILE", str(file))
+    os.environ |= {"OTEL_TRACES_SAMPLER": "always_on", "OTEL_SERVICE_NAME": "pictures"}
+    tracing.start(SharedSettings.from_env(), "a-service")
+    assert tracing.span("request").recorded  # never ended, so nothing is sent
+    assert os.environ["OTEL_SERVICE_NAME"] == "pictures"
+    tracing.stop()
+
+
+@pytest.mark.usefixtures("exporter")
+def test_a_job_goes_on_with_the_trace_of_the_caller() -> None:
+    job = carried({"traceparent": PARENT, "tracestate": "vendor=1"})
+    assert job.traceparent.startswith(f"00-{TRACE}-")
+    assert CALLER not in job.traceparent
+    assert job.tracestate == "vendor=1"
+    assert tracing.trace_ids([job, ImageJob.create("cat.jpg", 1)]) == [TRACE]
+
+
+@pytest.mark.usefixtures("exporter")
+def test_that_a_caller_has_not_sampled_its_trace_is_passed_on() -> None:
+    traceparent = carried({"traceparent": f"{PARENT[:-1]}0"}).traceparent
+    assert traceparent.startswith(f"00-{TRACE}-")
+    assert traceparent.endswith("-00")
+
+
+@pytest.mark.usefixtures("exporter")
+@pytest.mark.parametrize("damaged", ["", "x", PARENT[1:], f"00-{'0' * 32}-{CALLER}-01", f"{PARENT}\n{PARENT}"])
+def test_of_what_is_no_traceparent_nothing_is_taken(damaged: str) -> None:
+    assert TRACE not in carried({"traceparent": damaged}).traceparent
+
+
+@pytest.mark.usefixtures("exporter")
+def test_a_tracestate_longer_than_others_pass_on_is_dropped() -> None:
+    job = carried({"traceparent": PARENT, "tracestate": ",".join(f"k{number}={'v' * 200}" for number in range(3))})
+    assert job.traceparent.startswith(f"00-{TRACE}-")
+    assert job.tracestate == ""
+
+
+def test_what_is_raised_in_a_span_is_its_failure(exporter: InMemorySpanExporter) -> None:
+    for error in (NoWorker, ZeroDivisionError):
+        with pytest.raises(error), tracing.span("request"):
+            raise error
+    assert [dict(span.attributes or {})["error.type"] for span in exporter.get_finished_spans()] == [
+        "no-worker",
+        "ZeroDivisionError",
+    ]
+
+
+@pytest.mark.usefixtures("exporter")
+def test_log_lines_have_the_id_of_the_trace_that_they_belong_to(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure("INFO", "json")
+    with tracing.span("request", parent={"traceparent": PARENT}):
+        root.info("inside")
+    root.info("outside")
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    inside, outside = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert inside["trace_id"] == TRACE
+    assert "trace_id" not in outside
