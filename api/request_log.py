@@ -16,7 +16,7 @@ HEADER = "X-Request-ID"
 # What a proxy or a client may call a request; anything else could forge log lines, or fill them.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Asked every few seconds by whoever watches the service.
-_QUIET_PATHS = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+QUIET_PATHS = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
 def install(app: Flask) -> None:
@@ -38,7 +38,7 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers[HEADER] = g.request_id
-    level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
+    level = logging.DEBUG if request.path in QUIET_PATHS else logging.INFO
     fields = {"status": response.status_code, "ms": round(1000 * (time.monotonic() - g.started_s), 1)}
     if "X-Error" in response.headers:
         fields["error"] = response.headers["X-Error"]

@@ -8,14 +8,13 @@ from flask import Flask, Response, g, request
 
 from api import connection
 from api.connection import Connection
+from api.request_log import QUIET_PATHS
 from jobs import tracing
 from jobs.tracing import Span, Value
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Asked every few seconds by whoever watches the service.
-_QUIET_PATHS = {"/livez", "/readyz", "/metrics"}
 # The names that OpenTelemetry's semantic conventions for HTTP have for what WSGI calls so.
 _ATTRIBUTES = {
     "REQUEST_METHOD": "http.request.method",
@@ -36,7 +35,7 @@ def install(app: Flask) -> None:
 
 def _traced(answer: "WSGIApplication") -> "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]":
     def answer_traced(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["PATH_INFO"] in _QUIET_PATHS:
+        if environ["PATH_INFO"] in QUIET_PATHS:
             return answer(environ, start_response)
         with _span(environ, environ.setdefault(connection.ENVIRON_KEY, Connection())):
             return answer(environ, start_response)

@@ -158,6 +158,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `KeyFileError` or `SetupError`."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
+    tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
     _look_for_keys(settings.api_keys_file)
     _sweep_uploads(settings)
     _send_webhooks(settings)

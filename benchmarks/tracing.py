@@ -11,7 +11,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class _Collector(BaseHTTPRequestHandler):
 @contextmanager
 def _collector() -> Iterator[str]:
     """Yield the address of a collector, in a process of its own."""
-    server = HTTPServer(("127.0.0.1", 0), _Collector)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
     process = get_context("fork").Process(target=server.serve_forever, daemon=True)
     process.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -109,7 +109,7 @@ class _Setting:
 
     def __init__(self, sampler: Mapping[str, str], folder: Path) -> None:
         os.environ.update(sampler)
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=3_600_000)
+        self._processor = BatchSpanProcessor(OTLPSpanExporter(), 100_000, schedule_delay_millis=3_600_000)
         self._tracer = OpenTelemetryTracer(self._processor) if sampler else None
         tracing.use(self._tracer)
         self._predict = _api(folder)
@@ -131,8 +131,8 @@ class _Setting:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--rounds", default=40, help="How often each is measured; the table has the medians.")
-@click.option("--times", default=50, help="Requests and batches of a round.")
+@click.option("--rounds", default=20, help="How often each is measured; the table has the medians.")
+@click.option("--times", default=300, help="Requests and batches of a round.")
 def main(rounds: int, times: int) -> None:
     """Measure a prediction and a batch with traces off and on, in turn."""
     logging.disable()

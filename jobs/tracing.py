@@ -86,21 +86,30 @@ _NOT_RECORDED = Span()
 _tracer: Tracer | None = None
 
 
+def require(settings: SharedSettings) -> None:
+    """Raise `SetupError` where traces are on, and OpenTelemetry is not installed."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return
+    try:
+        import jobs.spans  # noqa: F401 - not at the top, since it takes a fifth of a second, and may not be possible
+    except ImportError as err:
+        raise SetupError(f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {err.name} is not installed:\n  {_INSTALL}") from err
+
+
 def start(settings: SharedSettings, service: str) -> None:
     """Trace from now on in this process, which counts as one of `service`, where the settings say so.
 
     To be called in the process itself, after any fork. Raises `SetupError` where OpenTelemetry is not installed.
     """
+    require(settings)
     if not settings.otel_exporter_otlp_endpoint:
         return
     for name, value in dotenv_values(env_file()).items():
         if name.startswith("OTEL_") and value:  # as every setting, OpenTelemetry's own may stand there
             os.environ.setdefault(name, value)
     os.environ.setdefault("OTEL_SERVICE_NAME", service)
-    try:
-        from jobs import spans  # its import takes a fifth of a second
-    except ImportError as err:
-        raise SetupError(f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {err.name} is not installed:\n  {_INSTALL}") from err
+    from jobs import spans
+
     use(spans.exporting())
 
 

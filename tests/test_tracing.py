@@ -1,8 +1,12 @@
 """The traces of a running service, as a collector receives them."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,7 +14,7 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.conftest import MakeService, Service
+from tests.conftest import ROOT, MakeService, Service
 from tests.images import DOG
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -118,3 +122,18 @@ def test_the_sampler_says_which_traces_are_sent(make_service: MakeService, colle
     assert predict(service, traceparent=f"00-{TRACE}-{CALLER}-01").status_code == 200
     service.stop()
     assert {span.trace_id.hex() for _, span in collector.spans} == {TRACE}
+
+
+def test_without_opentelemetry_the_api_says_so_once_and_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("raise ModuleNotFoundError(name='opentelemetry')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlapi", "api"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("opentelemetry is not installed") == 1
+    assert "Traceback" not in done.stderr

@@ -5,7 +5,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,15 @@ def test_where_traces_are_off_spans_do_nothing_and_jobs_stay_as_they_are() -> No
     tracing.stop()
 
 
-def test_without_opentelemetry_whoever_turns_traces_on_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("start", [tracing.require, partial(tracing.start, service="a-service")])
+def test_without_opentelemetry_whoever_turns_traces_on_is_told_what_to_install(
+    start: Callable[[SharedSettings], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "jobs.spans")
     monkeypatch.delattr("jobs.spans")
     with pytest.raises(SetupError, match=r"opentelemetry is not installed:\n .* -r requirements/tracing\.txt"):
-        tracing.start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT), "a-service")
+        start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT))
 
 
 def test_an_address_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
