@@ -37,6 +37,11 @@ class RecordedSpan(Span):
         self.span = span
         self.recorded = span.is_recording()
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is one, and the sampler has decided not to have it recorded."""
+        return not self.recorded and self.span.get_span_context().is_valid
+
     def __enter__(self) -> Span:
         self._before = context.attach(trace.set_span_in_context(self.span))
         return self
@@ -95,7 +100,10 @@ class OpenTelemetryTracer:
         started_s_ago: float,
         links: Sequence[Span],
     ) -> Span:
-        """Begin a span."""
+        """Begin a span; what is a part of one that nobody records is no other one."""
+        whole = self.current() if parent is None else parent
+        if isinstance(whole, RecordedSpan) and whole.is_left_out:
+            return RecordedSpan(whole.span)
         return RecordedSpan(
             self._tracer.start_span(
                 name,

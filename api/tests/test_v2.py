@@ -21,6 +21,7 @@ from api.v2 import requests
 from jobs import __version__
 from jobs.errors import InferenceFailed, OutOfMemory, ServiceError
 from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Admission
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction
 
 MODEL = "/v2/models/pets"
@@ -376,9 +377,9 @@ def test_a_request_says_whether_it_has_time(
     lanes: list[str] = []
     submit = queue.submit
 
-    def note(job: ImageJob) -> None:
+    def note(job: ImageJob) -> Admission:
         lanes.append(job.lane)
-        submit(job)
+        return submit(job)
 
     queue.submit = note  # type: ignore[method-assign]
     outputs(client.post(PATH, json={"inputs": [tensor(png(1))]}, headers=header))

@@ -281,9 +281,12 @@ def test_paths_that_are_no_route_make_no_names_and_health_checks_no_spans(setup:
     assert [span.name for span in setup.spans] == ["GET"]
 
 
-def test_a_trace_begins_when_the_request_does_and_is_whole_where_an_event_loop_answers(setup: Setup) -> None:
-    boundary = b"--b\r\n" + b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-    body = boundary + png(1) + b"\r\n--b--\r\n"
+@pytest.mark.parametrize(("path", "count"), [("/predict", 1), ("/v1/predictions", 3)])
+def test_a_trace_begins_when_the_request_does_and_is_whole_where_an_event_loop_answers(
+    setup: Setup, path: str, count: int
+) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    body = b"".join(head + png(number) + b"\r\n" for number in range(count)) + b"--b--\r\n"
     form = (("content-type", "multipart/form-data; boundary=b"), ("content-length", str(len(body))))
     headers = FakeHeaders(("host", "localhost"), *form, *TRACED.items())
 
@@ -291,7 +294,7 @@ def test_a_trace_begins_when_the_request_does_and_is_whole_where_an_event_loop_a
         gateway = Gateway(setup.app, setup.settings, setup.queue)
         gateway.__rsgi_init__(asyncio.get_running_loop())
         protocol = FakeProtocol([body[:40], body[40:]])
-        scope = FakeScope("POST", "/predict", headers)
+        scope = FakeScope("POST", path, headers)
         answered = asyncio.ensure_future(gateway.__rsgi__(scope, protocol))
         await asyncio.get_running_loop().run_in_executor(None, lambda: until(setup.worker.step))
         await asyncio.wait_for(answered, 60)
@@ -300,6 +303,9 @@ def test_a_trace_begins_when_the_request_does_and_is_whole_where_an_event_loop_a
 
     assert asyncio.run(ask()) == 200
     assert {trace_of(span) for span in setup.spans} == {TRACE}
-    assert parent_id(setup.only("process job")) == span_id(setup.only("submit job"))
-    began = [setup.only(name).start_time or 0 for name in ("POST /predict", "store image", "submit job")]
+    request, submitted = setup.only(f"POST {path}"), setup.named("submit job")
+    assert {parent_id(span) for span in (*setup.named("store image"), *submitted)} == {span_id(request)}
+    assert {parent_id(span) for span in setup.named("process job")} == {span_id(span) for span in submitted}
+    assert len(submitted) == attributes(request)["mlapi.jobs.accepted"] == count
+    began = [span.start_time or 0 for span in (request, setup.named("store image")[0], submitted[0])]
     assert began == sorted(began)
