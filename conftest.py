@@ -1,14 +1,18 @@
-"""What the tests of every package share: options, and a real Redis, started for them."""
+"""What the tests of every package share: options, and a real Redis and object storage, started for them."""
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import pytest
 import redis
+import requests
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -80,6 +84,77 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
+
+
+class S3Server:
+    """Object storage of the tests' own that speaks S3, with a bucket; stopped, it forgets everything."""
+
+    bucket = "pictures"
+
+    def __init__(self) -> None:
+        self._port = redis_server.free_port()
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "an-id",
+            "AWS_SECRET_ACCESS_KEY": "a-secret",
+            "AWS_REGION": "eu-central-1",
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start, and return when there is a bucket; fail when there is none within a minute."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "--port", str(self._port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lifeline.ending_with_starter(),
+        )
+        deadline = time.monotonic() + 60
+        while not self._make_bucket():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def _make_bucket(self) -> bool:
+        try:
+            return requests.put(f"{self.endpoint}/{self.bucket}", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have nothing answered meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def resume(self) -> None:
+        """Answer again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._process.kill()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Object storage that all tests share; the tests in the containers' images go without."""
+    pytest.importorskip("moto", reason="speaks S3; it comes with requirements/dev.txt")
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """Object storage that the environment leads to."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.v1.views import blueprint as v1
 from api.v2.views import blueprint as v2
-from jobs.images import FolderImageStore
+from jobs.images import open_store
 from jobs.queue import JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
@@ -36,7 +36,7 @@ def create_app(
     app.extensions["services"] = views.Services(
         settings=settings,
         queue=queue,
-        images=FolderImageStore(settings.upload_folder),
+        images=open_store(settings),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
         results=results or RedisResults.from_settings(settings, settings.result_entries),
         records=FeedbackRecords(settings.feedback_records),

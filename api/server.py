@@ -31,7 +31,7 @@ from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
-from jobs.retention import UploadSweeper
+from jobs.retention import FolderUploads, Uploads, UploadSweeper
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ def gateway() -> Gateway:
     app = create_app(settings)
     services: Services = app.extensions["services"]
     threading.Thread(target=services.history.run, args=[threading.Event()], name="history", daemon=True).start()
+    if isinstance(services.images, Uploads):  # object storage, whose client does not outlive a fork
+        _sweep(services.images, settings)
     return Gateway(app, settings, services.queue)
 
 
@@ -110,10 +112,10 @@ def _look_for_keys(file: Path | None) -> None:
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
 
-def _sweep_uploads(settings: ApiSettings) -> None:
-    """Keep the uploads within their limits, in a thread of this process, which answers no requests itself."""
+def _sweep(uploads: Uploads, settings: ApiSettings) -> None:
+    """Keep the uploads within their limits, in a thread of this process."""
     sweeper = UploadSweeper(
-        FolderImageStore(settings.upload_folder),
+        uploads,
         max_age_s=settings.upload_max_age_s,
         max_bytes=settings.upload_max_bytes,
         needed_s=settings.predict_timeout_s + _NEEDED_MARGIN_S,
@@ -160,7 +162,8 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
     _look_for_keys(settings.api_keys_file)
-    _sweep_uploads(settings)
+    if not settings.upload_url:  # in this process, which answers no requests itself
+        _sweep(FolderUploads(FolderImageStore(settings.upload_folder)), settings)
     _send_webhooks(settings)
     server = Server(
         "api.server:gateway",

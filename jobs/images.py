@@ -1,19 +1,36 @@
 """Where uploaded bytes live between the services."""
 
 import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
 from jobs import locks
-from jobs.errors import StorageUnavailable
+from jobs.errors import SetupError, StorageUnavailable
+from jobs.settings import SharedSettings
+
+# What `ImageStore.put` is given as a name.
+IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]+")
 
 
 class ImageSource(Protocol):
     """Has images by name."""
 
     def get(self, name: str) -> bytes:
-        """Return an image's bytes. Raises `FileNotFoundError` where there is none of this name."""
+        """Return an image's bytes.
+
+        Raises `FileNotFoundError` where there is none of this name, `StorageUnavailable` where nobody can tell.
+        """
+
+    def fetch(self, names: Sequence[str]) -> Sequence[Callable[[], bytes]]:
+        """Return for each image a function that gets it as `get` does; those that come from far are on their way.
+
+        Without anything to win by that, memory holds one image at a time.
+        """
+        return [partial(self.get, name) for name in names]
 
 
 class ImageStore(ImageSource, Protocol):
@@ -30,7 +47,7 @@ class ImageStore(ImageSource, Protocol):
 TEMPORARY_PREFIX = ".upload-"
 
 
-class FolderImageStore:
+class FolderImageStore(ImageStore):
     """Images as files of one folder, which is made at the first upload; a file's time is when it was last stored."""
 
     def __init__(self, folder: Path) -> None:
@@ -92,3 +109,14 @@ def _renew(path: Path, size: int) -> bool:
             return found.st_nlink > 0 and found.st_size == size
     except OSError:  # there is none; or it is another user's, or its disk has no locks, and can be written anew
         return False
+
+
+def open_store(settings: SharedSettings) -> ImageStore:
+    """Return the store that the settings name. Raises `SetupError`."""
+    if settings.upload_url is None:
+        return FolderImageStore(settings.upload_folder)
+    try:
+        from jobs.object_storage import ObjectImageStore
+    except ModuleNotFoundError as err:
+        raise SetupError(f"UPLOAD_URL needs {err.name}: `pip install 'flask-ml-api[storage]'`.") from err
+    return ObjectImageStore(settings.upload_url)

@@ -1,4 +1,4 @@
-"""Keeps uploads from filling the disk: old ones go, and of too many the oldest."""
+"""Keeps uploads from filling disk or bucket: old ones go, and of too many the oldest."""
 
 import logging
 import os
@@ -7,80 +7,88 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 from jobs import locks
-from jobs.images import TEMPORARY_PREFIX, FolderImageStore
+from jobs.errors import StorageUnavailable
+from jobs.images import IMAGE_NAME, TEMPORARY_PREFIX, FolderImageStore
 
 log = logging.getLogger(__name__)
 
-# A service at full load stores about half a gigabyte between two sweeps.
-EVERY_S = 60.0
+# A service at full load stores about half a gigabyte between two sweeps of a folder.
+_FOLDER_EVERY_S = 60.0
 
 # Images, and what a process that was killed while it stored one left behind. All else in the folder is not ours.
-_UPLOAD = re.compile(rf"[0-9a-f]{{64}}\.[a-z]+|{re.escape(TEMPORARY_PREFIX)}.+")
+_UPLOAD = re.compile(rf"{IMAGE_NAME.pattern}|{re.escape(TEMPORARY_PREFIX)}.+")
 _LOCK_FILE = ".sweep"
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many uploads a sweep removed, and how many bytes of disk the others take."""
+    """How many uploads a sweep removed, and how many bytes the others take."""
 
     removed: int
     kept_bytes: int
 
 
+@runtime_checkable
+class Uploads(Protocol):
+    """What can be swept. Each method raises `OSError` or `StorageUnavailable`."""
+
+    @property
+    def sweep_every_s(self) -> float:
+        """The time between two sweeps."""
+
+    def turn(self) -> AbstractContextManager[float | None]:
+        """Have one process sweep at a time: the context is the time (Unix), None where it is not this one's turn."""
+
+    def uploads(self) -> Iterator[tuple[float, int]]:
+        """Yield of each upload when it was last stored (a Unix time), and the bytes that it takes."""
+
+    def remove_stored_before(self, stored_before: float) -> list[int]:
+        """Remove uploads that were last stored before a Unix time; return the bytes that each took."""
+
+
 class UploadSweeper:
-    """Removes uploads not stored again for `max_age_s`, and the oldest where all take more than `max_bytes` of disk.
+    """Removes uploads not stored again for `max_age_s`, and the oldest where all take more than `max_bytes`.
 
     One stored within the last `needed_s` stays in any case: a job for it may still wait.
     """
 
-    def __init__(self, images: FolderImageStore, *, max_age_s: float, max_bytes: int, needed_s: float) -> None:
-        self._images = images
+    def __init__(self, uploads: Uploads, *, max_age_s: float, max_bytes: int, needed_s: float) -> None:
+        self._uploads = uploads
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
         self._needed_s = needed_s
 
     def run(self, stopped: threading.Event) -> None:
-        """Sweep every `EVERY_S` until `stopped` is set."""
+        """Sweep, again and again, until `stopped` is set."""
         while not stopped.is_set():
             try:
                 self.sweep()
-            except OSError as err:
+            except (OSError, StorageUnavailable) as err:
                 log.warning("the uploads cannot be swept: %s", err)
-            stopped.wait(EVERY_S)
+            stopped.wait(self._uploads.sweep_every_s)
 
     def sweep(self) -> Swept | None:
-        """Remove what has to go; None where nothing was uploaded yet, or another process is sweeping."""
-        try:
-            with (self._images.folder / _LOCK_FILE).open("ab") as file, locks.exclusive(file, wait=False):
-                return self._sweep()
-        except (FileNotFoundError, BlockingIOError):
-            return None
+        """Remove what has to go; None where nothing was uploaded yet, or another process sweeps."""
+        with self._uploads.turn() as now:
+            return None if now is None else self._sweep(now)
 
-    def _sweep(self) -> Swept:
+    def _sweep(self, now: float) -> Swept:
         """Look first and remove then, so that memory does not grow with the number of uploads."""
-        now = time.time()
         bytes_by_second: Counter[int] = Counter()
-        for _, stored_at, size in self._uploads():
+        for stored_at, size in self._uploads.uploads():
             bytes_by_second[int(stored_at)] += size
         stored_before = min(self._oldest_to_keep(bytes_by_second, now), now - self._needed_s)
-        removed = self._remove_old(stored_before) if min(bytes_by_second, default=now) < stored_before else []
+        is_old = min(bytes_by_second, default=now) < stored_before
+        removed = self._uploads.remove_stored_before(stored_before) if is_old else []
         swept = Swept(len(removed), bytes_by_second.total() - sum(removed))
         self._report(swept)
         return swept
-
-    def _uploads(self) -> Iterator[tuple[str, float, int]]:
-        """Yield each upload's name, the time it was last stored, and the bytes of disk that it takes."""
-        with os.scandir(self._images.folder) as entries:
-            for entry in entries:
-                if _UPLOAD.fullmatch(entry.name):
-                    with suppress(FileNotFoundError):  # a temporary file has its image's name by now
-                        status = entry.stat()
-                        yield entry.name, status.st_mtime, 512 * status.st_blocks
 
     def _oldest_to_keep(self, bytes_by_second: Counter[int], now: float) -> float:
         """Return the time before which uploads are too old, or too much beside all newer ones."""
@@ -89,10 +97,50 @@ class UploadSweeper:
         too_much = (second for second, total in zip(newest_first, totals, strict=True) if total > self._max_bytes)
         return max(now - self._max_age_s, next(too_much, -1) + 1)
 
-    def _remove_old(self, stored_before: float) -> list[int]:
-        """Return how many bytes of disk each upload took that was removed."""
-        old = ((name, size) for name, stored_at, size in self._uploads() if stored_at < stored_before)
+    def _report(self, swept: Swept) -> None:
+        if swept.removed:
+            log.info("old uploads removed", extra={"count": swept.removed, "kept_bytes": swept.kept_bytes})
+        if swept.kept_bytes > self._max_bytes:
+            log.warning("uploads take more than UPLOAD_MAX_BYTES", extra={"kept_bytes": swept.kept_bytes})
+
+
+class FolderUploads:
+    """The uploads of a folder; their bytes are those of disk."""
+
+    sweep_every_s = _FOLDER_EVERY_S
+
+    def __init__(self, images: FolderImageStore) -> None:
+        self._images = images
+
+    @contextmanager
+    def turn(self) -> Iterator[float | None]:
+        """Yield the time, None where there is no folder yet or another process has its lock."""
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context((self._images.folder / _LOCK_FILE).open("ab"))
+                stack.enter_context(locks.exclusive(file, wait=False))
+                now: float | None = time.time()
+            except (FileNotFoundError, BlockingIOError):
+                now = None
+            yield now
+
+    def uploads(self) -> Iterator[tuple[float, int]]:
+        """Yield of each upload when it was last stored, and the bytes of disk that it takes."""
+        for _, stored_at, size in self._named():
+            yield stored_at, size
+
+    def remove_stored_before(self, stored_before: float) -> list[int]:
+        """Remove uploads, unless they are stored again meanwhile."""
+        old = ((name, size) for name, stored_at, size in self._named() if stored_at < stored_before)
         return [size for name, size in old if self._remove(name, stored_before)]
+
+    def _named(self) -> Iterator[tuple[str, float, int]]:
+        with os.scandir(self._images.folder) as entries:
+            for entry in entries:
+                if _UPLOAD.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):  # a temporary file has its image's name by now
+                        status = entry.stat()
+                        yield entry.name, status.st_mtime, 512 * status.st_blocks
 
     def _remove(self, name: str, stored_before: float) -> bool:
         try:
@@ -100,9 +148,3 @@ class UploadSweeper:
         except OSError as err:  # it is not ours to remove, or was removed by hand
             log.debug("upload cannot be removed: %s", err, extra={"image": name})
             return False
-
-    def _report(self, swept: Swept) -> None:
-        if swept.removed:
-            log.info("old uploads removed", extra={"count": swept.removed, "kept_bytes": swept.kept_bytes})
-        if swept.kept_bytes > self._max_bytes:
-            log.warning("uploads take more than UPLOAD_MAX_BYTES", extra={"kept_bytes": swept.kept_bytes})

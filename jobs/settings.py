@@ -1,6 +1,7 @@
 """Settings from environment variables: the ones both services share, and how a wrong one is reported."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -9,6 +10,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
+
+# S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
+_OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
 
 S = TypeVar("S", bound="SharedSettings")
 
@@ -30,6 +34,15 @@ def _readable(file: Path) -> Path:
     return file
 
 
+def _object_storage(url: str) -> str:
+    if not _OBJECT_STORAGE.fullmatch(url):
+        raise ValueError(
+            "It must be s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Credentials have variables of "
+            "their own, and a folder is UPLOAD_FOLDER."
+        )
+    return url
+
+
 class SharedSettings(BaseSettings):
     """What the API and the workers must agree on.
 
@@ -47,10 +60,15 @@ class SharedSettings(BaseSettings):
     upload_folder: Path = Field(
         default=Path("var/uploads"), description="Where uploaded images are kept; shared by API and workers"
     )
+    upload_url: Annotated[str, AfterValidator(_object_storage)] | None = Field(
+        default=None,
+        description="The object storage where they are kept instead: `s3://bucket/prefix`, `gs://bucket/prefix` or "
+        "`az://container/prefix`",
+    )
     max_queued_jobs: int = Field(
         default=1000, ge=1, description="Jobs that may wait or be in work; beyond it, requests are answered 429"
     )
-    # They wait in the upload folder, not in memory.
+    # They wait in the upload folder or in object storage, not in memory.
     max_queued_bytes: int = Field(
         default=1_000_000_000, ge=1, description="Bytes of these jobs' images; beyond it, requests are answered 429"
     )

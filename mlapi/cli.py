@@ -184,11 +184,11 @@ def list_set_aside(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     """Show what is known of an image; the beginning of its NAME is enough."""
-    from jobs.images import FolderImageStore
+    from jobs.images import open_store
     from jobs.settings import SharedSettings
     from mlapi import set_aside
 
-    images = FolderImageStore(SharedSettings.from_env().upload_folder)
+    images = open_store(SharedSettings.from_env())
     image = set_aside.find(_queue(), name)
     told = {**set_aside.as_dict(image), "bytes": set_aside.size_bytes(image, images)}
     _print(told, [set_aside.facts(image, images)], as_json=as_json)

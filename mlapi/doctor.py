@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from jobs.errors import ServiceError, SetupError
+from jobs.errors import ServiceError, SetupError, StorageUnavailable
+from jobs.images import open_store
 from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
@@ -27,6 +28,8 @@ _OLDEST_PYTHON, _OLDEST_REDIS = (3, 10), (6, 2)
 # What each part imports, by the extra that brings it.
 _MODULES = {"api": ("flask", "granian", "limits", "multipart"), "model": ("numpy", "openvino", "PIL")}
 _GIGABYTE = 1e9
+# What is stored to see whether that works; it stays.
+_TRIAL_NAME = ".doctor"
 _ANSWER_TIMEOUT_S = 5.0
 
 
@@ -183,10 +186,12 @@ def port() -> str:
 
 
 def uploads() -> str:
-    """Return the space for uploads. Raises `SetupError` where none can be written, `Doubt` where it is little."""
+    """Return where uploads are kept. Raises `SetupError` where none can be written, `Doubt` where space is little."""
     from api.settings import ApiSettings
 
     settings = ApiSettings.from_env()
+    if settings.upload_url:
+        return _object_storage(settings)
     folder = _writable(settings.upload_folder, "UPLOAD_FOLDER")
     free = shutil.disk_usage(folder).free
     said = f"{folder} has {free / _GIGABYTE:.1f} GB left"
@@ -222,6 +227,19 @@ def _writable(folder: Path, setting: str) -> Path:
             return there
     except OSError as err:
         raise SetupError(f"{setting}: {there} cannot be written: {err.strerror}. Name another folder.") from err
+
+
+def _object_storage(settings: SharedSettings) -> str:
+    """Store something and get it. Raises `SetupError`."""
+    store = open_store(settings)
+    try:
+        store.put(_TRIAL_NAME, b"mlapi doctor")
+        store.get(_TRIAL_NAME)
+    except StorageUnavailable as err:
+        from jobs.object_storage import reason
+
+        raise SetupError(f"{settings.upload_url}: {reason(err.__cause__ or err)}") from err
+    return f"{settings.upload_url} stores and returns"
 
 
 def _is_alive(port: int) -> bool:

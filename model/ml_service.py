@@ -26,7 +26,7 @@ from jobs.errors import (
     ServiceError,
     StorageUnavailable,
 )
-from jobs.images import FolderImageStore, ImageSource
+from jobs.images import ImageSource, open_store
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
@@ -59,7 +59,10 @@ def predict(
     """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
     started = time.monotonic()
     with tracing.span("decode"):
-        inputs = [_read_input(name, images, classifier.manifest, max_image_pixels) for name in image_names]
+        inputs = [
+            _read_input(name, read, classifier.manifest, max_image_pixels)
+            for name, read in zip(image_names, images.fetch(image_names), strict=True)
+        ]
     pixels = [item for item in inputs if not isinstance(item, JobFailure)]
     decoded = time.monotonic()
     with tracing.span("inference"):
@@ -78,9 +81,9 @@ def _with_timings(outcome: Outcome, timings: Timings) -> Outcome:
     return replace(outcome, timings=timings) if isinstance(outcome, Prediction) else outcome
 
 
-def _read_input(name: str, images: ImageSource, manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
+def _read_input(name: str, read: Callable[[], bytes], manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
     try:
-        return preprocess(images.get(name), manifest, max_pixels)
+        return preprocess(read(), manifest, max_pixels)
     except ServiceError as err:
         return JobFailure.of(err)
     except MemoryError:
@@ -288,7 +291,7 @@ def main() -> None:
     classifier = load_classifier(settings)
     batch_times_s = classifier.warm_up(settings.batch_size)
     batch_size = knee(batch_times_s)
-    images = FolderImageStore(settings.upload_folder)
+    images = open_store(settings)
     queue = RedisJobQueue.from_settings(settings)
     worker = Worker(
         queue,

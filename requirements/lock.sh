@@ -14,10 +14,10 @@ extras() {
 }
 trap 'rm -f all.txt' EXIT
 compile --all-extras ../pyproject.toml --output-file all.txt
-extras run api model zoo
-extras dev api model zoo parquet tracing test dev
-extras api api tracing
-extras model model tracing
+extras run api model storage zoo
+extras dev api model storage zoo parquet tracing test dev
+extras api api storage tracing
+extras model model storage tracing
 extras tracing tracing
 extras zoo zoo
 extras test test

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.images import FolderImageStore
-from jobs.retention import Swept, UploadSweeper
+from jobs.retention import FolderUploads, Swept, UploadSweeper
 
 DAY_S = 86_400
 BLOCK = 4096
@@ -33,7 +33,9 @@ class Uploads:
         os.utime(self.store.folder / file_name, (time.time() - age_s,) * 2)
 
     def sweep(self, max_age_s: float = DAY_S, max_bytes: int = 10**9, needed_s: float = 90) -> Swept | None:
-        return UploadSweeper(self.store, max_age_s=max_age_s, max_bytes=max_bytes, needed_s=needed_s).sweep()
+        return UploadSweeper(
+            FolderUploads(self.store), max_age_s=max_age_s, max_bytes=max_bytes, needed_s=needed_s
+        ).sweep()
 
     def names(self) -> set[str]:
         return {path.name for path in self.store.folder.iterdir()} - {".sweep"}
@@ -127,7 +129,7 @@ def test_one_process_sweeps_at_a_time(uploads: Uploads) -> None:
 
 
 def test_it_sweeps_until_it_is_stopped(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.retention.EVERY_S", 0.01)
+    monkeypatch.setattr(FolderUploads, "sweep_every_s", 0.01)
     stopped, sweeps = threading.Event(), iter(range(3))
 
     def sweep(_: UploadSweeper) -> None:
@@ -136,5 +138,5 @@ def test_it_sweeps_until_it_is_stopped(uploads: Uploads, monkeypatch: pytest.Mon
         raise OSError("the disk is away")
 
     monkeypatch.setattr(UploadSweeper, "sweep", sweep)
-    UploadSweeper(uploads.store, max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
+    UploadSweeper(FolderUploads(uploads.store), max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
     assert list(sweeps) == []

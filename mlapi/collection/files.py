@@ -4,6 +4,7 @@ import os
 import stat
 
 from jobs.errors import ServiceError, TooManyBytes
+from jobs.images import ImageSource
 
 
 class CannotRead(ServiceError):
@@ -12,7 +13,7 @@ class CannotRead(ServiceError):
     code = "cannot-read"
 
 
-class Files:
+class Files(ImageSource):
     """Images by their paths."""
 
     def __init__(self, max_bytes: int) -> None:

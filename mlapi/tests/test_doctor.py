@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from conftest import S3Server
 from mlapi import cli, doctor, redis_server
 from mlapi.tests.fake_service import Server
 
@@ -101,6 +102,15 @@ def test_a_port_that_is_taken_is_wrong_unless_the_service_has_it(monkeypatch: py
     monkeypatch.setenv("PORT", server.url.rpartition(":")[2])
     assert found("port")[0] == "ok"
     server.stop()
+
+
+def test_object_storage_is_tried_out(monkeypatch: pytest.MonkeyPatch, s3: S3Server) -> None:
+    only("uploads", monkeypatch)
+    monkeypatch.setenv("UPLOAD_URL", f"s3://{s3.bucket}/tried")
+    assert found("uploads") == ("ok", f"s3://{s3.bucket}/tried stores and returns")
+    monkeypatch.setenv("UPLOAD_URL", "s3://no-such-bucket")
+    assert found("uploads")[0] == "wrong"
+    assert "NoSuchBucket" in found("uploads")[1]
 
 
 def test_packages_that_are_missing_are_named_with_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:

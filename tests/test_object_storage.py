@@ -1,0 +1,64 @@
+"""The service with object storage, and without a folder that API and workers share."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from conftest import S3Server
+from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
+from tests.images import DOG
+
+NAME = f"{hashlib.sha256(DOG).hexdigest()}.jpeg"
+
+
+@pytest.fixture
+def storage() -> Iterator[S3Server]:
+    """Object storage of the test's own, which may stop it."""
+    pytest.importorskip("moto")
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def service(storage: S3Server, make_service: MakeService, tmp_path: Path) -> Service:
+    settings = {"UPLOAD_URL": f"s3://{storage.bucket}/uploads", "UPLOAD_FOLDER": str(tmp_path / "no-uploads")}
+    return make_service(INSTANCES="1", **settings, **storage.environment).wait_until_ready()
+
+
+def test_images_go_through_object_storage_alone(service: Service, tmp_path: Path) -> None:
+    answer = service.predict(DOG, "dog.jpeg")
+    assert answer.json()["prediction"] == "Eskimo_dog"
+    assert requests.get(f"{service.url}/display/{NAME}", timeout=30).content == DOG
+    assert not (tmp_path / "no-uploads").exists()
+    for word in ("an-id", "a-secret"):
+        assert word not in service.log
+
+
+def test_several_images_of_a_request_are_classified(service: Service) -> None:
+    files = [("file", (f"{number}.jpeg", DOG + bytes([number]), "image/jpeg")) for number in range(4)]
+    answer = requests.post(f"{service.url}/v1/predictions", files=files, timeout=60)
+    assert [each["label"] for each in answer.json()["predictions"]] == ["Eskimo_dog"] * 4
+
+
+def test_the_image_of_a_report_is_kept_beside_it(service: Service) -> None:
+    service.predict(DOG, "dog.jpeg")
+    report = {"filename": NAME, "prediction": "Eskimo_dog", "score": 0.64}
+    answer = requests.post(f"{service.url}/feedback", data={"report": str(report).replace("'", '"')}, timeout=30)
+    assert answer.ok, answer.text
+    assert (service.folder / "feedback" / "images" / NAME).read_bytes() == DOG
+
+
+def test_without_storage_the_answer_is_503_until_it_is_back(service: Service, storage: S3Server) -> None:
+    assert service.predict(DOG).status_code == 200
+    storage.stop()
+    answer = service.predict(DOG)
+    assert (answer.status_code, answer.headers["X-Error"].split()[0].rstrip(":;")) == (503, "storage-unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert requests.get(f"{service.url}/display/{NAME}", timeout=30).status_code == 503
+    storage.start()
+    assert until(lambda: service.predict(DOG).status_code == 200, EVENT_TIMEOUT_S)
+    assert "a-secret" not in service.log
