@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import requests
+import yaml
 
 from tests.conftest import ROOT, until
 from tests.images import DOG
@@ -55,6 +56,17 @@ def test_every_setting_reaches_its_containers() -> None:
     passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):[-+]", compose))
     assert settings
     assert settings <= passed_on
+
+
+def test_object_storage_is_reached_and_known_by_api_and_workers() -> None:
+    base, changed = (
+        yaml.safe_load((ROOT / file).read_text())["services"] for file in ("docker-compose.yml", "compose.storage.yml")
+    )
+    assert set(changed) == {"api", "model"}
+    for name, service in changed.items():
+        assert "default" in {*base[name]["networks"], *service.get("networks", [])}
+        assert service["env_file"] == ["storage.env"]
+        assert service["environment"] == {"UPLOAD_URL": "${UPLOAD_URL:?names no object storage}"}
 
 
 @pytest.mark.compose

@@ -41,7 +41,8 @@ def test_images_go_through_object_storage_alone(service: Service, tmp_path: Path
 def test_several_images_of_a_request_are_classified(service: Service) -> None:
     files = [("file", (f"{number}.jpeg", DOG + bytes([number]), "image/jpeg")) for number in range(4)]
     answer = requests.post(f"{service.url}/v1/predictions", files=files, timeout=60)
-    assert [each["label"] for each in answer.json()["predictions"]] == ["Eskimo_dog"] * 4
+    labels = [result["predictions"][0]["label"] for result in answer.json()["results"]]
+    assert labels == ["Eskimo_dog"] * 4
 
 
 def test_the_image_of_a_report_is_kept_beside_it(service: Service) -> None:

@@ -85,7 +85,7 @@ def test_changed_settings_replace_the_pods_that_have_them(tmp_path: Path) -> Non
 
 
 def test_webhooks_are_a_secret_and_a_way_to_the_internet(tmp_path: Path) -> None:
-    [more] = [block.text for block in TESTED if block.text.startswith("components:")]
+    [more] = [block.text for block in TESTED if "components/webhooks" in block.text]
     resources = rendered(tmp_path, overlay_of_the_page(more))
     for resource in resources:
         check(resource)
@@ -104,6 +104,25 @@ def test_webhooks_are_a_secret_and_a_way_to_the_internet(tmp_path: Path) -> None
     assert {port["port"] for port in rule["ports"]} == {80, 443}
     [peer] = rule["to"]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(peer["ipBlock"]["except"])
+
+
+def test_object_storage_needs_no_volume_and_is_reached_by_api_and_workers(tmp_path: Path) -> None:
+    [more] = [block.text for block in TESTED if "components/object-storage" in block.text]
+    before, resources = overlay("small"), rendered(tmp_path, overlay_of_the_page(more))
+    for resource in resources:
+        check(resource)
+    assert set(of_kind(resources, "PersistentVolumeClaim")) == set(of_kind(before, "PersistentVolumeClaim")) - {
+        "uploads"
+    }
+    policy = of_kind(resources, "NetworkPolicy")["api-and-model-to-object-storage"]["spec"]
+    for name, workload in workloads(resources).items():
+        is_reached = name in {"api", "model"}
+        mounts = {mount["name"] for mount in workload.container["volumeMounts"]}
+        assert mounts == {mount["name"] for mount in workloads(before)[name].container["volumeMounts"]} - {"uploads"}
+        assert mounts >= {volume["name"] for volume in workload.pod["volumes"]}
+        assert selects(policy["podSelector"], workload.labels) == is_reached
+        credentials = {"secretRef": {"name": "storage-credentials", "optional": True}}
+        assert (credentials in workload.container.get("envFrom", [])) == is_reached
 
 
 def test_every_secret_is_made_with_the_files_that_the_services_read(made: dict[str, dict[str, bytes]]) -> None:
