@@ -1,11 +1,13 @@
-"""The event loop, which all requests share: none may hold it while it waits for Redis."""
+"""The event loop, which all requests share: none may hold it while it waits for Redis or object storage."""
 
 import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from obstore.store import S3Store
 from redis.connection import AbstractConnection
 
 from api.app import create_app
@@ -13,10 +15,12 @@ from api.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
+from conftest import S3Server
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ModelInfo
 
 MULTIPART, JPEG = ("content-type", "multipart/form-data; boundary=b"), ("content-type", "image/jpeg")
+WITHOUT_JSON = ("inference-header-content-length", "0")
 
 
 @pytest.fixture
@@ -50,9 +54,9 @@ def worker(settings: ApiSettings) -> Iterator[None]:
     queue.close()
 
 
-def form(data: bytes) -> bytes:
+def form(*files: bytes) -> bytes:
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n'
-    return head + data + b"\r\n--b--\r\n"
+    return b"".join(head + data + b"\r\n" for data in files) + b"--b--\r\n"
 
 
 @pytest.mark.usefixtures("worker")
@@ -65,7 +69,7 @@ def form(data: bytes) -> bytes:
         ("/v1/predictions", 200, [MULTIPART]),
         ("/v1/predictions", 200, [JPEG, ("idempotency-key", "now")]),
         ("/v1/predictions", 202, [JPEG, ("prefer", "respond-async"), ("idempotency-key", "later")]),
-        ("/v2/models/pets/infer", 200, [JPEG, ("inference-header-content-length", "0")]),
+        ("/v2/models/pets/infer", 200, [JPEG, WITHOUT_JSON]),
     ],
 )
 def test_no_request_with_an_image_holds_the_loop_while_it_talks_to_redis(
@@ -86,23 +90,68 @@ def test_no_request_with_an_image_holds_the_loop_while_it_talks_to_redis(
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", send_packed_command)
     image = dog + path.encode() + str(headers).encode()
-    body = form(image) if MULTIPART in headers else image
+    # The second time, from the cache or by the idempotency key.
+    asked = ask(settings, path, form(image) if MULTIPART in headers else image, headers, times=1 + again)
+    assert asked == status
+    assert talked
+    assert threading.current_thread().name not in talked
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/predict", [MULTIPART]), ("/v1/predictions", [JPEG]), ("/v2/models/pets/infer", [JPEG, WITHOUT_JSON])],
+)
+def test_no_request_with_an_image_holds_the_loop_while_it_talks_to_object_storage(
+    settings: ApiSettings,
+    dog: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    s3: S3Server,
+    path: str,
+    headers: list[tuple[str, str]],
+) -> None:
+    talked, put = set[str](), S3Store.put
+
+    def put_here(self: S3Store, *args: Any, **options: Any) -> object:
+        talked.add(threading.current_thread().name)
+        return put(self, *args, **options)
+
+    monkeypatch.setattr(S3Store, "put", put_here)
+    there = settings.model_copy(update={"upload_url": f"s3://{s3.bucket}/loop"})
+    assert ask(there, path, form(dog) if MULTIPART in headers else dog, headers) == 200
+    assert talked
+    assert threading.current_thread().name not in talked
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_images_of_a_request_go_to_object_storage_at_the_same_time(
+    settings: ApiSettings, dog: bytes, monkeypatch: pytest.MonkeyPatch, s3: S3Server
+) -> None:
+    all_at_once = threading.Barrier(3, timeout=30)
+    monkeypatch.setattr(S3Store, "put", lambda *_, **__: all_at_once.wait())
+    there = settings.model_copy(update={"upload_url": f"s3://{s3.bucket}/loop"})
+    assert ask(there, "/v1/predictions", form(dog, dog + b"2", dog + b"3"), [MULTIPART]) == 200
+    assert not all_at_once.broken
+
+
+def ask(settings: ApiSettings, path: str, body: bytes, headers: list[tuple[str, str]], times: int = 1) -> int:
+    """Post a body to an API on an event loop, so many times, and return the last status."""
     app = create_app(settings)
     services = app.extensions["services"]
 
-    async def ask() -> int:
+    async def post() -> int:
         gateway = Gateway(app, settings, services.queue)
         gateway.__rsgi_init__(asyncio.get_running_loop())
         length = ("content-length", str(len(body)))
-        for _ in range(1 + again):  # the second time, from the cache or by the idempotency key
+        for _ in range(times):
             protocol = FakeProtocol([body])
             scope = FakeScope("POST", path, FakeHeaders(("host", "localhost"), length, *headers))
             await asyncio.wait_for(gateway.__rsgi__(scope, protocol), 60)
         assert protocol.answer
         return protocol.answer.status
 
-    assert asyncio.run(ask()) == status
-    assert talked
-    assert threading.current_thread().name not in talked
-    services.queue.close()
-    services.results.close()
+    try:
+        return asyncio.run(post())
+    finally:
+        services.queue.close()
+        services.results.close()

@@ -131,7 +131,7 @@ def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> li
         model = services.queue.model()
         if not model or model.name != asked.options.model:
             raise NoSuchModel
-    images = [_store_one(upload, timeout_s, asked.lane) for upload in asked.uploads]
+    images = waiting.gather([partial(_store_one, upload, timeout_s, asked.lane) for upload in asked.uploads])
     asked.uploads.clear()
     connection.current().drop_body()
     return images
