@@ -108,7 +108,7 @@ def test_reports_confusions_and_what_is_set_aside_are_shown_and_released(
         button = page.get_by_role("button", name=f"Release {image_hash[:16]}")
         button.click()
         expect(button).to_have_count(0)
-        assert page.get_by_role("link", name="Refresh").is_visible() != scripted
+        expect(page.get_by_role("link", name="Refresh")).to_be_visible(visible=not scripted)
         if not scripted:
             page.get_by_role("link", name="Refresh").click()
             expect(page.get_by_role("heading", name="Workers")).to_be_visible()
