@@ -1,0 +1,22 @@
+"""What the services import, and what they leave alone until a setting asks for it."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("imported", "left_alone"),
+    [
+        ("jobs.images", {"jobs.object_storage", "obstore"}),
+        # Of what is installed, the Redis client imports some of OpenTelemetry, for metrics of its own.
+        ("jobs.tracing", {"jobs.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
+    ],
+)
+def test_what_is_off_is_not_imported(imported: str, left_alone: set[str]) -> None:
+    program = "import api.server, model.ml_service, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    modules = set(done.stdout.split())
+    assert imported in modules
+    assert not left_alone & modules
