@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from api import connection
 from jobs.errors import QueueUnavailable, ServiceError
-from jobs.figures import QueueFigures
+from jobs.figures import SCORE_BUCKETS, QueueFigures
 from jobs.queue import JobQueue
 from jobs.schema import Prediction
 
@@ -30,7 +30,6 @@ LATENCY_BUCKETS_S = (
     *(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60),
 )
-SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
 
 # What is no route or label of ours: a label of a metric has few values, and no stranger makes up more.
 UNMATCHED, OTHER = "unmatched", "other"

@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
+# How API and workers count scores: in the same steps, so that what is answered can be held against what is computed.
+SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:

@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from jobs.errors import SetupError
-from jobs.figures import WorkerReport
+from jobs.figures import SCORE_BUCKETS, WorkerReport
 from jobs.queue import Delivery
 from jobs.schema import JobFailure, Outcome, Prediction, Timings
 from model.settings import ModelSettings
@@ -20,7 +20,6 @@ _BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 # From a light network's single image to a heavy one's large batch.
 _DURATION_BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8)
 _WAIT_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
-_SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
 
 # Over which time the images of a second are reckoned.
 _WINDOW_S = 10.0
@@ -47,7 +46,7 @@ class _Instruments:
         self.inference = self._duration("inference", "Seconds of a batch in the network.")
         self.wait = self._duration("queue_wait", "Seconds that a job waited for a worker.", _WAIT_BUCKETS_S)
         self.scores = self._histogram(
-            "score", "Scores of the most probable classes of computed images.", _SCORE_BUCKETS, "model"
+            "score", "Scores of the most probable classes of computed images.", SCORE_BUCKETS, "model"
         )
         self.limit = Gauge(
             "mlapi_worker_limit_images_per_second",
