@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import hypothesis
 import pytest
@@ -76,6 +78,112 @@ class RedisServer:
                 wait_until_written(connection)
         self._process.kill()
         self._process.wait(10)
+
+
+class Sentinels:
+    """A Redis, a replica that follows it, and three sentinels, of which two must agree that the master is dead."""
+
+    PASSWORD = "the redis's"  # noqa: S105 - of a test
+    SENTINEL_PASSWORD = "the sentinels'"  # noqa: S105
+
+    def __init__(self, folder: Path) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.master, self.replica = redis_server.free_port(), redis_server.free_port()
+        self._start_redis(folder / "master", self.master)
+        self._start_redis(folder / "replica", self.replica, "--replicaof", "127.0.0.1", str(self.master))
+        self._wait_until(lambda: self.info(self.replica)["master_link_status"] == "up")
+        self.ports = [redis_server.free_port() for _ in range(3)]
+        for port in self.ports:
+            self._start_sentinel(folder / str(port), port)
+        # A sentinel that knows no other cannot agree with any.
+        self._wait_until(lambda: all(self._knows_all(port) for port in self.ports))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        options = urlencode({"sentinel_password": self.SENTINEL_PASSWORD})
+        self.url = f"redis+sentinel://:{quote(self.PASSWORD)}@{hosts}/queue?{options}"
+
+    def info(self, port: int) -> dict[str, Any]:
+        """Return what a Redis says of its replication."""
+        with self.connection(port) as connection:
+            found: dict[str, Any] = connection.info("replication")
+            return found
+
+    def connection(self, port: int) -> "redis.Redis":
+        """Return a connection to one Redis, whichever part it plays."""
+        return redis.Redis(port=port, password=self.PASSWORD, retry=Retry(ConstantBackoff(0.05), retries=200))
+
+    def kill_master(self) -> None:
+        """Let the master die without a word."""
+        self._processes[0].kill()
+        self._processes[0].wait(10)
+
+    def kill_sentinel(self, number: int) -> None:
+        """Let a sentinel die without a word."""
+        self._processes[2 + number].kill()
+        self._processes[2 + number].wait(10)
+
+    def promote(self) -> None:
+        """Have the sentinels put the replica in the master's place, which is well."""
+        with self._sentinel(self.ports[0]) as sentinel:
+            sentinel.execute_command("SENTINEL FAILOVER", "queue")
+
+    def wait_for_promotion(self) -> None:
+        """Return when the replica is the master."""
+        self._wait_until(lambda: self.info(self.replica)["role"] == "master")
+
+    def stop(self) -> None:
+        """End all of them, the sentinels first."""
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait(10)
+
+    def _start_redis(self, folder: Path, port: int, *options: str) -> None:
+        folder.mkdir()
+        passwords = ("--requirepass", self.PASSWORD, "--masterauth", self.PASSWORD)
+        self._start([*redis_server.command(port, folder), *passwords, "--repl-diskless-sync-delay", "0", *options])
+        with self.connection(port) as connection:
+            connection.ping()
+
+    def _start_sentinel(self, folder: Path, port: int) -> None:
+        folder.mkdir()
+        file = folder / "sentinel.conf"
+        file.write_text(f"""\
+bind 127.0.0.1
+port {port}
+dir {folder}
+logfile {folder / redis_server.LOG_FILE}
+requirepass "{self.SENTINEL_PASSWORD}"
+sentinel monitor queue 127.0.0.1 {self.master} 2
+sentinel auth-pass queue "{self.PASSWORD}"
+sentinel down-after-milliseconds queue 500
+sentinel failover-timeout queue 5000
+""")
+        self._start([redis_server.find_program(), str(file), "--sentinel"])
+
+    def _start(self, command: Sequence[str]) -> None:
+        self._processes.append(subprocess.Popen(command, preexec_fn=lifeline.ending_with_starter()))
+
+    def _sentinel(self, port: int) -> "redis.Redis":
+        retry = Retry(ConstantBackoff(0.05), retries=200)
+        return redis.Redis(port=port, password=self.SENTINEL_PASSWORD, retry=retry)
+
+    def _knows_all(self, port: int) -> bool:
+        with self._sentinel(port) as sentinel:
+            master: Any = sentinel.sentinel_master("queue")
+            return bool(master["num-other-sentinels"] == len(self.ports) - 1 and master["num-slaves"] == 1)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+    """A master, its replica and their sentinels, of the test's own."""
+    group = Sentinels(tmp_path)
+    yield group
+    group.stop()
 
 
 @pytest.fixture(scope="session")

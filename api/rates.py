@@ -11,10 +11,11 @@ import limits
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
-from redis import ConnectionPool, RedisError
+from redis import RedisError
 
 from jobs import waiting
 from jobs.errors import TooManyRequests
+from jobs.redis_pool import connection_pool
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,11 @@ class RateLimiter:
     """
 
     def __init__(self, redis_url: str, threads: int) -> None:
-        pool = ConnectionPool.from_url(
-            redis_url,
-            max_connections=threads,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
-            socket_timeout=_REDIS_TIMEOUT_S,
+        pool = connection_pool(
+            redis_url, threads, connect_timeout_s=_REDIS_TIMEOUT_S, answer_timeout_s=_REDIS_TIMEOUT_S
         )
-        storage = RedisStorage(redis_url, connection_pool=pool, key_prefix="mlapi:rate")
+        # Not its own storage for sentinels, which reads from replicas, and they lag behind.
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="mlapi:rate")
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0
 

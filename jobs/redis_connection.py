@@ -7,13 +7,14 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import redis
-from redis.backoff import ConstantBackoff, NoBackoff
+from redis.backoff import ConstantBackoff
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from jobs.errors import QueueUnavailable
+from jobs.redis_pool import connection_pool
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +29,10 @@ _COMMON = ("now", "bound")
 
 
 def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of its answers
-    """Return a client of the Redis at `url`, which connects at first use."""
+    """Return a client of the Redis at `url`, or of the master that its sentinels name, which connects at first use."""
     # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls learns
     # of it at once: it takes that into account.
-    return redis.Redis.from_url(
-        url,
-        max_connections=_MAX_CONNECTIONS,
-        socket_connect_timeout=2,
-        socket_timeout=5,
-        retry=Retry(NoBackoff(), retries=0),
-    )
+    return redis.Redis.from_pool(connection_pool(url, _MAX_CONNECTIONS, connect_timeout_s=2, answer_timeout_s=5))
 
 
 def milliseconds(time: tuple[int, int]) -> int:

@@ -4,10 +4,11 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 from redis.exceptions import RedisError
@@ -142,7 +143,7 @@ class RedisJobQueue(RedisTaking):
             ],
             args=[
                 self._worker_ttl_ms,
-                int(self._needs_worker),
+                int(self._needs_worker and time.monotonic() >= self._knows_workers_from),
                 self._max_jobs,
                 self._max_bytes,
                 MAX_BULK_SHARE if is_bulk else max_share,
@@ -261,37 +262,42 @@ class RedisJobQueue(RedisTaking):
                 self._listener.start()
 
     def _listen(self) -> None:
-        last_id, lost_sight = b"0", False
+        lost_sight = False
         while not self._closed.is_set():
             try:
-                last_id = self._catch_up() if lost_sight else self._receive(last_id, _LISTEN_S)
-                lost_sight = False
+                # A connection of its own, whose loss is always noticed: the next one may lead to another Redis.
+                with self._redis.client() as listening:
+                    last_id = self._catch_up(listening) if lost_sight else b"0"
+                    lost_sight = False
+                    while not self._closed.is_set():
+                        last_id = self._receive(listening, last_id, _LISTEN_S)
             except RedisError as err:
                 if not lost_sight:
                     log.warning("replies cannot be read, trying again until they can: %s", err)
                 lost_sight = True
+                self._redis_was_away()
                 self._closed.wait(_RETRY_S)
 
-    def _catch_up(self) -> bytes:
+    def _catch_up(self, listening: Any) -> bytes:  # noqa: ANN401 - what `connect` returns
         """Receive what there is, and submit again the jobs that are still waited for and that Redis does not have.
 
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
         # Others' jobs are among them, which may be of another version of this code.
-        entries = (entry for lane in keys.LANES.values() for entry in self._redis.xrange(lane.jobs))
+        entries = (entry for lane in keys.LANES.values() for entry in listening.xrange(lane.jobs))
         present = {json.loads(fields[b"job"])["id"] for _, fields in entries}
         # From the first reply on, as the ids are times, and this may be another host's clock.
-        last_id = self._receive(b"0")
+        last_id = self._receive(listening, b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]
         for job in missing:
             self._submit_waiting(job, before=True)
         log.warning("Redis is back; submitted %d jobs again that it did not have", len(missing))
         return last_id
 
-    def _receive(self, last_id: bytes, wait_s: float = 0) -> bytes:
+    def _receive(self, listening: Any, last_id: bytes, wait_s: float = 0) -> bytes:  # noqa: ANN401
         """Hand the replies after `last_id` to the requests that wait for them; return the id of the last."""
         block_ms = int(wait_s * 1000) or None  # Redis takes 0 for ever
-        streams = self._redis.xread({self._replies: last_id}, count=2 * MAX_REPLIES, block=block_ms)
+        streams = listening.xread({self._replies: last_id}, count=2 * MAX_REPLIES, block=block_ms)
         if not streams:
             return last_id
         entries = streams[0][1]

@@ -52,7 +52,7 @@ class RedisTaking:
         self._worker_ttl_s = worker_ttl_s
         self._worker_ttl_ms = int(worker_ttl_s * 1000)
         self._claim_every_s = min(_CLAIM_EVERY_S, worker_ttl_s / 4)
-        self._next_claim = 0.0
+        self._next_claim = self._knows_workers_from = 0.0
         self._take_share = script(self._redis, "take_share")
         self._claim_abandoned = script(self._redis, "claim_abandoned")
         self._finish = script(self._redis, "finish")
@@ -60,16 +60,17 @@ class RedisTaking:
 
     @contextmanager
     def _reaching_redis(self) -> Iterator[None]:
-        """Turn whatever keeps Redis from answering into `QueueUnavailable`.
-
-        When it is back, the others need their time to speak up before anybody can tell who is dead.
-        """
+        """Turn whatever keeps Redis from answering into `QueueUnavailable`."""
         try:
             with reaching_redis():
                 yield
         except QueueUnavailable:
-            self._next_claim = time.monotonic() + self._worker_ttl_s
+            self._redis_was_away()
             raise
+
+    def _redis_was_away(self) -> None:
+        """Give the workers their time to speak up, before anybody says who is dead, or that none is alive."""
+        self._next_claim = self._knows_workers_from = time.monotonic() + self._worker_ttl_s
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""

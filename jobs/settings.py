@@ -4,12 +4,12 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
+from jobs.redis_url import for_people, usable, with_password
 
 # S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
 _OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
@@ -43,6 +43,11 @@ def _object_storage(url: str) -> str:
     return url
 
 
+def _problem(field: str, value: object, said: str) -> str:
+    """Return what is wrong with a setting, without a password that its value may have."""
+    return f"{field.upper()}={for_people(str(value)) if field == 'redis_url' else value}: {said}"
+
+
 class SharedSettings(BaseSettings):
     """What the API and the workers must agree on.
 
@@ -53,7 +58,11 @@ class SharedSettings(BaseSettings):
     # Compose reads the same file, so it may hold variables that are not ours.
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379", description="The Redis that carries the jobs")
+    redis_url: Annotated[str, AfterValidator(usable)] = Field(
+        default="redis://127.0.0.1:6379",
+        description="The Redis that carries the jobs, or [the sentinels that know "
+        "it](docs/scaling.md#a-redis-that-may-fail)",
+    )
     redis_password_file: Annotated[Path, AfterValidator(_readable)] | None = Field(
         default=None, description="The file with its password, where that is not in `REDIS_URL`"
     )
@@ -114,10 +123,7 @@ class SharedSettings(BaseSettings):
         """`redis_url` with the password of its file, where there is one: not for logs."""
         if self.redis_password_file is None:
             return self.redis_url
-        url = urlsplit(self.redis_url)
-        user, _, address = url.netloc.rpartition("@")
-        password = quote(self.redis_password_file.read_text().strip(), safe="")
-        return url._replace(netloc=f"{user}:{password}@{address}").geturl()
+        return with_password(self.redis_url, self.redis_password_file.read_text().strip())
 
     @classmethod
     def from_env(cls: type[S]) -> S:
@@ -125,5 +131,5 @@ class SharedSettings(BaseSettings):
         try:
             return cls(_env_file=env_file())  # type: ignore[call-arg]  # BaseSettings takes it
         except ValidationError as err:
-            problems = [f"{str(error['loc'][0]).upper()}={error['input']}: {error['msg']}" for error in err.errors()]
+            problems = [_problem(str(error["loc"][0]), error["input"], error["msg"]) for error in err.errors()]
             raise SettingsError("\n".join(problems)) from err

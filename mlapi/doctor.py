@@ -17,6 +17,7 @@ from typing import Literal
 
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
 from jobs.images import open_store
+from jobs.redis_url import for_people
 from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
@@ -159,7 +160,7 @@ def queue() -> str:
     from jobs.redis_queue import RedisJobQueue
 
     shared = SharedSettings.from_env()
-    url = re.sub(r"(?<=//)[^/@]*@", "", shared.redis_url)  # without the password
+    url = for_people(shared.redis_url)
     queue = RedisJobQueue.from_settings(shared)
     try:
         return f"{len(queue.live_workers())} workers at {url}"

@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from api.rates import Rate, RateLimiter
+from conftest import Sentinels
 from jobs.errors import TooManyRequests
 
 
@@ -43,6 +44,13 @@ def test_api_processes_share_the_counts(redis_url: str, caller: str) -> None:
     RateLimiter(redis_url, threads=1).count(caller, "1/day")
     with pytest.raises(TooManyRequests):
         RateLimiter(redis_url, threads=1).count(caller, "1/day")
+
+
+def test_requests_are_counted_by_the_master_that_the_sentinels_name(sentinels: Sentinels, caller: str) -> None:
+    limiter = RateLimiter(sentinels.url, threads=8)
+    limiter.count(caller, "1/day")
+    with pytest.raises(TooManyRequests):
+        limiter.count(caller, "1/day")
 
 
 def test_of_many_requests_at_once_exactly_so_many_are_allowed(limiter: RateLimiter, caller: str) -> None:

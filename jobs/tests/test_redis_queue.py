@@ -258,9 +258,9 @@ def test_a_worker_that_redis_has_not_heard_of_yet_keeps_what_it_took(server: Red
 
 
 @pytest.mark.parametrize("name", ["maxmemory", "min-replicas-to-write"])
-def test_a_redis_that_takes_nothing_counts_as_away_until_it_does(
-    server: RedisServer, queue: RedisJobQueue, name: str
-) -> None:
+def test_a_redis_that_takes_nothing_counts_as_away_until_it_does(server: RedisServer, name: str) -> None:
+    # Longer than a request waits for a Redis that may be about to come back.
+    queue = RedisJobQueue(server.url, max_jobs=10, worker_ttl_s=LONG_TTL_S)
     queue.heartbeat("w1", 0.01, "m1")
     connection: Any = redis.Redis.from_url(server.url)
     connection.config_set(name, "1")
@@ -271,6 +271,22 @@ def test_a_redis_that_takes_nothing_counts_as_away_until_it_does(
     connection.config_set(name, "0")
     connection.close()
     assert submit_and_wait(queue) == DOG
+    queue.close()
+
+
+def test_a_redis_that_has_become_a_replica_counts_as_away_and_its_connections_end(
+    server: RedisServer, queue: RedisJobQueue
+) -> None:
+    queue.heartbeat("w1", 0.01, "m1")
+    with redis.Redis.from_url(server.url) as connection:
+        assert len(connection.client_list()) == 2
+        connection.execute_command("REPLICAOF", "127.0.0.1", "1")  # which ends none by itself
+        with pytest.raises(QueueUnavailable):
+            queue.heartbeat("w1", 0.01, "m1")
+        assert until(lambda: len(connection.client_list()) == 1)
+        with pytest.raises(QueueUnavailable):  # told in other words than to a script
+            queue.publish(ModelInfo("m1", labels=("dog",)))
+        assert until(lambda: len(connection.client_list()) == 1)
 
 
 def test_the_images_set_aside_last_are_kept(queue: RedisJobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""A Redis behind TLS, which asks its clients for a certificate, too: a proxy stands before one without."""
+
+import contextlib
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from jobs.errors import QueueUnavailable
+from jobs.redis_queue import RedisJobQueue
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a certificate that signs itself, for server and client alike, and one of somebody else."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("ours", "others"):
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"),
+                *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+                *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    return folder
+
+
+@pytest.fixture
+def tls_port(certificates: Path, redis_url: str) -> Iterator[int]:
+    """Yield a port whose clients must know our certificate and have it; what they say goes on to Redis."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "ours.pem", certificates / "ours.key")
+    context.load_verify_locations(certificates / "ours.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_serve, args=(listener, context, urlsplit(redis_url).port), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _serve(listener: socket.socket, context: ssl.SSLContext, redis_port: int) -> None:
+    with contextlib.suppress(OSError):  # when it is closed
+        while True:
+            client = listener.accept()[0]
+            threading.Thread(target=_carry, args=(client, context, redis_port), daemon=True).start()
+
+
+def _carry(client: socket.socket, context: ssl.SSLContext, redis_port: int) -> None:
+    """Carry what a client asks to Redis, and each answer back."""
+    with (
+        socket.create_connection(("127.0.0.1", redis_port)) as redis,
+        contextlib.suppress(OSError),
+        client,
+        context.wrap_socket(client, server_side=True) as secure,
+    ):
+        while said := _next(secure, redis):
+            data, receiver = said
+            receiver.sendall(data)
+
+
+def _next(secure: ssl.SSLSocket, redis: socket.socket) -> tuple[bytes, socket.socket] | None:
+    """Return what either side says next, and to whom; None when one has hung up."""
+    ready = [secure] if secure.pending() else select.select([secure, redis], [], [])[0]
+    data = ready[0].recv(65536)
+    return (data, redis if ready[0] is secure else secure) if data else None
+
+
+def live_workers(port: int, **options: object) -> list[str]:
+    """Return what a queue answers that is reached with TLS."""
+    queue = RedisJobQueue(f"rediss://127.0.0.1:{port}?{urlencode(options)}", max_jobs=1)
+    try:
+        queue.heartbeat("secure", 0.01, "m1")
+        return queue.live_workers()
+    finally:
+        queue.close()
+
+
+def test_redis_is_reached_with_the_certificates_that_the_url_names(certificates: Path, tls_port: int) -> None:
+    ours = {"ssl_certfile": certificates / "ours.pem", "ssl_keyfile": certificates / "ours.key"}
+    assert "secure" in live_workers(tls_port, ssl_ca_certs=certificates / "ours.pem", **ours)
+
+
+def test_a_redis_that_somebody_else_has_signed_for_is_not_believed(certificates: Path, tls_port: int) -> None:
+    ours = {"ssl_certfile": certificates / "ours.pem", "ssl_keyfile": certificates / "ours.key"}
+    with pytest.raises(QueueUnavailable):
+        live_workers(tls_port, ssl_ca_certs=certificates / "others.pem", **ours)
+
+
+def test_who_has_no_certificate_is_not_let_in(certificates: Path, tls_port: int) -> None:
+    with pytest.raises(QueueUnavailable):
+        live_workers(tls_port, ssl_ca_certs=certificates / "ours.pem")

@@ -1,0 +1,52 @@
+"""API and workers on a Redis that sentinels watch: its master dies under load."""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from uuid import uuid4
+
+import requests
+
+from conftest import Sentinels
+from tests.conftest import EVENT_TIMEOUT_S, START_TIMEOUT_S, MakeService, Service, until
+from tests.images import DOG
+
+MLAPI = (sys.executable, "-m", "mlapi")
+
+
+def ready_workers(api: Service) -> int:
+    try:
+        answer = requests.get(f"{api.url}/readyz", timeout=10)
+    except requests.ConnectionError:
+        return 0
+    return int(answer.json()["workers"]) if answer.ok else 0
+
+
+def predict(api: Service) -> tuple[float, str]:
+    """Have a new picture of the dog classified, asking again where that is refused; return when it came, and what."""
+    image, deadline = DOG + uuid4().bytes, time.monotonic() + EVENT_TIMEOUT_S
+    while (response := api.predict(image)).status_code == 503:
+        assert time.monotonic() < deadline, api.log
+    return time.monotonic(), str(response.json()["prediction"])
+
+
+def test_every_accepted_image_is_classified_right_though_the_master_dies(
+    make_service: MakeService, sentinels: Sentinels
+) -> None:
+    api = make_service([*MLAPI, "api"], REDIS_URL=sentinels.url)
+    shared = {"REDIS_URL": sentinels.url, "UPLOAD_FOLDER": str(api.folder / "uploads")}
+    for _ in range(2):
+        make_service([*MLAPI, "worker"], **shared)
+    assert until(lambda: ready_workers(api) == 2, START_TIMEOUT_S), api.log
+
+    with ThreadPoolExecutor(8) as pool:
+        before = [pool.submit(predict, api) for _ in range(100)]
+        assert before[40].result()[1] == "Eskimo_dog"
+        sentinels.kill_master()
+        sentinels.wait_for_promotion()
+        after = [pool.submit(predict, api) for _ in range(50)]
+        answers = sorted(request.result() for request in before + after)
+    assert {label for _, label in answers} == {"Eskimo_dog"}, api.log
+    pause_s = max(later - earlier for (earlier, _), (later, _) in pairwise(answers))
+    print(f"{len(answers)} images classified right; none for {pause_s:.1f} s after the master's death")
