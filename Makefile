@@ -47,7 +47,7 @@ fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000]
 
 audit: $(VENV)-audit/bin/pip-audit ## Look for known vulnerabilities of the locked packages: make audit [SERVICE=pypi|osv]
 	@$< --strict --disable-pip --require-hashes --progress-spinner off --vulnerability-service $(or $(SERVICE),pypi) \
-	    $(foreach lock,run dev docs keras report tracing redis-server,--requirement requirements/$(lock).txt) || { \
+	    $(foreach lock,run dev docs keras quantize report tracing redis-server,--requirement requirements/$(lock).txt) || { \
 	    echo "Not every package is known to be safe. Where one was not found, this machine's package index does not serve"; \
 	    echo "what is known of vulnerabilities: run it where https://pypi.org or https://api.osv.dev is reached."; exit 1; }
 

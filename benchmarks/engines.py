@@ -1,10 +1,11 @@
 """OpenVINO against ONNX Runtime, in the precisions that each has, with one network on the same pictures.
 
-`python -m benchmarks.engines --photos FOLDER` prints one table. ONNX Runtime is no dependency of the project:
-`pip install onnxruntime` adds it.
+`python -m benchmarks.engines --photos FOLDER` prints one table. ONNX Runtime is no dependency of the service; it comes
+with what `make test` installs, and `pip install onnxruntime` adds it elsewhere.
 """
 
 import itertools
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -48,7 +49,8 @@ def _openvino_bf16(manifest: ModelManifest, threads: int) -> Infer:
 
 
 def _onnxruntime_f32(manifest: ModelManifest, threads: int) -> Infer:
-    import onnxruntime  # type: ignore[import-untyped,import-not-found,unused-ignore]  # installed by hand
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at its import; it would report its use to Microsoft
+    import onnxruntime  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

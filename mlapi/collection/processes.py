@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 from jobs import lifeline
 from jobs.errors import ServiceError
-from mlapi.collection.files import Files
+from mlapi.collection.files import MOST_BYTES_OF_PIXEL, Files
 from mlapi.collection.rows import Row
 from model.classifier import Classifier
 from model.ml_service import load_classifier, predict
@@ -20,8 +20,6 @@ from model.settings import ModelSettings
 
 # Large enough that handing it over costs little of the time that it takes, small enough that all end at about once.
 _BATCHES_IN_CHUNK = 2
-# Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
-_MOST_BYTES_OF_PIXEL = 8
 
 
 class EndedProcess(ServiceError):
@@ -112,7 +110,7 @@ def _classifier() -> Classifier:
 
 def _classify(paths: Sequence[str]) -> list[Row]:
     classifier, settings = _classifier(), _settings[0]
-    files = Files(_MOST_BYTES_OF_PIXEL * settings.max_image_pixels)
+    files = Files(MOST_BYTES_OF_PIXEL * settings.max_image_pixels)
     rest = iter(paths)
     rows = list[Row]()
     while batch := list(islice(rest, settings.batch_size)):

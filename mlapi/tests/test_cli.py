@@ -32,6 +32,7 @@ COMMANDS = [
     ["model", "add"],
     ["model", "list"],
     ["model", "check"],
+    ["model", "quantize"],
     ["key"],
     ["key", "add"],
     ["key", "list"],

@@ -1,0 +1,151 @@
+"""The command `mlapi model quantize`: from a model and pictures to the INT8 model beside it, and what it is worth."""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from jobs.errors import SetupError
+from mlapi.quantization import int8, pictures
+from mlapi.quantization.comparison import Accuracy, Pair
+from mlapi.quantization.pictures import Picture
+from mlapi.quantization.report import Figures, Report
+from model.classifier import Classifier
+from model.manifest import NETWORK, ModelManifest
+from model.ml_service import load_classifier
+from model.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar  # click does not export it
+
+MODELS = Path("var/models")
+_SUFFIX = "-int8"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line says."""
+
+    name: str
+    images: Path
+    labelled: Path | None = None
+    new_name: str | None = None
+    samples: int = 300
+
+
+def quantize(wanted: Wanted) -> Report:
+    """Make the INT8 model beside the original, whole or not at all. Raises `SetupError` or `click.UsageError`."""
+    settings = ModelSettings.from_env()
+    source = find_model(wanted.name)
+    target = _target(source, wanted.new_name)
+    int8.check_installed()
+    original = _load(source, settings)
+    labels = pictures.labelled(wanted.labelled, original.manifest) if wanted.labelled else {}
+    calibration, held_out = _read(wanted, original.manifest, settings)
+    with _made_aside(target) as folder:
+        _make(original.manifest, calibration, folder)
+        pair = Pair(original, _load(folder, settings), settings.batch_size)
+        accuracy = _accuracy(pair, labels, calibration, settings) if labels else None
+        return _report(pair, held_out, accuracy, len(calibration), target)
+
+
+def find_model(name: str) -> Path:
+    """Return the folder of a model, of which `name` is the path or the name in `MODELS`. Raises `SetupError`."""
+    candidates = (MODELS / name, Path(name))
+    folder = next((each for each in candidates if each.is_dir()), None)
+    if folder is None:
+        raise SetupError(f"there is no model {name}: neither {candidates[0]} nor {candidates[1]} is a folder")
+    return folder if folder.name.strip(".") else folder.resolve()
+
+
+def _target(source: Path, new_name: str | None) -> Path:
+    name = f"{source.name}{_SUFFIX}" if new_name is None else new_name
+    if not name.strip(".") or PurePath(name).name != name:
+        raise click.UsageError(f"--as {name}: it has to be the name of a folder beside {source}.")
+    target = source.with_name(name)
+    if os.path.lexists(target):
+        raise SetupError(f"{target} exists: move it away, or say --as NAME")
+    return target
+
+
+def _load(folder: Path, settings: ModelSettings) -> Classifier:
+    return load_classifier(settings.model_copy(update={"model": folder}))
+
+
+def _read(
+    wanted: Wanted, manifest: ModelManifest, settings: ModelSettings
+) -> tuple[Sequence[Picture], Sequence[Picture]]:
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, as in the worker
+    count = 2 * wanted.samples
+    readable = pictures.read(pictures.find(wanted.images), manifest, settings.max_image_pixels)
+    with _progress(islice(readable, count), "Reading images", count) as progress:
+        return pictures.halves(list(progress), wanted.samples, wanted.images)
+
+
+@contextmanager
+def _made_aside(target: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `target` in the end, and goes where something fails or somebody ends the command."""
+    try:
+        with _ended_by_sigterm(), TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+            folder = Path(work) / target.name
+            folder.mkdir()
+            yield folder
+            folder.rename(target)
+    except OSError as err:
+        raise SetupError(f"{target} cannot be written: {err}") from err
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _make(manifest: ModelManifest, calibration: Sequence[Picture], folder: Path) -> None:
+    with _progress(calibration, "Calibrating") as progress:
+        int8.quantize(manifest, (picture.pixels for picture in progress), folder / NETWORK)
+    replace(manifest, name=folder.name).write(folder)
+
+
+def _accuracy(
+    pair: Pair, labels: Mapping[str, str], calibration: Sequence[Picture], settings: ModelSettings
+) -> Accuracy:
+    others = pictures.read(labels, pair.original.manifest, settings.max_image_pixels, without=calibration)
+    with _progress(others, "Classifying images with labels", len(labels)) as progress:
+        return pair.accuracy(progress, labels)
+
+
+def _report(
+    pair: Pair, held_out: Sequence[Picture], accuracy: Accuracy | None, calibration_images: int, target: Path
+) -> Report:
+    with _progress(held_out, "Comparing") as progress:
+        agreement = pair.agreement(progress)
+    click.echo("Measuring", err=True)
+    speeds = pair.images_per_s(held_out)
+    original = _figures(pair.original, pair.original.precision, speeds[0])
+    quantized = _figures(pair.quantized, "INT8", speeds[1])
+    return Report(str(target), calibration_images, original, quantized, agreement, accuracy)
+
+
+def _figures(classifier: Classifier, precision: str, images_per_s: float) -> Figures:
+    manifest = classifier.manifest
+    return Figures(manifest.name, precision, manifest.network_path.stat().st_size, images_per_s)
+
+
+def _progress(items: Iterable[T], label: str, length: int | None = None) -> "ProgressBar[T]":
+    return click.progressbar(items, length, label, show_pos=True, file=sys.stderr)
