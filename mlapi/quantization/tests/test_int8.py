@@ -57,6 +57,19 @@ def test_the_answers_are_nearly_the_same(
     assert 0 < np.abs(original - other).max() < 0.05
 
 
+@pytest.mark.parametrize(("channels", "expected"), [("RGB", [1, 3, 4]), ("BGR", [5, 3, 0])])
+def test_the_network_is_calibrated_with_what_it_is_served(
+    make_model: MakeModel, channels: str, expected: list[float]
+) -> None:
+    changes = {"channels": channels, "mean": (10.0, 20.0, 30.0), "std": (10.0, 20.0, 40.0)}
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[5, 7] = (20, 80, 190) if channels == "RGB" else (30, 80, 60)
+    first, last = (int8.as_input(picture, make_model(layout=layout, **changes)) for layout in ("NCHW", "NHWC"))
+    assert (first.shape, last.shape) == ((3, 24, 32), (24, 32, 3))
+    assert first.dtype == last.dtype == np.dtype(np.float32)
+    assert first[:, 5, 7].tolist() == last[5, 7].tolist() == expected
+
+
 def test_weights_are_integers_with_a_scale_for_each_channel(
     make_model: MakeModel, pictures: Path, tmp_path: Path
 ) -> None:
