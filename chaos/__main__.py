@@ -9,10 +9,11 @@ import click
 from benchmarks import pictures, processes
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
-from chaos import table
+from chaos import service, table
 from chaos.disk import CannotMount
 from chaos.faults import FAULTS, Fault
 from chaos.run import Result, measure
+from chaos.service import Service
 from jobs.errors import SetupError
 from model.settings import ModelSettings
 from stress_test.errors import CannotRun
@@ -55,12 +56,15 @@ def _questions(photos: Path | None) -> Questions:
     return Questions(files, Limit(files, ModelSettings.from_env()).answers())
 
 
-def _run(faults: list[Fault], times: int | None, questions: Questions, callers: int) -> tuple[list[Result], list[str]]:
+def _run(
+    faults: list[Fault[Service]], times: int | None, questions: Questions, callers: int
+) -> tuple[list[Result], list[str]]:
     results, skipped = [], []
     for number, fault in enumerate(faults, 1):
         _say(f"{number} of {len(faults)}: {fault.name}")
         try:
-            results.append(measure(fault, times or fault.times, questions, callers))
+            with service.running(fault.settings) as running:
+                results.append(measure(fault, running, times or fault.times, questions, callers))
         except CannotMount as err:
             skipped.append(f"{fault.name}, since {err}")
     return results, skipped

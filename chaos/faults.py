@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -22,19 +23,21 @@ from stress_test.errors import CannotRun
 
 _FAKE_DECODER = Path(__file__).parent / "fake_decoder"
 
+S = TypeVar("S")
+
 # Entering it, the fault strikes; leaving it, the fault is taken away again, where it is one that lasts.
 Strike = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Generic[S]):
     """A fault: what makes it possible in a service that runs, how long it lasts, how often it strikes in a full run.
 
     One that leaves the service no way to answer is recovered from when it is over, any other from its strike on.
     """
 
     name: str
-    prepare: Callable[[Service], AbstractContextManager[Strike]]
+    prepare: Callable[[S], AbstractContextManager[Strike]]
     lasts_s: float = 0.0
     times: int = 3
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +128,7 @@ def _at_once(do: Callable[[], None]) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-FAULTS = (
+FAULTS: tuple[Fault[Service], ...] = (
     Fault("kill -9 a worker", kill("mlapi worker", most=1), times=9),
     Fault("kill -9 all workers", kill("mlapi worker")),
     Fault("kill -9 the API", kill("mlapi api")),

@@ -4,9 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from benchmarks.pictures import Questions
-from chaos import service
 from chaos.callers import RIGHT, WRONG, Callers, Request
 from chaos.faults import Fault, Strike
 
@@ -17,6 +17,18 @@ _SLOW_S = 1.0
 # What a caller is told who must not be let wait for nothing. That a deadline passed is not among them: the service is
 # away for less than that, so the job was lost.
 _REFUSALS = ("429 ", "503 ")
+
+
+class Target(Protocol):
+    """A service that runs, and is struck."""
+
+    port: int
+
+    def wait_until_well(self) -> None:
+        """Return when it answers and every worker is alive; raise an error if that takes too long."""
+
+
+T = TypeVar("T", bound=Target)
 
 
 @dataclass(slots=True)
@@ -64,13 +76,11 @@ class Result:
         return self.count(RIGHT) > 0 and self.lost == self.count(WRONG) == 0
 
 
-def measure(fault: Fault, times: int, questions: Questions, callers: int) -> Result:
-    """Let a fault strike that often. Raises `CannotRun` if it cannot, or the service does not come round."""
-    result = Result(fault.name)
-    with service.running(fault.settings) as running, fault.prepare(running) as strike:
-        with Callers(running.port, questions, callers) as calling:
-            strikes = [_strike_once(strike, fault, running) for _ in range(times)]
-        result.requests = calling.requests
+def measure(fault: Fault[T], target: T, times: int, questions: Questions, callers: int) -> Result:
+    """Let a fault strike a service that often. Raises `CannotRun` if it cannot, or the service does not come round."""
+    with fault.prepare(target) as strike, Callers(target.port, questions, callers) as calling:
+        strikes = [_strike_once(strike, fault, target) for _ in range(times)]
+    result = Result(fault.name, calling.requests)
     ends = [started for started, _ in strikes[1:]] + [float("inf")]
     for (started, over), end in zip(strikes, ends, strict=True):
         origin = over if fault.blocks else started
@@ -79,14 +89,14 @@ def measure(fault: Fault, times: int, questions: Questions, callers: int) -> Res
     return result
 
 
-def _strike_once(strike: Strike, fault: Fault, running: service.Service) -> tuple[float, float]:
+def _strike_once(strike: Strike, fault: Fault[T], target: T) -> tuple[float, float]:
     """Return when the fault struck and when it was over, as soon as the service is well again."""
     time.sleep(_CALM_S)
     started = time.monotonic()
     with strike():
         time.sleep(fault.lasts_s)
     over = time.monotonic()
-    running.wait_until_well()
+    target.wait_until_well()
     time.sleep(_CALM_S)
     return started, over
 
