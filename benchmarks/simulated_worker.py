@@ -1,17 +1,18 @@
-"""Workers that sleep instead of computing: each batch takes the same time, and no processor.
+"""Workers that fetch images, then sleep instead of computing: each batch takes the same time, and hardly any processor.
 
 `python -m benchmarks.simulated_worker WORKERS BATCH_S` runs them in one process until SIGTERM.
 """
 
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 
+from jobs.images import open_store
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
+from jobs.settings import SharedSettings
 from model.ml_service import Worker, classify_process
 
 BATCH_SIZE = 8
@@ -30,11 +31,16 @@ def main(workers: int, batch_s: float) -> None:
 
 
 def _work(batch_s: float, stopped: threading.Event) -> None:
+    settings = SharedSettings.from_env()
+    images = open_store(settings)
+
     def classify(names: Sequence[str]) -> list[Outcome]:
+        for image in images.fetch(names):
+            image()
         time.sleep(batch_s)
         return [ANSWER] * len(names)
 
-    queue = RedisJobQueue(os.environ["REDIS_URL"], max_jobs=1)
+    queue = RedisJobQueue(settings.redis_login, max_jobs=1)
     service_time_s = batch_s / BATCH_SIZE
     worker = Worker(
         queue,
