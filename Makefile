@@ -9,8 +9,8 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose screenshots fuzz audit stress report bench chaos docs \
-    lock clean
+.PHONY: help setup run test lint types imports test-parity test-compose test-hosts screenshots fuzz audit stress report \
+    bench chaos docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorc
 
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests
+
+test-hosts: setup $(VENV)/dev.stamp ## Cut off and kill containers that share no volume: make test-hosts [TIMES=1]
+	@TIMES=$(or $(TIMES),1) $(BIN)/python -m pytest -m hosts --compose --capture=no tests/test_hosts.py
 
 screenshots: setup $(VENV)/dev.stamp ## Take the pictures of the page in docs/images anew; needs Chromium
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --require-browser tests/test_browser.py tests/test_status_page.py

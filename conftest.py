@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -40,9 +41,9 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what was not asked for."""
     if not config.getoption("--compose"):
-        for item in items:
-            if item.get_closest_marker("compose"):
-                item.add_marker(pytest.mark.skip(reason="needs a Docker engine: run `make test-compose`"))
+        for item, marker in product(items, ("compose", "hosts")):
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"needs a Docker engine: run `make test-{marker}`"))
 
 
 def wait_until_written(connection: "redis.Redis") -> None:

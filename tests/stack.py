@@ -34,8 +34,11 @@ def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
 class Stack:
     """The containers of a Compose project of the tests' own, as the named files describe it."""
 
+    workers = 2
+
     def __init__(self, *files: str) -> None:
-        address = f"127.0.0.1:{free_port()}"
+        self.port = free_port()
+        address = f"127.0.0.1:{self.port}"
         self.url = f"http://{address}"
         self.environment = {
             "COMPOSE_PROJECT_NAME": f"mlapi-test-{uuid4().hex[:8]}",
@@ -49,9 +52,9 @@ class Stack:
         return run("docker", "compose", *words, timeout_s=timeout_s, **{**self.environment, **environment})
 
     def up(self, *words: str) -> None:
-        """Start two workers and the rest; return when all are healthy, fail with their logs where they are not."""
+        """Start the workers and the rest; return when all are healthy, fail with their logs where they are not."""
         try:
-            self.compose("up", "--detach", "--wait", "--scale", "model=2", *words, timeout_s=UP_TIMEOUT_S)
+            self.compose("up", "--detach", "--wait", "--scale", f"model={self.workers}", *words, timeout_s=UP_TIMEOUT_S)
         except AssertionError as err:
             raise AssertionError(f"{err}\n{self.compose('logs', '--no-color')}") from err
 
@@ -73,7 +76,10 @@ class Stack:
 
     def ready_workers(self) -> int:
         """Return how many workers /readyz knows of."""
-        answer = requests.get(f"{self.url}/readyz", timeout=10)
+        try:
+            answer = requests.get(f"{self.url}/readyz", timeout=10)
+        except requests.ConnectionError:
+            return 0
         return int(answer.json()["workers"]) if answer.ok else 0
 
     def listens(self) -> bool:
