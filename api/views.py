@@ -128,11 +128,14 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="ready", workers=len(workers)), 200
 
 
-def ready_workers() -> list[str]:
-    """Return the workers that are alive. Raises `Stopping`, `QueueUnavailable` or, where one must be, `NoWorker`."""
+def ready_workers(model: str = "") -> list[str]:
+    """Return the live workers of the version that serves, or of the one that answers for a model's or version's name.
+
+    Raises `Stopping`, `QueueUnavailable` or, where one must be alive, `NoWorker`.
+    """
     if connection.current().draining:
         raise Stopping
-    workers = services().queue.live_workers()
+    workers = services().queue.live_workers(model)
     if not workers and not services().settings.queue_without_worker:
         raise NoWorker
     return workers
@@ -202,7 +205,7 @@ def _store(upload: FileStorage) -> ImageJob:
     return store(data, upload.filename or "", services().settings.predict_timeout_s)
 
 
-def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "interactive") -> ImageJob:
+def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "interactive", model: str = "") -> ImageJob:
     """Check and store an image, whose file name must fit where it has one, and return a job for it."""
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
@@ -211,7 +214,7 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
     keep = _keep if len(data) <= SMALL_BYTES else waiting.blocking(_keep)
     with tracing.span("store image", {"mlapi.image.bytes": len(data)}):
         name = keep(services().images, data, filename, limits)
-    return ImageJob.create(name, timeout_s, g.request_id, len(data), lane)
+    return ImageJob.create(name, timeout_s, g.request_id, len(data), lane, model)
 
 
 def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLimits) -> str:

@@ -4,7 +4,9 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
@@ -22,6 +24,7 @@ from jobs.queue import (
 )
 from jobs.results import MemoryResults
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
+from jobs.versions import DEFAULT_POOL, Route, Version, Versions
 from jobs.waiters import Waiters
 
 
@@ -49,7 +52,7 @@ def _bytes(entries: Iterable[_Entry]) -> int:
 
 
 class MemoryJobQueue:
-    """The `JobQueue` in memory; see there for what each method does."""
+    """The `JobQueue` in memory; see there for what each method does, but that no version stands in for another."""
 
     def __init__(
         self,
@@ -71,6 +74,8 @@ class MemoryJobQueue:
         self._cache: dict[tuple[str, str], Prediction] = {}  # by model and hash
         self._set_aside: dict[str, SetAsideImage] = {}  # by hash, oldest first
         self._model = ""
+        self._pools = {DEFAULT_POOL: self}
+        self._routes: dict[str, Route] = {}
         self._models: dict[str, ModelInfo] = {}  # by id
         self._seen: dict[str, float] = {}
         self._service_times_s: dict[str, float] = {}
@@ -81,8 +86,21 @@ class MemoryJobQueue:
         self._passed_bulk = 0  # interactive jobs that were taken since the last bulk job, while one waited
         self._interactive_at = -math.inf  # when the last one came
 
+    def beside(self, version: str) -> "MemoryJobQueue":
+        """Return the queue as the workers of a further version have it."""
+        pool = self._pools[version] = copy(self)
+        pool._entries, pool._seen, pool._service_times_s, pool._model = {}, {}, {}, ""
+        return pool
+
     def submit(self, job: ImageJob) -> Admission:
         """Add a job."""
+        pools = [self._pools[name] for name in self.versions().pools(job)]
+        for canary in pools[:-1]:
+            with suppress(QueueFull, NoWorker):
+                return canary._submit(job)
+        return pools[-1]._submit(job)
+
+    def _submit(self, job: ImageJob) -> Admission:
         with self._changed:
             self._changed.notify_all()  # when this is done
             return self._refuse(job) or self._answer_or_join(job) or self._add(job)
@@ -124,7 +142,7 @@ class MemoryJobQueue:
         return "joined"
 
     def _add(self, job: ImageJob) -> Admission:
-        if self._needs_worker and not self.live_workers():
+        if self._needs_worker and not self._alive():
             raise NoWorker
         self._backlogs[job.lane].heard(self._wait_s(job.lane))
         if self._is_full(job):
@@ -144,7 +162,7 @@ class MemoryJobQueue:
         if lane == "interactive":
             interactive = len(self._lane("interactive"))
             jobs = interactive + min(jobs - interactive, (interactive + 1) / (BULK_EVERY - 1))
-        images_per_s = sum(1 / self._service_times_s[worker] for worker in self.live_workers())
+        images_per_s = sum(1 / self._service_times_s[worker] for worker in self._alive())
         return jobs / images_per_s if images_per_s else 0.0
 
     def _is_full(self, job: ImageJob) -> bool:
@@ -186,25 +204,48 @@ class MemoryJobQueue:
     def _withdraw(self, job: ImageJob) -> None:
         """Take a job that nobody waits for out of the queue."""
         with self._changed:
-            entry = self._entries.get(job.id)
-            if entry and entry.worker is None and not entry.joined:
-                del self._entries[job.id]
+            for pool in self._pools.values():
+                entry = pool._entries.get(job.id)
+                if entry and entry.worker is None and not entry.joined:
+                    del pool._entries[job.id]
 
-    def live_workers(self) -> list[str]:
+    def live_workers(self, model: str | None = None) -> list[str]:
         """Return the names of the workers that were heard of lately."""
+        pools = self._pools if model is None else [self.versions().pool_of(model)]
+        return [worker for pool in pools for worker in self._pools[pool]._alive()]
+
+    def _alive(self) -> list[str]:
         return [worker for worker in self._seen if self._is_alive(worker)]
+
+    def versions(self) -> Versions:
+        """Return which versions of which models there are."""
+        with self._changed:
+            found = [
+                Version(self._models.get(pool._model, ModelInfo(pool._model)), name, len(pool._alive()))
+                for name, pool in self._pools.items()
+                if pool._model
+            ]
+            return Versions(found, self._routes)
+
+    def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
+        """Have a model's versions serve as `change` says."""
+        with self._changed:
+            self._routes[model] = change(self.versions())
+            return self._routes[model]
 
     def figures(self) -> QueueFigures:
         """Return what there is to know of queue and workers now."""
         with self._changed:
-            entries = list(self._entries.values())
+            entries = [entry for pool in self._pools.values() for entry in pool._entries.values()]
             return QueueFigures(
                 waiting_jobs=sum(entry.worker is None for entry in entries),
                 held_jobs=sum(entry.worker is not None for entry in entries),
                 queued_bytes=sum(entry.job.size_bytes for entry in entries),
-                oldest_job_s=entries[0].waited_ms / 1000 if entries else 0.0,
+                oldest_job_s=max((entry.waited_ms / 1000 for entry in entries), default=0.0),
                 set_aside_images=len(self._set_aside),
-                workers=tuple(self._worker_figures(worker) for worker in sorted(self._seen)),
+                workers=tuple(
+                    pool._worker_figures(worker) for pool in self._pools.values() for worker in sorted(pool._seen)
+                ),
             )
 
     def _worker_figures(self, worker: str) -> WorkerFigures:
@@ -217,13 +258,16 @@ class MemoryJobQueue:
         )
 
     def labels(self) -> Sequence[str]:
-        """Return the labels of the model that the workers serve."""
+        """Return the labels of the model that serves."""
         model = self.model()
         return model.labels if model else ()
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
         """Return what is known of a model."""
-        return self._models.get(self._model if model_id is None else model_id)
+        if model_id is None:
+            served = self.versions().served()
+            model_id = served.info.id if served else ""
+        return self._models.get(model_id)
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
         """Return what a dead worker left, or a share of what waits."""
@@ -249,7 +293,7 @@ class MemoryJobQueue:
 
     def _share_of(self, lane: Lane, most: int) -> list[_Entry]:
         waiting = [entry for entry in self._waiting() if entry.job.lane == lane]
-        return waiting[: min(most, math.ceil(len(waiting) / max(1, len(self.live_workers()))))]
+        return waiting[: min(most, math.ceil(len(waiting) / max(1, len(self._alive()))))]
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""
@@ -270,8 +314,9 @@ class MemoryJobQueue:
             self._resolve(job, outcome)
 
     def forget(self, image_name: str) -> None:
-        """Drop an image's prediction from the cache."""
-        self._cache.pop((self._model, image_hash(image_name)), None)
+        """Drop an image's predictions from the cache."""
+        for pool in self._pools.values():
+            self._cache.pop((pool._model, image_hash(image_name)), None)
 
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside."""

@@ -1,13 +1,14 @@
 """What a job queue does, whoever keeps it: the API submits and waits, workers take and finish."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from jobs.errors import QueueFull
 from jobs.figures import QueueFigures, WorkerReport
 from jobs.schema import ImageJob, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
+from jobs.versions import DEFAULT_POOL, Route, Versions
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.
@@ -36,7 +37,8 @@ MAX_WAIT_SHARE = 0.8
 class Delivery:
     """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it.
 
-    `deaths` is how many workers have died with it before.
+    `deaths` is how many workers have died with it before. It was in the streams of `pool` (see jobs/versions.py), which
+    is that of the worker unless this stands in for others.
     """
 
     job: ImageJob
@@ -44,6 +46,7 @@ class Delivery:
     reply_to: str
     waited_ms: float
     deaths: int = 0
+    pool: str = DEFAULT_POOL
 
     def has_expired(self, held_ms: float = 0) -> bool:
         """Tell whether nobody waits for the job any more, `held_ms` after it was taken."""
@@ -67,12 +70,16 @@ class JobQueue(Protocol):
     A job is finished once: of two workers that hold it, the first to finish answers. What a dead worker held is
     delivered again, one job at a time. A job that has ended `MAX_DEATHS` workers is answered with `SetAside`, and so is
     every later one for the same image, until that is released.
+
+    There may be several versions of several models, each with workers of its own (see jobs/versions.py). A job is for
+    the version that it names or, by its route, for one of those that serve. Where no worker of that is alive any more,
+    those of the version that serves then answer what waits, but for jobs that name the version: these get `NoWorker`.
     """
 
     def submit(self, job: ImageJob) -> Admission:
         """Add a job, and tell what became of it at once.
 
-        Raises `QueueFull`, `NoWorker` or `QueueUnavailable`, and then the job is not in the queue.
+        Raises `QueueFull`, `NoWorker`, `NoSuchModel` or `QueueUnavailable`, and then the job is not in the queue.
 
         The queue is full where as many jobs or bytes of images wait or are in work as may, for a bulk job
         `MAX_BULK_SHARE` of that, or so many that this one could hardly be done within its `timeout_s`.
@@ -103,20 +110,33 @@ class JobQueue(Protocol):
     def cancel(self, job: ImageJob) -> None:
         """Have the `wait` of a submitted job end, from any thread, without waiting for anything."""
 
-    def live_workers(self) -> list[str]:
-        """Return the names of the workers that were heard of lately. Raises `QueueUnavailable`."""
+    def live_workers(self, model: str | None = None) -> list[str]:
+        """Return the names of the workers that were heard of lately: of all, or of those that answer for a model.
+
+        `model` is a model's or a version's name, or "" for jobs that name none. Raises `QueueUnavailable`.
+        """
+
+    def versions(self) -> Versions:
+        """Return which versions of which models there are, and which of them serve. Raises `QueueUnavailable`."""
+
+    def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
+        """Have a model's versions serve as `change` says, which is called with what there is; return that.
+
+        Whatever it raises is raised. Jobs that are submitted half a second later are for the version that then serves,
+        and earlier ones are answered by the one before. Raises `QueueUnavailable`.
+        """
 
     def figures(self) -> QueueFigures:
         """Return what there is to know of queue and workers now, for operators. Raises `QueueUnavailable`."""
 
     def labels(self) -> Sequence[str]:
-        """Return the labels of the model that the workers serve, in the order of its classes.
+        """Return the labels of the model that serves, in the order of its classes.
 
         There are none where no worker has published any. Raises `QueueUnavailable`.
         """
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
-        """Return what is known of the model that the workers serve, or of the one with this id.
+        """Return what is known of the model that serves jobs that name none, or of the one with this id.
 
         That is nothing where no worker has published it. Raises `QueueUnavailable`.
         """
@@ -135,7 +155,7 @@ class JobQueue(Protocol):
         """Answer jobs and remove them, each in one step. An answer to a job that is already finished is dropped."""
 
     def forget(self, image_name: str) -> None:
-        """Drop an image's prediction from the cache."""
+        """Drop an image's predictions, by whichever version, from the cache."""
 
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first. Raises `QueueUnavailable`."""

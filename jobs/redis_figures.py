@@ -1,5 +1,6 @@
 """What Redis knows of queue and workers at one moment."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -7,16 +8,24 @@ from redis.exceptions import ResponseError
 from jobs import redis_keys as keys
 from jobs.figures import QueueFigures, WorkerFigures, WorkerReport
 from jobs.redis_connection import lacks_group, milliseconds, time_of
+from jobs.versions import Versions
 
 
-def read(connection: Any, worker_ttl_ms: int) -> QueueFigures:  # noqa: ANN401 - what `connect` returns
-    """Return the figures, in which a worker that was not heard of for so long counts as dead. Raises `RedisError`."""
-    lanes = keys.LANES.values()
+def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigures:  # noqa: ANN401 - what `connect` gives
+    """Return the figures of all versions together, by which a worker not heard of for so long is dead.
+
+    Raises `RedisError`.
+    """
+    pools = [keys.pool(name) for name in versions.all_pools]
+    lanes = [lane for pool in pools for lane in pool.lanes.values()]
     pipeline = connection.pipeline(transaction=False)
-    pipeline.time().hlen(keys.SET_ASIDE).zrange(keys.WORKERS, 0, -1, withscores=True).hgetall(keys.SERVICE_TIMES)
+    pipeline.time().hlen(keys.SET_ASIDE)
+    for pool in pools:
+        pipeline.zrange(pool.workers, 0, -1, withscores=True).hgetall(pool.service_times)
     for lane in lanes:
         pipeline.xlen(lane.jobs).xrange(lane.jobs, count=1).get(lane.queued_bytes)
-    time, set_aside, workers, service_times_s, *of_lanes = pipeline.execute()
+    time, set_aside, *told = pipeline.execute()
+    of_workers, of_lanes = told[: 2 * len(pools)], told[2 * len(pools) :]
     now_ms, held_jobs = milliseconds(time), sum(_held_jobs(connection, lane.jobs) for lane in lanes)
     jobs = of_lanes[::3]
     return QueueFigures(
@@ -25,8 +34,12 @@ def read(connection: Any, worker_ttl_ms: int) -> QueueFigures:  # noqa: ANN401 -
         queued_bytes=sum(int(size or 0) for count, size in zip(jobs, of_lanes[2::3], strict=True) if count),
         oldest_job_s=max(((now_ms - time_of(oldest[0][0])) / 1000 for oldest in of_lanes[1::3] if oldest), default=0.0),
         set_aside_images=set_aside,
-        workers=_workers(connection, now_ms, worker_ttl_ms, sorted(workers), service_times_s),
+        workers=_workers(connection, now_ms, worker_ttl_ms, _merged(of_workers[::2]), _merged(of_workers[1::2])),
     )
+
+
+def _merged(tables: list[Any]) -> dict[bytes, Any]:
+    return {key: value for table in tables for key, value in dict(table).items()}
 
 
 def _held_jobs(connection: Any, jobs: str) -> int:  # noqa: ANN401
@@ -43,17 +56,18 @@ def _workers(
     connection: Any,  # noqa: ANN401
     now_ms: int,
     worker_ttl_ms: int,
-    seen_at_ms: list[tuple[bytes, float]],
-    service_times_s: dict[bytes, bytes],
+    seen_at_ms: Mapping[bytes, float],
+    service_times_s: Mapping[bytes, bytes],
 ) -> tuple[WorkerFigures, ...]:
-    reports = connection.mget([keys.WORKER_REPORT.encode() + name for name, _ in seen_at_ms]) if seen_at_ms else []
+    names = sorted(seen_at_ms)
+    reports = connection.mget([keys.WORKER_REPORT.encode() + name for name in names]) if names else []
     return tuple(
         WorkerFigures(
             name.decode(),
-            silent_s=max(0.0, (now_ms - seen_ms) / 1000),
-            alive=now_ms - seen_ms <= worker_ttl_ms,
+            silent_s=max(0.0, (now_ms - seen_at_ms[name]) / 1000),
+            alive=now_ms - seen_at_ms[name] <= worker_ttl_ms,
             service_time_s=float(service_times_s[name]) if name in service_times_s else None,
             report=WorkerReport.decode(report) if report else None,
         )
-        for (name, seen_ms), report in zip(seen_at_ms, reports, strict=True)
+        for name, report in zip(names, reports, strict=True)
     )

@@ -4,6 +4,7 @@
     mlapi:jobs:bulk                   stream: the bulk jobs, with the same group
     mlapi:passed-bulk                 how many interactive jobs were taken since the last bulk job, while one waited
     mlapi:workers                     sorted set: worker -> when it was last heard of, in milliseconds
+    mlapi:alive                       the same of the workers of all versions
     mlapi:service-times               hash: worker -> seconds for one image
     mlapi:worker-report:<worker>      what a worker tells operators of itself
     mlapi:images-per-s                what the live workers do together, by these times
@@ -25,12 +26,18 @@
     mlapi:in-flight:<hash>            list: the interactive job that computes an image, then job and reply stream of
                                       each that waits for the same one
     mlapi:in-flight:bulk:<hash>       the same for bulk jobs
+    mlapi:versions                    sorted set: the versions beside the default one -> when they came, in ms
+    mlapi:routes                      hash: name of a model -> which of its versions serves, and more (versions.py)
     mlapi:rate:...                    the API's counts of requests, by api/rates.py
+
+The workers of each version that stands beside the default one have keys of their own for jobs, bytes, images in flight,
+speed and themselves, which have its name behind an @: mlapi:jobs@pets@2.
 
 Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from jobs.schema import Lane
@@ -44,22 +51,44 @@ class LaneKeys(NamedTuple):
     in_flight: str
 
 
-INTERACTIVE = LaneKeys("mlapi:jobs", "mlapi:queued-bytes", "mlapi:in-flight:")
-BULK = LaneKeys("mlapi:jobs:bulk", "mlapi:queued-bytes:bulk", "mlapi:in-flight:bulk:")
-LANES: Mapping[Lane, LaneKeys] = {"interactive": INTERACTIVE, "bulk": BULK}
-PASSED_BULK = "mlapi:passed-bulk"
+class PoolKeys(NamedTuple):
+    """The keys of the workers of one version, and of their jobs."""
+
+    lanes: Mapping[Lane, LaneKeys]
+    passed_bulk: str
+    workers: str
+    service_times: str
+    images_per_s: str
+    model: str
+
+
+@cache
+def pool(name: str) -> PoolKeys:
+    """Return the keys of a pool, which is a version's name or, for the default one, empty."""
+    end = f"@{name}" if name else ""
+    return PoolKeys(
+        {
+            "interactive": LaneKeys(f"mlapi:jobs{end}", f"mlapi:queued-bytes{end}", f"mlapi:in-flight{end}:"),
+            "bulk": LaneKeys(f"mlapi:jobs:bulk{end}", f"mlapi:queued-bytes:bulk{end}", f"mlapi:in-flight:bulk{end}:"),
+        },
+        passed_bulk=f"mlapi:passed-bulk{end}",
+        workers=f"mlapi:workers{end}",
+        service_times=f"mlapi:service-times{end}",
+        images_per_s=f"mlapi:images-per-s{end}",
+        model=f"mlapi:model{end}",
+    )
+
+
 GROUP = "workers"
-WORKERS = "mlapi:workers"
-SERVICE_TIMES = "mlapi:service-times"
+ALIVE = "mlapi:alive"
+VERSIONS, ROUTES = "mlapi:versions", "mlapi:routes"
 WORKER_REPORT = "mlapi:worker-report:"
-IMAGES_PER_S = "mlapi:images-per-s"
 REPLIES = "mlapi:replies:"
 RESULT = "mlapi:result:"
 RESULTS_ANSWERED, RESULTS_SUBMITTED = "mlapi:results:answered", "mlapi:results:submitted"
 TEXT, TEXTS = "mlapi:text:", "mlapi:texts"
 REMINDERS = "mlapi:reminders"
 SET_ASIDE = "mlapi:set-aside"
-MODEL = "mlapi:model"
 MODEL_INFO = "mlapi:model:"
 PREDICTION = "mlapi:prediction:"
 CACHED = "mlapi:cached"

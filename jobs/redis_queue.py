@@ -5,9 +5,11 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 from uuid import uuid4
 
@@ -34,14 +36,21 @@ from jobs.schema import (
     image_hash,
 )
 from jobs.settings import SharedSettings
+from jobs.versions import DEFAULT_POOL, Route, Versions
 from jobs.waiters import Waiters
 
 log = logging.getLogger(__name__)
 
 # One blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
+# How often it is looked which versions there are, and which of them serve.
+_LOOK_EVERY_S = 0.5
 # A pause between attempts to listen.
 _RETRY_S = 0.1
+
+
+# What a canary may say of a job, which then is for the version that serves.
+_REFUSED = (b"full", b"no-worker")
 
 
 class RedisJobQueue(RedisTaking):
@@ -49,7 +58,7 @@ class RedisJobQueue(RedisTaking):
 
     The connection is made at first use. `max_jobs` and `max_bytes` of images bound what waits and is in work together.
     Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them. Where that is wanted, jobs are
-    taken `without_worker`, too.
+    taken `without_worker`, too. Workers take the jobs of their `pool`.
     """
 
     def __init__(
@@ -62,24 +71,28 @@ class RedisJobQueue(RedisTaking):
         cache_entries: int = 0,
         worker_ttl_s: float = WORKER_TTL_S,
         without_worker: bool = False,
+        pool: str = DEFAULT_POOL,
     ) -> None:
-        super().__init__(url, cache_ttl_s=cache_ttl_s, cache_entries=cache_entries, worker_ttl_s=worker_ttl_s)
+        super().__init__(
+            url, cache_ttl_s=cache_ttl_s, cache_entries=cache_entries, worker_ttl_s=worker_ttl_s, pool=pool
+        )
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._needs_worker = not without_worker
         self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
         self._replies = keys.REPLIES + uuid4().hex
-        self._latest_model: ModelInfo | None = None
+        self._known = Versions()  # some time ago
+        self._look_at = 0.0  # when to look which there are now, on the monotonic clock
         self._waiters = Waiters()
-        self._backlogs: dict[Lane, Backlog] = {lane: Backlog() for lane in keys.LANES}
-        self._receipts: dict[str, bytes] = {}  # of the jobs that wait on their own account, by job id
+        self._backlogs: defaultdict[tuple[str, Lane], Backlog] = defaultdict(Backlog)
+        self._places: dict[str, tuple[str, bytes]] = {}  # pool and receipt of the jobs with a place of their own, by id
         self._listener: threading.Thread | None = None
         self._listener_lock = threading.Lock()
         self._closed = threading.Event()
 
     @classmethod
-    def from_settings(cls, settings: SharedSettings) -> "RedisJobQueue":
+    def from_settings(cls, settings: SharedSettings, pool: str = DEFAULT_POOL) -> "RedisJobQueue":
         """Return the queue that the settings describe."""
         return cls(
             settings.redis_login,
@@ -88,6 +101,7 @@ class RedisJobQueue(RedisTaking):
             cache_ttl_s=settings.cache_ttl_s,
             cache_entries=settings.cache_entries,
             without_worker=settings.queue_without_worker,
+            pool=pool,
         )
 
     def submit(self, job: ImageJob) -> Admission:
@@ -102,24 +116,25 @@ class RedisJobQueue(RedisTaking):
             raise
 
     def _submit_waiting(self, job: ImageJob, *, before: bool = False) -> Admission:
-        status, detail = self._add(job, self._replies, before=before)
+        pool, status, detail = self._add(job, self._replies, before=before)
         if status == b"accepted":
-            self._receipts[job.id] = detail
+            self._places[job.id] = pool, detail
         elif status == b"full":
-            raise self._backlogs[job.lane].refuse()
+            raise self._backlogs[pool, job.lane].refuse()
         elif outcome := _outcome(status, detail):
             self._waiters.resolve(job.id, outcome)
         return _admission(status)
 
     def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result."""
+        self._ensure_listener()  # which knows of the versions
         with self._reaching_redis():
             return self._submit_kept(job, keys.RESULT + result_id)
 
     def _submit_kept(self, job: ImageJob, result: str) -> Admission:
-        status, detail = self._add(job, result, max_share=MAX_BULK_SHARE)
+        pool, status, detail = self._add(job, result, max_share=MAX_BULK_SHARE)
         if status == b"full":
-            raise QueueFull(retry_after_s=self.retry_after_s(job.lane))
+            raise QueueFull(retry_after_s=self._backlogs[pool, job.lane].retry_after_s())
         if outcome := _outcome(status, detail):
             self._add_outcome(result, job, outcome)
         return _admission(status)
@@ -128,18 +143,33 @@ class RedisJobQueue(RedisTaking):
     def _add_outcome(self, result: str, job: ImageJob, outcome: Outcome) -> None:
         self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
 
-    def _add(self, job: ImageJob, reply_to: str, *, before: bool = False, max_share: float = 1) -> tuple[bytes, bytes]:
-        """Add a job, if it is not answered at once, and return what came of that: see `lua/submit.lua`.
+    def _add(
+        self, job: ImageJob, reply_to: str, *, before: bool = False, max_share: float = 1
+    ) -> tuple[str, bytes, bytes]:
+        """Add a job, if it is not answered at once; return to which pool, and what came of that: see `lua/submit.lua`.
 
         One that was accepted `before` is not refused. It does no harm to add a job twice, as when Redis is away in
-        between: the first answer counts. Raises `NoWorker`.
+        between: the first answer counts. Raises `NoWorker` or `NoSuchModel`.
         """
+        add_to = partial(self._add_to, job, reply_to, before=before, max_share=max_share)
+        pools = self._known.pools(job)
+        place = _first_to_take(pools, add_to)
+        if place[1] == b"no-worker" and len(self._known.all) > 1 and (others := self._look_again().pools(job)) != pools:
+            place = _first_to_take(others, add_to)  # those that stand in
+        if place[1] == b"no-worker":
+            raise NoWorker
+        return place
+
+    def _add_to(
+        self, job: ImageJob, reply_to: str, pool: str, *, before: bool, max_share: float
+    ) -> tuple[str, bytes, bytes]:
         is_bulk = job.lane == "bulk"
-        own, other = (keys.BULK, keys.INTERACTIVE) if is_bulk else (keys.INTERACTIVE, keys.BULK)
+        own_keys = keys.pool(pool)
+        own, other = own_keys.lanes[job.lane], own_keys.lanes["interactive" if is_bulk else "bulk"]
         status, detail, wait_s = self._submit(
             keys=[
                 *(own.jobs, own.queued_bytes, own.in_flight + job.image_hash, other.jobs, other.queued_bytes),
-                *(keys.WORKERS, keys.MODEL, keys.SET_ASIDE, keys.IMAGES_PER_S),
+                *(own_keys.workers, own_keys.model, keys.SET_ASIDE, own_keys.images_per_s),
             ],
             args=[
                 self._worker_ttl_ms,
@@ -160,18 +190,16 @@ class RedisJobQueue(RedisTaking):
                 int(job.timeout_s) + IN_FLIGHT_SPARE_S,
             ],
         )
-        self._backlogs[job.lane].heard(float(wait_s))
-        if status == b"no-worker":
-            raise NoWorker
-        return status, detail
+        self._backlogs[pool, job.lane].heard(float(wait_s))
+        return pool, status, detail
 
     def refusal(self) -> QueueFull | None:
         """Return what an interactive job was refused with a moment ago."""
-        return self._backlogs["interactive"].refusal()
+        return self._backlogs[self._known.default_pool, "interactive"].refusal()
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:
         """Return in how many seconds what a job waited for at the last `submit` is done."""
-        return self._backlogs[lane].retry_after_s()
+        return self._backlogs[self._known.default_pool, lane].retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
         """Return the prediction of a submitted job."""
@@ -181,7 +209,7 @@ class RedisJobQueue(RedisTaking):
             self._give_place_free(job)
             raise
         finally:
-            self._receipts.pop(job.id, None)
+            self._places.pop(job.id, None)
 
     def cancel(self, job: ImageJob) -> None:
         """Have the `wait` of a submitted job end."""
@@ -190,10 +218,10 @@ class RedisJobQueue(RedisTaking):
     @waiting.blocking
     def _give_place_free(self, job: ImageJob) -> None:
         """Take a job that nobody waits for out of the queue; one that joined another has no place of its own."""
-        receipt = self._receipts.get(job.id)
-        if receipt is None:
+        if job.id not in self._places:
             return
-        lane = keys.LANES[job.lane]
+        pool, receipt = self._places[job.id]
+        lane = keys.pool(pool).lanes[job.lane]
         with suppress(QueueUnavailable), self._reaching_redis():
             self._withdraw(
                 keys=[lane.jobs, lane.in_flight + job.image_hash, lane.queued_bytes],
@@ -201,47 +229,71 @@ class RedisJobQueue(RedisTaking):
             )
 
     @waiting.blocking
-    def live_workers(self) -> list[str]:
+    def live_workers(self, model: str | None = None) -> list[str]:
         """Return the names of the workers that were heard of lately."""
         with self._reaching_redis():
+            versions = self._look()
+            pools = versions.all_pools if model is None else [versions.pool_of(model)]
             alive_since_ms = milliseconds(self._redis.time()) - self._worker_ttl_ms
-            return [name.decode() for name in self._redis.zrangebyscore(keys.WORKERS, alive_since_ms, "+inf")]
+            pipeline = self._redis.pipeline(transaction=False)
+            for pool in pools:
+                pipeline.zrangebyscore(keys.pool(pool).workers, alive_since_ms, "+inf")
+            return [name.decode() for names in pipeline.execute() for name in names]
+
+    @waiting.blocking
+    def versions(self) -> Versions:
+        """Return which versions of which models there are."""
+        with self._reaching_redis():
+            return self._look()
+
+    @waiting.blocking
+    def _look_again(self) -> Versions:
+        return self._look()
+
+    def _look(self) -> Versions:
+        """Look which versions there are; of workers that Redis has forgotten, it has soon heard again."""
+        found = self._versions.read()
+        if time.monotonic() >= self._knows_workers_from:
+            self._known = found
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        return found
+
+    @waiting.blocking
+    def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
+        """Have a model's versions serve as `change` says."""
+        with self._reaching_redis():
+            return self._versions.change(model, change)
 
     @waiting.blocking
     def figures(self) -> QueueFigures:
         """Return what there is to know of queue and workers now."""
         with self._reaching_redis():
-            return redis_figures.read(self._redis, self._worker_ttl_ms)
+            return redis_figures.read(self._redis, self._worker_ttl_ms, self._look())
 
     @waiting.blocking
     def forget(self, image_name: str) -> None:
-        """Drop an image's prediction from the cache."""
+        """Drop an image's predictions from the cache."""
         with self._reaching_redis():
-            model = self._redis.get(keys.MODEL)
-            if model:
-                self._redis.delete(keys.prediction_key(model.decode(), image_hash(image_name)))
+            models = {version.info.id for version in self._look().all}
+            if models:
+                self._redis.delete(*(keys.prediction_key(model, image_hash(image_name)) for model in models))
 
     def labels(self) -> Sequence[str]:
-        """Return the labels of the model that the workers serve."""
+        """Return the labels of the model that serves."""
         model = self.model()
         return model.labels if model else ()
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
-        """Return what is known of a model, which is fetched once as long as it is the one that is asked for."""
-        latest = self._latest_model
-        return latest if latest and latest.id == model_id else self._fetch_model(model_id)
+        """Return what is known of a model, which is fetched once."""
+        return (model_id and self._versions.known(model_id)) or self._fetch_model(model_id)
 
     @waiting.blocking
     def _fetch_model(self, model_id: str | None) -> ModelInfo | None:
         with self._reaching_redis():
             if model_id is None:
-                model_id = (self._redis.get(keys.MODEL) or b"").decode()
-            if self._latest_model is None or model_id != self._latest_model.id:
-                data = self._redis.get(keys.MODEL_INFO + model_id)
-                if data is None:
-                    return None
-                self._latest_model = ModelInfo.decode(data)
-        return self._latest_model
+                served = self._look().served()
+                return self._versions.known(served.info.id) if served else None
+            return self._versions.model(model_id)
 
     def close(self) -> None:
         """End the listener and the connections; answer who still waits."""
@@ -256,8 +308,16 @@ class RedisJobQueue(RedisTaking):
 
     def _ensure_listener(self) -> None:
         """Start the thread that receives replies, in the process that submits, at its first job."""
+        if self._listener is None:
+            self._listen_from_now_on()
+
+    @waiting.blocking
+    def _listen_from_now_on(self) -> None:
+        """Look which versions there are, and start the thread that receives replies and looks again and again."""
         with self._listener_lock:
             if self._listener is None:
+                with suppress(RedisError):  # it is away, which whoever submits will be told
+                    self._look()
                 self._listener = threading.Thread(target=self._listen, name="replies", daemon=True)
                 self._listener.start()
 
@@ -271,6 +331,8 @@ class RedisJobQueue(RedisTaking):
                     lost_sight = False
                     while not self._closed.is_set():
                         last_id = self._receive(listening, last_id, _LISTEN_S)
+                        if time.monotonic() >= self._look_at:
+                            self._look()
             except RedisError as err:
                 if not lost_sight:
                     log.warning("replies cannot be read, trying again until they can: %s", err)
@@ -284,7 +346,8 @@ class RedisJobQueue(RedisTaking):
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
         # Others' jobs are among them, which may be of another version of this code.
-        entries = (entry for lane in keys.LANES.values() for entry in listening.xrange(lane.jobs))
+        pools = (keys.pool(name) for name in self._known.all_pools)
+        entries = (entry for pool in pools for lane in pool.lanes.values() for entry in listening.xrange(lane.jobs))
         present = {json.loads(fields[b"job"])["id"] for _, fields in entries}
         # From the first reply on, as the ids are times, and this may be another host's clock.
         last_id = self._receive(listening, b"0")
@@ -305,6 +368,15 @@ class RedisJobQueue(RedisTaking):
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
         return newest
+
+
+def _first_to_take(pools: Sequence[str], add_to: Callable[[str], tuple[str, bytes, bytes]]) -> tuple[str, bytes, bytes]:
+    """Add a job to the first pool that takes it; return that, or the last one, and what came of it."""
+    for pool in pools:
+        place = add_to(pool)
+        if place[1] not in _REFUSED:
+            break
+    return place
 
 
 def _admission(status: bytes) -> Admission:

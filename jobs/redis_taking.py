@@ -12,11 +12,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs import redis_keys as keys
 from jobs import waiting
-from jobs.errors import DeadlinePassed, QueueUnavailable, SetAside
+from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside
 from jobs.figures import WorkerReport
 from jobs.queue import BULK_EVERY, LATELY_S, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
 from jobs.redis_connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
+from jobs.redis_keys import PoolKeys
+from jobs.redis_versions import RedisVersions
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
+from jobs.versions import DEFAULT_POOL, Version
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +45,15 @@ class RedisTaking:
     """What workers call of the `JobQueue` on Redis at `url`; see there for what each method does.
 
     The connection is made at first use. Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of
-    them.
+    them. Workers take the jobs of their `pool`.
     """
 
-    def __init__(self, url: str, *, cache_ttl_s: int, cache_entries: int, worker_ttl_s: float) -> None:
+    def __init__(
+        self, url: str, *, cache_ttl_s: int, cache_entries: int, worker_ttl_s: float, pool: str = DEFAULT_POOL
+    ) -> None:
         self._redis: Any = connect(url)
+        self._pool = pool
+        self._own = keys.pool(pool)
         self._cache_ttl_s = cache_ttl_s
         self._cache_entries = cache_entries
         self._worker_ttl_s = worker_ttl_s
@@ -57,6 +64,7 @@ class RedisTaking:
         self._claim_abandoned = script(self._redis, "claim_abandoned")
         self._finish = script(self._redis, "finish")
         self._heartbeat = script(self._redis, "heartbeat")
+        self._versions = RedisVersions(self._redis, self._worker_ttl_ms)
 
     @contextmanager
     def _reaching_redis(self) -> Iterator[None]:
@@ -76,7 +84,7 @@ class RedisTaking:
         """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
         with self._reaching_redis():
             try:
-                return self._take_abandoned(worker) or self._take_waiting(worker, max_jobs, wait_s, max_bulk)
+                return self._take_abandoned(worker, max_jobs) or self._take_waiting(worker, max_jobs, wait_s, max_bulk)
             except ResponseError as err:
                 if not lacks_group(err):
                     raise
@@ -91,7 +99,7 @@ class RedisTaking:
                     raise answer
 
     def _finish_call(self, delivery: Delivery, outcome: Outcome) -> ScriptCall:
-        lane = keys.LANES[delivery.job.lane]
+        lane = keys.pool(delivery.pool).lanes[delivery.job.lane]
         in_flight = lane.in_flight + delivery.job.image_hash
         return ScriptCall(
             keys=[lane.jobs, delivery.reply_to, in_flight, keys.CACHED, lane.queued_bytes],
@@ -121,8 +129,11 @@ class RedisTaking:
         """Say that a worker is alive."""
         with self._reaching_redis():
             self._heartbeat(
-                keys=[keys.WORKERS, keys.SERVICE_TIMES, keys.MODEL, keys.IMAGES_PER_S],
-                args=[self._worker_ttl_ms, worker, service_time_s, model],
+                keys=[
+                    *(self._own.workers, self._own.service_times, self._own.model, self._own.images_per_s),
+                    *(keys.ALIVE, keys.VERSIONS),
+                ],
+                args=[self._worker_ttl_ms, worker, service_time_s, model, self._pool, _MODEL_TTL_S],
             )
 
     def report(self, worker: str, report: WorkerReport) -> None:
@@ -139,8 +150,9 @@ class RedisTaking:
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
         with self._reaching_redis():
-            self._redis.zrem(keys.WORKERS, worker)
-            self._redis.hdel(keys.SERVICE_TIMES, worker)
+            self._redis.zrem(self._own.workers, worker)
+            self._redis.zrem(keys.ALIVE, worker)
+            self._redis.hdel(self._own.service_times, worker)
 
     @waiting.blocking
     def set_aside_images(self) -> list[SetAsideImage]:
@@ -156,8 +168,9 @@ class RedisTaking:
             return bool(self._redis.hdel(keys.SET_ASIDE, image_hash))
 
     def _create_groups(self) -> None:
-        """Create the group of each lane where Redis has none yet, or has lost it."""
-        for lane in keys.LANES.values():
+        """Create the group of each lane where Redis has none yet, or has lost it; also where this may stand in."""
+        pools = {self._pool, *self._versions.read().all_pools}
+        for lane in (lane for pool in pools for lane in keys.pool(pool).lanes.values()):
             try:
                 self._redis.xgroup_create(lane.jobs, keys.GROUP, id="0", mkstream=True)
             except ResponseError as err:
@@ -165,19 +178,19 @@ class RedisTaking:
                     raise
 
     def _take_waiting(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int) -> list[Delivery]:
-        now_ms, entries = self._share(worker, max_jobs, max_bulk)
+        now_ms, entries = self._share(self._own, worker, max_jobs, max_bulk)
         if not entries:
             first = self._wait_for_one(worker, wait_s)
             if not first:
                 return []
-            now_ms, others = self._share(worker, max_jobs - len(first), max_bulk - len(first))
+            now_ms, others = self._share(self._own, worker, max_jobs - len(first), max_bulk - len(first))
             entries = first + others
-        return self._deliver(entries, now_ms)
+        return self._deliver(entries, now_ms, self._pool)
 
-    def _share(self, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
+    def _share(self, pool: PoolKeys, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
         """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
         now_ms, entries = self._take_share(
-            keys=[keys.INTERACTIVE.jobs, keys.BULK.jobs, keys.PASSED_BULK, keys.WORKERS],
+            keys=[*(lane.jobs for lane in pool.lanes.values()), pool.passed_bulk, pool.workers],
             args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs, max_bulk, BULK_EVERY, int(1000 * LATELY_S)],
         )
         return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
@@ -185,22 +198,42 @@ class RedisTaking:
     def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
         """Return the first job that comes; or one of each lane, where that happens before Redis has heard of this."""
         block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
-        lanes = {lane.jobs: ">" for lane in keys.LANES.values()}
+        lanes = {lane.jobs: ">" for lane in self._own.lanes.values()}
         streams = self._redis.xreadgroup(keys.GROUP, worker, lanes, count=1, block=block_ms)
         return [entry for _, entries in streams for entry in entries]
 
-    def _take_abandoned(self, worker: str) -> list[Delivery]:
-        """Return one job that nobody alive holds; set aside one that has ended its workers."""
+    def _take_abandoned(self, worker: str, max_jobs: int) -> list[Delivery]:
+        """Return a job that nobody alive holds or, of versions that have no worker any more, several; now and then."""
         if time.monotonic() < self._next_claim:
             return []
+        if claimed := self._claim(worker, self._pool):
+            return claimed
+        for orphan in self._versions.read().orphans(self._pool):
+            if taken := self._stand_in(worker, orphan, max_jobs):
+                return taken
+        self._next_claim = time.monotonic() + self._claim_every_s
+        return []
+
+    def _stand_in(self, worker: str, orphan: Version, max_jobs: int) -> list[Delivery]:
+        """Return jobs of a version that no worker serves, after refusing those for which no other will do."""
+        taken = self._claim(worker, orphan.pool)
+        if not taken:
+            now_ms, entries = self._share(keys.pool(orphan.pool), worker, max_jobs, max_jobs)
+            taken = self._deliver(entries, now_ms, orphan.pool)
+        refused = [delivery for delivery in taken if delivery.job.model == orphan.name]
+        self.finish((delivery, JobFailure.of(NoWorker())) for delivery in refused)
+        return [delivery for delivery in taken if delivery not in refused]
+
+    def _claim(self, worker: str, pool_name: str) -> list[Delivery]:
+        """Return one job of a pool that nobody alive holds; set aside one that has ended its workers."""
+        pool = keys.pool(pool_name)
         now_ms, entry, deaths, former_worker = self._claim_abandoned(
-            keys=[keys.INTERACTIVE.jobs, keys.BULK.jobs, keys.WORKERS, keys.SERVICE_TIMES],
+            keys=[*(lane.jobs for lane in pool.lanes.values()), pool.workers, pool.service_times, keys.ALIVE],
             args=[self._worker_ttl_ms, keys.GROUP, worker],
         )
         if not entry:
-            self._next_claim = time.monotonic() + self._claim_every_s
             return []
-        delivery = replace(_delivery((entry[0], _pairs(entry[1])), now_ms), deaths=deaths)
+        delivery = replace(_delivery((entry[0], _pairs(entry[1])), now_ms, pool_name), deaths=deaths)
         log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
         if deaths >= MAX_DEATHS:
             self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
@@ -216,8 +249,8 @@ class RedisTaking:
             self.release(oldest.image_hash)
         self.finish([(delivery, JobFailure.of(SetAside()))])
 
-    def _deliver(self, entries: list[_Entry], now_ms: int) -> list[Delivery]:
-        return self._drop_expired([_delivery(entry, now_ms) for entry in entries])
+    def _deliver(self, entries: list[_Entry], now_ms: int, pool: str) -> list[Delivery]:
+        return self._drop_expired([_delivery(entry, now_ms, pool) for entry in entries])
 
     def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Return the jobs that somebody still waits for; finish the others without computing them."""
@@ -235,7 +268,7 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _delivery(entry: _Entry, now_ms: int) -> Delivery:
+def _delivery(entry: _Entry, now_ms: int, pool: str) -> Delivery:
     receipt, fields = entry
-    waited_ms = now_ms - time_of(receipt)
-    return Delivery(ImageJob.decode(fields[b"job"]), receipt.decode(), fields[b"reply_to"].decode(), waited_ms)
+    waited_ms, job = now_ms - time_of(receipt), ImageJob.decode(fields[b"job"])
+    return Delivery(job, receipt.decode(), fields[b"reply_to"].decode(), waited_ms, pool=pool)

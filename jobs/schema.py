@@ -12,7 +12,7 @@ Lane = Literal["interactive", "bulk"]
 
 
 # Of a job, what workers of an earlier version do not know, and can do without where it is this.
-_LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""))
+_LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""), ("model", ""))
 
 
 def image_hash(image_name: str) -> str:
@@ -27,6 +27,7 @@ class ImageJob:
     `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
     is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's; it waits
     in its `lane`. `traceparent` and `tracestate` are the W3C's, of the span that submitted it, where it is traced.
+    `model` is the name of a model, as in `pets`, or of one of its versions, as in `pets@2`, where the request has one.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ImageJob:
     lane: Lane = "interactive"
     traceparent: str = ""
     tracestate: str = ""
+    model: str = ""
 
     @property
     def image_hash(self) -> str:
@@ -51,9 +53,10 @@ class ImageJob:
         request_id: str = "",
         size_bytes: int = 0,
         lane: Lane = "interactive",
+        model: str = "",
     ) -> "ImageJob":
         """Return a job with a new, unique id."""
-        return cls(uuid4().hex, image_name, timeout_s, request_id, size_bytes, lane)
+        return cls(uuid4().hex, image_name, timeout_s, request_id, size_bytes, lane, model=model)
 
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""

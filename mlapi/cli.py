@@ -221,7 +221,7 @@ def _queue() -> "RedisJobQueue":
 
 @cli.group()
 def model() -> None:
-    """Make, list and check the models that can be served."""
+    """Make, list and check models, and say which versions serve."""
 
 
 @model.command("add")
@@ -283,6 +283,57 @@ def quantize_model(
 
     report = command.quantize(command.Wanted(name, images, labelled, new_name, samples))
     _print(asdict(report), [str(report)], as_json=as_json)
+
+
+@model.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+def model_status(as_json: bool) -> None:
+    """Show the versions that there are, and what each is for.
+
+    For this and the commands below, REDIS_URL says where the queue is; `mlapi serve` prints it when it is ready.
+    """
+    from mlapi import versions
+
+    found = versions.status(_queue())
+    _print([asdict(each) for each in found], map(str, found), as_json=as_json)
+
+
+@model.command("serve")
+@click.argument("version", metavar="NAME@VERSION")
+def serve_version(version: str) -> None:
+    """Have a version answer all that comes for its model; those before it finish what they have."""
+    from mlapi import versions
+
+    click.echo(versions.serve(_queue(), version))
+
+
+@model.command("canary")
+@click.argument("version", metavar="NAME@VERSION")
+@click.option("--percent", type=click.IntRange(0, 100), required=True, help="Of the images, by content; 0 ends it.")
+def canary(version: str, percent: int) -> None:
+    """Have a version answer some of what comes for its model."""
+    from mlapi import versions
+
+    click.echo(versions.canary(_queue(), version, percent))
+
+
+@model.command("shadow")
+@click.argument("version", metavar="NAME@VERSION")
+@click.option("--percent", type=click.IntRange(0, 100), required=True, help="Of the images, by content; 0 ends it.")
+def shadow(version: str, percent: int) -> None:
+    """Have a version compute some of what comes for its model, to compare it; its answers are given to nobody."""
+    from mlapi import versions
+
+    click.echo(versions.shadow(_queue(), version, percent))
+
+
+@model.command("rollback")
+@click.argument("name")
+def rollback(name: str) -> None:
+    """End the canaries of the model NAME or, where it has none, have the version serve that did before."""
+    from mlapi import versions
+
+    click.echo(versions.roll_back(_queue(), name))
 
 
 @cli.group()

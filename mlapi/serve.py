@@ -1,12 +1,11 @@
 """`mlapi serve`: Redis, model workers and the API on this machine, as one command."""
 
-import json
 import logging
 import socket
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +13,16 @@ import redis
 
 from api.settings import ApiSettings
 from jobs import logs
+from jobs.redis_queue import RedisJobQueue
 from mlapi import redis_server
 from mlapi.settings import ServeSettings
 from mlapi.supervisor import CannotStart, Program, Supervisor
-from model.manifest import ModelManifest
+from model.manifest import MANIFEST, ModelManifest
 from model.settings import ModelSettings
 
 log = logging.getLogger(__name__)
+
+_MLAPI = (sys.executable, "-m", "mlapi")
 
 _REDIS_START_TIMEOUT_S = 10.0
 # A worker loads its network and tries every batch size before it counts as alive.
@@ -36,7 +38,7 @@ def serve() -> None:
     """
     settings, api_settings, model_settings = ServeSettings.from_env(), ApiSettings.from_env(), ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    manifest = ModelManifest.load(model_settings.model)
+    manifests = _manifests(model_settings.model, *settings.models_beside or ())
     _refuse_taken_port(api_settings)
     with _redis_folders(settings.redis_folder) as (folder, kept), Supervisor() as supervisor:
         port = redis_server.free_port()
@@ -44,15 +46,19 @@ def serve() -> None:
         supervisor.start(_redis(port, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
-        supervisor.start(*_services(settings, api_settings, {"REDIS_URL": url}))
-        address = _address(api_settings)
+        workers = _workers(settings, {"REDIS_URL": url})
+        supervisor.start(*workers, _api(api_settings, {"REDIS_URL": url}))
+        address, queue = _address(api_settings), RedisJobQueue(url, max_jobs=1)
         all_up = supervisor.wait_until(
-            lambda: _ready_workers(address) == settings.instances, "The service was not ready", _START_TIMEOUT_S
+            lambda: _is_ready(address) and len(queue.live_workers()) == len(workers),
+            "The service was not ready",
+            _START_TIMEOUT_S,
         )
+        queue.close()
         if not all_up:
             return
         with_key = bool(api_settings.api_keys_file)
-        print(_greeting(manifest, settings.instances, address, url, with_key=with_key), flush=True)
+        print(_greeting(manifests, settings, address, url, with_key=with_key), flush=True)
         supervisor.run()
 
 
@@ -72,15 +78,32 @@ def _redis(port: int, folder: Path, kept: Path | None) -> Program:
     return Program("Redis server", command, log_file=folder / redis_server.LOG_FILE)
 
 
-def _services(settings: ServeSettings, api_settings: ApiSettings, environment: dict[str, str]) -> list[Program]:
-    # The API stands last, so that it stops first and its requests still find workers.
-    mlapi = [sys.executable, "-m", "mlapi"]
-    workers = [
-        Program(f"model worker {n}", [*mlapi, "worker"], environment | _metrics_port(settings, n))
-        for n in range(1, settings.instances + 1)
+def _manifests(*folders: Path) -> list[ModelManifest]:
+    """Return what the folders say, the default model's first. Raises `CannotStart` where two are the same version."""
+    manifests = [ModelManifest.load(folder) for folder in folders]
+    versions = [(manifest.name, manifest.version) for manifest in manifests]
+    for manifest in manifests:
+        if versions.count((manifest.name, manifest.version)) > 1:
+            raise CannotStart(
+                f"{manifest.folder / MANIFEST}: another model is {manifest.name} {manifest.version}, too. Give one "
+                "another name or version."
+            )
+    return manifests
+
+
+def _workers(settings: ServeSettings, environment: dict[str, str]) -> list[Program]:
+    default: list[dict[str, str]] = [{}] * settings.instances
+    beside = [{"MODEL": str(folder), "BESIDE": "true"} for folder in settings.models_beside or ()]
+    return [
+        Program(f"model worker {n}", [*_MLAPI, "worker"], environment | own | _metrics_port(settings, n))
+        for n, own in enumerate([*default, *beside * settings.instances_beside], 1)
     ]
-    stop_timeout_s = api_settings.drain_s + api_settings.stop_timeout_s + _STOP_SPARE_S
-    return [*workers, Program("API", [*mlapi, "api"], environment, stop_timeout_s=stop_timeout_s)]
+
+
+def _api(settings: ApiSettings, environment: dict[str, str]) -> Program:
+    """Return the API, which stands last, so that it stops first and its requests still find workers."""
+    stop_timeout_s = settings.drain_s + settings.stop_timeout_s + _STOP_SPARE_S
+    return Program("API", [*_MLAPI, "api"], environment, stop_timeout_s=stop_timeout_s)
 
 
 def _metrics_port(settings: ServeSettings, number: int) -> dict[str, str]:
@@ -108,13 +131,13 @@ def _answers(url: str) -> bool:
             return False
 
 
-def _ready_workers(address: str) -> int:
-    """Return how many workers the API counts as alive; none while it does not answer."""
+def _is_ready(address: str) -> bool:
+    """Tell whether the API takes images."""
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
-            return int(json.load(answer)["workers"])
+        with urllib.request.urlopen(f"{address}/readyz", timeout=5):  # noqa: S310 - our own address
+            return True
     except OSError:
-        return 0
+        return False
 
 
 def _address(settings: ApiSettings) -> str:
@@ -122,10 +145,14 @@ def _address(settings: ApiSettings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _greeting(manifest: ModelManifest, instances: int, address: str, redis_url: str, *, with_key: bool) -> str:
-    workers = f"{instances} model worker{'s' if instances > 1 else ''}"
+def _greeting(
+    manifests: Sequence[ModelManifest], settings: ServeSettings, address: str, redis_url: str, *, with_key: bool
+) -> str:
+    served, *beside = (f"{each.name} {each.version} ({len(each.labels)} classes)" for each in manifests)
+    workers = f"{settings.instances} model worker{'s' if settings.instances > 1 else ''}"
+    more = f"\nBeside it {', '.join(beside)}, with {settings.instances_beside} each." if beside else ""
     return f"""
-Serving {manifest.name} {manifest.version} ({len(manifest.labels)} classes) with {workers}.
+Serving {served} with {workers}.{more}
 
   page  {address}/, and {address}/status for operators
   try   curl {"-u :KEY " if with_key else ""}-F file=@tests/dog.jpeg {address}/predict

@@ -1,11 +1,20 @@
 """What can be set about what runs on one machine together."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from jobs.settings import SharedSettings
 from mlapi.cores import available_cores
+
+
+def _split(paths: object) -> object:
+    return tuple(path.strip() for path in paths.split(",")) if isinstance(paths, str) else paths
+
+
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 
 
 class ServeSettings(SharedSettings):
@@ -15,4 +24,9 @@ class ServeSettings(SharedSettings):
         default=None,
         description="Folder in which Redis keeps jobs and cache, in an append-only file; none is memory only",
     )
+    models_beside: Folders | None = Field(
+        default=None,
+        description="Folders of further models, or of versions of MODEL, as in `var/models/pets-2,var/models/cars`",
+    )
+    instances_beside: int = Field(default=1, ge=1, description="Workers of each of these")
     instances: int = Field(default_factory=available_cores, ge=1, description="Model workers; by default one per core")

@@ -29,13 +29,22 @@ class ModelError(SetupError):
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture beside the network, by the name of its file, and the class that the network says it is."""
+
+    file: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelManifest:
     """How to feed a network and how to read its answer.
 
     `height` and `width` are the network's input in pixels. `crop` is the share of the largest centred
     box that is kept, and None where the whole picture is squashed. `mean` and `std` are on the 0..255
     scale, in the order of `channels`. `logits` is False where the network ends in a softmax. `labels`
-    stand in the order of the network's outputs. Manifests are equal whatever their `folder`.
+    stand in the order of the network's outputs. A network that does not say of its `sample`, where it has one, what it
+    should is not served. Manifests are equal whatever their `folder`.
     """
 
     name: str
@@ -52,6 +61,7 @@ class ModelManifest:
     logits: bool
     labels: tuple[str, ...]
     folder: Path = field(compare=False)
+    sample: Sample | None = None
 
     @property
     def network_path(self) -> Path:
@@ -82,6 +92,9 @@ class ModelManifest:
     def to_toml(self) -> str:
         """Return the text of `model.toml`."""
         crop = [] if self.crop is None else [_line("crop", self.crop)]
+        sample = (
+            ["\n[sample]", _line("file", self.sample.file), _line("label", self.sample.label)] if self.sample else []
+        )
         lines = [
             _line("name", self.name),
             _line("version", self.version),
@@ -96,6 +109,7 @@ class ModelManifest:
             _line("layout", self.layout),
             "\n[output]",
             _line("logits", self.logits),
+            *sample,
         ]
         return "\n".join(lines) + "\n"
 
@@ -103,6 +117,9 @@ class ModelManifest:
     def _parse(cls, toml: str, labels: str, folder: Path) -> "ModelManifest":
         keys = _parse_toml(toml, folder / MANIFEST)
         source = keys.input
+        named = _parse_labels(labels, folder / LABELS)
+        if keys.sample and keys.sample.label not in named:
+            raise ModelError(f"{folder / MANIFEST}: sample.label is {keys.sample.label!r}, which is not in {LABELS}")
         return cls(
             name=keys.name,
             version=keys.version,
@@ -116,8 +133,9 @@ class ModelManifest:
             std=source.std,
             layout=source.layout,
             logits=keys.output.logits,
-            labels=_parse_labels(labels, folder / LABELS),
+            labels=named,
             folder=folder,
+            sample=Sample(keys.sample.file, keys.sample.label) if keys.sample else None,
         )
 
 
@@ -157,11 +175,17 @@ class _Output(_Table):
     logits: Annotated[bool, Field(strict=True)]
 
 
+class _SampleKeys(_Table):
+    file: Annotated[str, Field(strict=True, pattern=r"^[^/\x00-\x1f\x7f]+$")]  # in the folder, and nowhere else
+    label: _Text
+
+
 class _Keys(_Table):
     name: _Text
     version: _Text
     input: _Input
     output: _Output
+    sample: _SampleKeys | None = None
 
 
 def _read(path: Path) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -30,9 +32,10 @@ from jobs.images import ImageSource, open_store
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
+from jobs.versions import DEFAULT_POOL, version_name
 from model import batch_trace
 from model.classifier import Classifier
-from model.manifest import LABELS, MANIFEST, ModelManifest
+from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 from model.metrics import WorkerMetrics, show
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
@@ -186,8 +189,8 @@ class Worker:
     def heartbeat(self) -> None:
         """Say that this worker is alive, and what it knows; that Redis is away is for `step` to notice."""
         with suppress(QueueUnavailable):
-            self._queue.heartbeat(self.name, self.service_time_s, self._model.id)
             self._queue.publish(self._model)
+            self._queue.heartbeat(self.name, self.service_time_s, self._model.id)
             self._queue.report(self.name, self.metrics.report())
 
     def retire(self) -> None:
@@ -251,9 +254,27 @@ def knee(batch_times_s: Mapping[int, float]) -> int:
 
 
 def load_classifier(settings: ModelSettings) -> Classifier:
-    """Load the model and try it. Raises `ModelError`."""
+    """Load the model, try it, and have it classify its sample. Raises `ModelError`."""
     manifest = ModelManifest.load(settings.model)
-    return Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
+    classifier = Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
+    if manifest.sample:
+        _check_sample(classifier, manifest.folder / manifest.sample.file, manifest.sample.label)
+    return classifier
+
+
+def _check_sample(classifier: Classifier, file: Path, label: str) -> None:
+    """Raise `ModelError` where a picture is not what it should be."""
+    try:
+        data = file.read_bytes()
+        [answer] = classifier.classify(preprocess(data, classifier.manifest, max_pixels=sys.maxsize)[np.newaxis])
+    except (OSError, ServiceError) as err:
+        raise ModelError(f"{file}: the sample cannot be classified: {err}") from err
+    if not isinstance(answer, Prediction) or answer.label != label:
+        said = f"{answer.label!r} ({answer.score:.2f})" if isinstance(answer, Prediction) else answer.message
+        raise ModelError(
+            f"{file}: the network says {said}, and {MANIFEST} {label!r}: its input is not prepared as in training, its "
+            "labels are in another order, or it is another network"
+        )
 
 
 def identity(manifest: ModelManifest, precision: str) -> str:
@@ -292,20 +313,22 @@ def main() -> None:
     batch_times_s = classifier.warm_up(settings.batch_size)
     batch_size = knee(batch_times_s)
     images = open_store(settings)
-    queue = RedisJobQueue.from_settings(settings)
+    model = _info(classifier.manifest, classifier.precision)
+    queue = RedisJobQueue.from_settings(settings, version_name(model) if settings.beside else DEFAULT_POOL)
     worker = Worker(
         queue,
         lambda names: predict(names, images, classifier, settings.max_image_pixels),
-        model=_info(classifier.manifest, classifier.precision),
+        model=model,
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,
         service_time_s=batch_times_s[batch_size] / batch_size,
     )
     show(worker.metrics, settings)
     log.info(
-        "worker %s serves %s in %s, in batches of up to %d",
+        "worker %s serves %s %s in %s, in batches of up to %d",
         worker.name,
-        classifier.manifest.name,
+        model.name,
+        model.version,
         classifier.precision,
         batch_size,
     )

@@ -15,6 +15,11 @@ class ModelSettings(SharedSettings):
         default=Path("var/models/efficientnet-lite0"),
         description="Folder of the model to serve: model.onnx, labels.txt, model.toml",
     )
+    beside: bool = Field(
+        default=False,
+        description="Whether MODEL stands beside another model or version: it gets what names it, and what "
+        "`mlapi model` gives it",
+    )
     batch_size: int = Field(
         default=8, ge=1, description="Most images that go through the network at once; fewer where more are no faster"
     )

@@ -107,7 +107,7 @@ def test_an_image_gets_its_classes_however_it_is_sent(
         lambda dog: {"data": form(("dog.jpeg", dog), top_k="1", model="pets")},
         lambda dog: {"data": form(("dog.jpeg", dog), top_k="4"), "query_string": {"top_k": "1"}},
         lambda dog: {"data": dog, "content_type": "image/jpeg", "query_string": {"top_k": "1", "model": "pets"}},
-        lambda dog: {"json": in_json(dog, top_k=1, model="pets")},
+        lambda dog: {"json": in_json(dog, top_k=1, model="pets@7")},
         lambda dog: {"json": in_json(dog), "query_string": {"top_k": "1"}},
     ],
 )
@@ -154,6 +154,7 @@ def test_a_failure_in_the_worker_is_passed_on(client: FlaskClient, worker: FakeW
         ({"data": form(("a.png", png(1)), top_k="6")}, 400, "bad-parameter"),
         ({"data": form(("a.png", png(1)), top_k="all")}, 400, "bad-parameter"),
         ({"data": form(("a.png", png(1)), model="cars")}, 404, "no-such-model"),
+        ({"data": form(("a.png", png(1)), model="pets@8")}, 404, "no-such-model"),
         ({"data": b"", "content_type": "image/png"}, 400, "not-an-image"),
         ({"json": []}, 400, "bad-parameter"),
         ({"data": b"[" + b"0," * 300_001, "content_type": "application/json"}, 413, "too-many-values"),

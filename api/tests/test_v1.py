@@ -14,6 +14,7 @@ from api.v1 import documents
 from jobs.errors import InferenceFailed, error_types
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo
+from jobs.versions import Route
 
 
 @pytest.fixture
@@ -49,6 +50,32 @@ def test_the_model_that_is_served_is_told_with_its_labels_and_input(client: Flas
     size = {"height": 224, "width": 192, "resize": "crop"}
     assert client.get("/v1/models/pets").get_json() == {**summary, "input": size, "labels": ["cat", "Eskimo_dog"]}
     check_problem(client.get("/v1/models/cars"), 404, "no-such-model")
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_versions_of_a_model_are_told_with_what_each_is_for(client: FlaskClient, queue: MemoryJobQueue) -> None:
+    beside = queue.beside("pets@8")
+    beside.publish(ModelInfo("m2", "pets", "8", "f32", 224, 192, "crop", ("cat", "dog", "bird")))
+    beside.heartbeat("w2", 0.01, "m2")
+    queue.change_route("pets", lambda _: Route("7", canary={"8": 5}))
+    summary = {"name": "pets", "version": "7", "precision": "f32", "classes": 2}
+    canary = {**summary, "version": "8", "classes": 3, "role": "canary", "percent": 5, "workers": 1, "ready": True}
+    served = {**summary, "role": "serves", "percent": 95, "workers": 1, "ready": True}
+    listed = client.get("/v1/models/pets/versions").get_json()
+    assert listed == {"versions": [served, canary]}
+    documents.Versions.model_validate(listed, extra="forbid")
+    beside.retire("w2")
+    version = client.get("/v1/models/pets/versions/8").get_json()
+    documents.Version.model_validate(version, extra="forbid")
+    assert version["labels"] == ["cat", "dog", "bird"]
+    assert version.items() >= {**canary, "workers": 0, "ready": False}.items()
+    assert client.get("/v1/models").get_json() == {"models": [summary]}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("path", ["cars/versions", "cars/versions/7", "pets/versions/8"])
+def test_versions_that_there_are_not_are_not_found(client: FlaskClient, path: str) -> None:
+    check_problem(client.get(f"/v1/models/{path}"), 404, "no-such-model")
 
 
 def test_before_there_is_a_worker_there_is_no_model(client: FlaskClient) -> None:

@@ -25,7 +25,8 @@ class Options(BaseModel):
     model: str | None = Field(
         default=None,
         max_length=MAX_NAME,
-        description="The model to use, by its name; there is one, so it may be left out",
+        description="The model to use, by its name, as in `pets`, or a version of it, as in `pets@2`; without, the "
+        "first of `/v1/models`",
     )
     webhook: str | None = Field(
         default=None,
@@ -206,7 +207,7 @@ class ModelInput(BaseModel):
 
 
 class ModelSummary(BaseModel):
-    """A model."""
+    """A model, in the version that serves."""
 
     name: str
     version: str
@@ -225,3 +226,29 @@ class Models(BaseModel):
     """The models that are served."""
 
     models: list[ModelSummary]
+
+
+class Standing(BaseModel):
+    """What a version is for, and whether it could be used."""
+
+    role: Literal["serves", "canary", "shadow", "idle"] = Field(
+        description="`serves` answers what no `canary` does; a `shadow` computes for comparison, an `idle` one what "
+        "names it alone"
+    )
+    percent: int = Field(ge=0, le=100, description="How much of the images it gets for that")
+    workers: int = Field(description="Its workers that are alive")
+    ready: bool = Field(description="Whether there are any")
+
+
+class VersionSummary(Standing, ModelSummary):
+    """A version of a model."""
+
+
+class Versions(BaseModel):
+    """The versions of a model."""
+
+    versions: list[VersionSummary]
+
+
+class Version(Standing, Model):
+    """A version of a model, and its classes."""

@@ -19,7 +19,6 @@ from jobs import waiting
 from jobs.errors import (
     BadParameter,
     DeadlinePassed,
-    NoSuchModel,
     QueueFull,
     QueueUnavailable,
     ServiceError,
@@ -127,19 +126,18 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
 
 def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
     """Store images, and make a job for each; nothing of them is left in memory. Raises `NoSuchModel`."""
-    if asked.options.model is not None:
-        model = services.queue.model()
-        if not model or model.name != asked.options.model:
-            raise NoSuchModel
-    images = waiting.gather([partial(_store_one, upload, timeout_s, asked.lane) for upload in asked.uploads])
+    model = asked.options.model
+    if model is not None:
+        services.queue.versions().find(model)
+    images = waiting.gather([partial(_store_one, each, timeout_s, asked.lane, model or "") for each in asked.uploads])
     asked.uploads.clear()
     connection.current().drop_body()
     return images
 
 
-def _store_one(upload: Upload, timeout_s: float, lane: Lane) -> _Image:
+def _store_one(upload: Upload, timeout_s: float, lane: Lane, model: str) -> _Image:
     try:
-        return _Image(upload.filename, store(upload.data, None, timeout_s, lane))
+        return _Image(upload.filename, store(upload.data, None, timeout_s, lane, model))
     except ServiceError as err:
         return _Image(upload.filename, ImageJob.create("", timeout_s, g.request_id), err)
 

@@ -15,6 +15,7 @@ from api.views import services
 from jobs.errors import NoSuchModel, NoSuchPrediction, NoSuchProblem, error_types
 from jobs.results import Result
 from jobs.schema import ModelInfo
+from jobs.versions import Version, Versions
 
 blueprint = Blueprint("v1", __name__)
 
@@ -138,19 +139,52 @@ def list_feedback() -> Response:
 @operation({200: documents.Models})
 def models() -> Response:
     """List the models that are served"""
-    model = services().queue.model()
-    return _json({"models": [_summary(model)] if model else []})
+    versions = services().queue.versions()
+    served = (versions.served(name) for name in versions.names)
+    return _json({"models": [_summary(version.info) for version in served if version]})
 
 
 @blueprint.get("/v1/models/<name>")
 @operation({200: documents.Model}, problems=(404,))
 def model(name: str) -> Response:
-    """Return what is known of a model: its labels, input and version"""
-    found = services().queue.model()
-    if not found or found.name != name:
+    """Return what is known of a model: its labels, input and version, which is the one that serves"""
+    found = services().queue.versions().served(name)
+    if not found:
         raise NoSuchModel
-    size = {"height": found.height, "width": found.width, "resize": found.resize}
-    return _json({**_summary(found), "input": size, "labels": found.labels})
+    return _json(_details(found.info))
+
+
+@blueprint.get("/v1/models/<name>/versions")
+@operation({200: documents.Versions}, problems=(404,))
+def model_versions(name: str) -> Response:
+    """List the versions of a model, and what each is for
+
+    Their workers make them known when they have loaded and tried them.
+    """
+    versions = services().queue.versions()
+    found = [version for version in versions.listed if version.info.name == name]
+    if not found:
+        raise NoSuchModel
+    return _json({"versions": [{**_summary(each.info), **_standing(versions, each)} for each in found]})
+
+
+@blueprint.get("/v1/models/<name>/versions/<version>")
+@operation({200: documents.Version}, problems=(404,))
+def model_version(name: str, version: str) -> Response:
+    """Return what is known of a version of a model, and what it is for"""
+    versions = services().queue.versions()
+    found = versions.find(f"{name}@{version}")
+    return _json({**_details(found.info), **_standing(versions, found)})
+
+
+def _details(model: ModelInfo) -> dict[str, object]:
+    size = {"height": model.height, "width": model.width, "resize": model.resize}
+    return {**_summary(model), "input": size, "labels": model.labels}
+
+
+def _standing(versions: Versions, version: Version) -> dict[str, object]:
+    role, percent = versions.role(version)
+    return {"role": role, "percent": percent, "workers": version.workers, "ready": version.workers > 0}
 
 
 def _summary(model: ModelInfo) -> dict[str, object]:

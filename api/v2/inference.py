@@ -20,34 +20,37 @@ Document = dict[str, Any]
 _FIELDS: dict[OutputName, int] = {"labels": 0, "class_index": 1, "scores": 2}
 
 
-def metadata(model: ModelInfo) -> Document:
-    """Return what the protocol tells of a model."""
+def metadata(model: ModelInfo, versions: Sequence[str]) -> Document:
+    """Return what the protocol tells of a model that is served in these versions."""
     shape = [-1, min(TOP_CLASSES, len(model.labels))]
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": list(versions),
         "platform": "openvino",
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype in OUTPUTS.items()],
     }
 
 
-def infer(services: Services, images: list[bytes], lane: Lane) -> list[Prediction]:
-    """Have images classified. Raises what went wrong with the first that cannot be: an answer has no place for it."""
+def infer(services: Services, images: list[bytes], lane: Lane, model: str) -> list[Prediction]:
+    """Have images classified by a model or a version.
+
+    Raises what went wrong with the first that cannot be: an answer has no place for it.
+    """
     with services.metrics.counting_failure():
-        jobs = _store_all(images, services.settings.predict_timeout_s, lane)
+        jobs = _store_all(images, services.settings.predict_timeout_s, lane, model)
         _submit_all(services.queue, jobs)
     outcomes = model_predict_all(services.queue, jobs, connection.current())
     services.metrics.predicted(*outcomes.values())
     return [_prediction(outcomes[job.id], number, len(jobs)) for number, job in enumerate(jobs, 1)]
 
 
-def _store_all(images: list[bytes], timeout_s: float, lane: Lane) -> list[ImageJob]:
+def _store_all(images: list[bytes], timeout_s: float, lane: Lane, model: str) -> list[ImageJob]:
     """Store images, and return a job for each; nothing of them is left in memory, nor in the list."""
     jobs = []
     for number, image in enumerate(images, 1):
         with _saying_which(number, len(images)):
-            jobs.append(store(image, None, timeout_s, lane))
+            jobs.append(store(image, None, timeout_s, lane, model))
     images.clear()
     connection.current().drop_body()
     return jobs

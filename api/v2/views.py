@@ -10,7 +10,7 @@ from api.v2 import inference, requests
 from api.views import ready_workers, services
 from jobs import __version__
 from jobs.errors import NoSuchModel
-from jobs.schema import ModelInfo
+from jobs.versions import Version, Versions
 
 blueprint = Blueprint("v2", __name__)
 
@@ -54,26 +54,29 @@ def ready() -> Response:
 @blueprint.get(_MODEL_VERSION)
 def model(name: str, version: str | None = None) -> Response:
     """Return what a model takes and gives."""
-    return _json(inference.metadata(_served(name, version)))
+    versions = services().queue.versions()
+    found = _find(versions, name, version)
+    of_name = [each.info.version for each in versions.listed if each.info.name == name and each.workers]
+    return _json(inference.metadata(found.info, of_name or [found.info.version]))
 
 
 @blueprint.get(f"{_MODEL}/ready")
 @blueprint.get(f"{_MODEL_VERSION}/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Say whether a model could classify an image now."""
-    found = _served(name, version)
-    ready_workers()
-    return _json({"name": found.name, "ready": True})
+    found = _find(services().queue.versions(), name, version)
+    ready_workers(found.name if version else name)
+    return _json({"name": name, "ready": True})
 
 
 @blueprint.post(f"{_MODEL}/infer")
 @blueprint.post(f"{_MODEL_VERSION}/infer")
 def infer(name: str, version: str | None = None) -> Response:
     """Classify one image or several."""
-    _served(name, version)
+    found = _find(services().queue.versions(), name, version)
     sent = requests.read()
     lane = priority.lane(request.headers.getlist("Priority"), waits=True)
-    predictions = inference.infer(services(), sent.images, lane)
+    predictions = inference.infer(services(), sent.images, lane, found.name if version else name)
     served = served_model(services().queue, predictions[0].model)
     head, binary = inference.answer(sent.asked, served, predictions)
     if not binary:
@@ -81,11 +84,12 @@ def infer(name: str, version: str | None = None) -> Response:
     return Response(head + binary, mimetype="application/octet-stream", headers={requests.JSON_LENGTH: str(len(head))})
 
 
-def _served(name: str, version: str | None) -> ModelInfo:
-    """Return the model of this name. Raises `NoSuchModel`."""
-    found = services().queue.model()
-    if not found or found.name != name:
+def _find(versions: Versions, name: str, version: str | None) -> Version:
+    """Return the version of a model, by default the one that serves. Raises `NoSuchModel`."""
+    served = versions.served(name)
+    if not served:
         raise NoSuchModel
-    if version not in {None, found.version}:
-        raise NoSuchModel("The model is not served in this version; /v1/models says in which.")
-    return found
+    try:
+        return versions.find(f"{name}@{version}") if version else served
+    except NoSuchModel as err:
+        raise NoSuchModel("The model is not served in this version; /v1/models says in which.") from err

@@ -1,10 +1,13 @@
 -- Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
 -- Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
-local interactive, bulk, workers, service_times = unpack(KEYS)
+-- Jobs of a version that nobody serves any more are taken by workers of another, which are alive, but not among its own.
+local interactive, bulk, workers, service_times, alive = unpack(KEYS)
 local worker_ttl_ms, group, worker = unpack(ARGV)
 
 local now = now_ms()
-local function seen_at(name) return tonumber(redis.call('ZSCORE', workers, name) or 0) end
+local function seen_at(name)
+  return math.max(redis.call('ZSCORE', workers, name) or 0, redis.call('ZSCORE', alive, name) or 0)
+end
 local function is_dead(name) return seen_at(name) < now - worker_ttl_ms end
 
 -- Who was not heard of itself, because Redis, the network or all of the machine stood still, cannot tell who is dead.
@@ -40,6 +43,7 @@ for _, consumer in ipairs(idle) do
   redis.call('XGROUP', 'DELCONSUMER', jobs, group, name)
   if not holders[name] then
     redis.call('ZREM', workers, name)
+    redis.call('ZREM', alive, name)
     redis.call('HDEL', service_times, name)
   end
 end

@@ -1,11 +1,13 @@
--- A worker is alive, this fast, and serves this model. Those that live are, together, this fast.
-local workers, service_times, serving, images_per_s = unpack(KEYS)
-local worker_ttl_ms, worker, service_time_s, model = unpack(ARGV)
+-- A worker is alive, this fast, and serves this model, in this pool. Those of it that live are, together, this fast.
+local workers, service_times, serving, images_per_s, alive, versions = unpack(KEYS)
+local worker_ttl_ms, worker, service_time_s, model, pool, model_ttl_s = unpack(ARGV)
 
 local now = now_ms()
 redis.call('ZADD', workers, now, worker)
+redis.call('ZADD', alive, now, worker)
 redis.call('HSET', service_times, worker, service_time_s)
-redis.call('SET', serving, model)
+redis.call('SET', serving, model, 'EX', model_ttl_s)
+if pool ~= '' then redis.call('ZADD', versions, 'NX', now, pool) end
 local speed = 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', workers, now - worker_ttl_ms, '+inf')) do
   speed = speed + 1 / (tonumber(redis.call('HGET', service_times, name)) or math.huge)

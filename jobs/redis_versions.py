@@ -1,0 +1,66 @@
+"""Which versions Redis knows of, and by which routes they serve."""
+
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import WatchError
+
+from jobs import redis_keys as keys
+from jobs.redis_connection import milliseconds
+from jobs.schema import ModelInfo
+from jobs.versions import DEFAULT_POOL, Route, Version, Versions
+
+
+class RedisVersions:
+    """Reads and changes them; what is told of a model is read once, since its id changes with it."""
+
+    def __init__(self, connection: Any, worker_ttl_ms: int) -> None:  # noqa: ANN401 - what `connect` returns
+        self._redis = connection
+        self._worker_ttl_ms = worker_ttl_ms
+        self._models: dict[str, ModelInfo] = {}
+
+    def read(self) -> Versions:
+        """Return all that there is. Raises `RedisError`."""
+        pipeline = self._redis.pipeline(transaction=False)
+        time, beside, routes = pipeline.time().zrange(keys.VERSIONS, 0, -1).hgetall(keys.ROUTES).execute()
+        pools = [DEFAULT_POOL, *(name.decode() for name in beside)]
+        for pool in map(keys.pool, pools):
+            pipeline.zcount(pool.workers, milliseconds(time) - self._worker_ttl_ms, "+inf").get(pool.model)
+        told = pipeline.execute()
+        found = list(zip(pools, told[::2], map(self._told, told[1::2]), strict=True))
+        if forgotten := [pool for pool, _, model in found if pool and not model]:
+            self._redis.zrem(keys.VERSIONS, *forgotten)
+        return Versions(
+            [Version(model, pool, workers) for pool, workers, model in found if model],
+            {name.decode(): Route.decode(route) for name, route in routes.items()},
+        )
+
+    def known(self, model_id: str) -> ModelInfo | None:
+        """Return what is told of a model, where that was asked before."""
+        return self._models.get(model_id)
+
+    def model(self, model_id: str) -> ModelInfo | None:
+        """Return what is told of a model, None where nothing is. Raises `RedisError`."""
+        if model_id not in self._models:
+            data = self._redis.get(keys.MODEL_INFO + model_id)
+            if data is None:
+                return None
+            self._models[model_id] = ModelInfo.decode(data)
+        return self._models[model_id]
+
+    def _told(self, model_id: bytes | None) -> ModelInfo | None:
+        """Return what is told of the model of a pool, which may be its id alone; None where it has none."""
+        return (self.model(model_id.decode()) or ModelInfo(model_id.decode())) if model_id else None
+
+    def change(self, model: str, change: Callable[[Versions], Route]) -> Route:
+        """Change a model's route, unless another does meanwhile. Raises what `change` does, or `RedisError`."""
+        with self._redis.pipeline() as pipeline:
+            while True:
+                try:
+                    pipeline.watch(keys.ROUTES)
+                    route = change(self.read())
+                    pipeline.multi()
+                    pipeline.hset(keys.ROUTES, model, route.encode()).execute()
+                    return route
+                except WatchError:
+                    continue

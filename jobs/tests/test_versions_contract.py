@@ -1,0 +1,231 @@
+"""What every job queue does where several versions of models stand side by side."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from jobs.errors import NoSuchModel, NoWorker
+from jobs.memory_queue import MemoryJobQueue
+from jobs.queue import Delivery, JobQueue
+from jobs.redis_queue import RedisJobQueue
+from jobs.schema import ImageJob, ModelInfo, Prediction
+from jobs.tests.queues import MakeQueue, names, until
+from jobs.versions import Route
+
+PETS, PETS_2, CARS = (
+    ModelInfo(f"{name}-{version}-id", name, version, labels=("dog",))
+    for name, version in (("pets", "1"), ("pets", "2"), ("cars", "1"))
+)
+ALL = (PETS, PETS_2, CARS)
+# After which a worker that is not heard of is dead: many times as long as two steps of a test are apart.
+SOON_S = 2
+
+
+class Workers:
+    """A worker of each version, that of the first in the default pool."""
+
+    def __init__(self, queue: JobQueue, make_beside: Callable[[str], JobQueue]) -> None:
+        self._api = queue
+        self.queues = {PETS.id: queue, PETS_2.id: make_beside("pets@2"), CARS.id: make_beside("cars@1")}
+        for model in ALL:
+            self.queues[model.id].publish(model)
+            self.live(model)
+
+    def live(self, *models: ModelInfo) -> None:
+        """Have the workers of some versions heard of."""
+        for model in models:
+            self.queues[model.id].heartbeat(f"worker of {model.id}", 0.01, model.id)
+
+    def take(self, model: ModelInfo, most: int = 10) -> list[Delivery]:
+        """Take what a version's worker gets."""
+        self.live(model)
+        return self.queues[model.id].take_batch(f"worker of {model.id}", most, 0.05)
+
+    def answer(self, model: ModelInfo) -> list[str]:
+        """Have a version's worker answer what it gets; return the images."""
+        taken = self.take(model)
+        answer = Prediction("dog", 0, 0.5, model.id)
+        self.queues[model.id].finish([(delivery, answer) for delivery in taken])
+        return names(taken)
+
+    def retire(self, model: ModelInfo) -> None:
+        """Have a version's worker leave."""
+        self.queues[model.id].retire(f"worker of {model.id}")
+
+
+@pytest.fixture
+def beside_ttl_s(worker_ttl_s: float) -> float:
+    return worker_ttl_s
+
+
+@pytest.fixture
+def workers(queue: JobQueue, request: pytest.FixtureRequest) -> Iterator[Workers]:
+    made: list[JobQueue] = []
+
+    def beside(version: str) -> JobQueue:
+        if isinstance(queue, MemoryJobQueue):
+            return queue.beside(version)
+        url, worker_ttl_s = request.getfixturevalue("redis_url"), request.getfixturevalue("beside_ttl_s")
+        made.append(RedisJobQueue(url, max_jobs=1, worker_ttl_s=worker_ttl_s, pool=version))
+        return made[-1]
+
+    yield Workers(queue, beside)
+    for other in made:
+        other.close()
+
+
+def submit(queue: JobQueue, image_name: str = "dog.jpg", model: str = "") -> ImageJob:
+    job = ImageJob.create(image_name, 60, model=model)
+    queue.submit(job)
+    return job
+
+
+def route(queue: JobQueue, model: str, wanted: Route) -> None:
+    """Give a model a route, and wait until it is followed."""
+    queue.change_route(model, lambda _: wanted)
+    queue.versions()
+
+
+@pytest.mark.usefixtures("workers")
+def test_versions_are_known_by_their_workers_that_of_the_default_pool_first(queue: JobQueue) -> None:
+    found = queue.versions()
+    assert [(each.info, each.pool, each.workers) for each in found.all] == [
+        (PETS, "", 1),
+        (PETS_2, "pets@2", 1),
+        (CARS, "cars@1", 1),
+    ]
+    assert queue.model() == PETS
+
+
+@pytest.mark.parametrize(
+    ("asked", "model"), [("", PETS), ("pets", PETS), ("pets@1", PETS), ("pets@2", PETS_2), ("cars", CARS)]
+)
+def test_a_job_is_answered_by_the_version_that_it_asks_for(
+    queue: JobQueue, workers: Workers, asked: str, model: ModelInfo
+) -> None:
+    job = submit(queue, model=asked)
+    for each in ALL:
+        assert workers.answer(each) == (["dog.jpg"] if each == model else [])
+    assert queue.wait(job).model == model.id
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_job_for_a_model_that_there_is_not_is_refused(queue: JobQueue) -> None:
+    with pytest.raises(NoSuchModel):
+        submit(queue, model="birds")
+    with pytest.raises(NoSuchModel):
+        submit(queue, model="pets@3")
+
+
+def test_after_a_switch_new_jobs_are_for_the_new_version_and_earlier_ones_are_answered_by_the_old(
+    queue: JobQueue, workers: Workers
+) -> None:
+    earlier = submit(queue, "earlier.jpg")
+    route(queue, "pets", Route("2", ("1",)))
+    later = submit(queue, "later.jpg")
+    assert workers.answer(PETS) == ["earlier.jpg"]
+    assert workers.answer(PETS_2) == ["later.jpg"]
+    assert (queue.wait(earlier).model, queue.wait(later).model) == (PETS.id, PETS_2.id)
+    assert queue.model() == PETS_2
+
+
+def test_a_canary_that_is_gone_leaves_its_images_to_the_version_that_serves(queue: JobQueue, workers: Workers) -> None:
+    route(queue, "pets", Route("1", canary={"2": 100}))
+    submit(queue, "canary.jpg")
+    assert workers.answer(PETS_2) == ["canary.jpg"]
+    workers.retire(PETS_2)
+    submit(queue, "served.jpg")
+    assert workers.answer(PETS) == ["served.jpg"]
+
+
+@pytest.mark.parametrize("worker_ttl_s", [1])
+def test_a_version_that_is_named_and_gone_has_no_worker(queue: JobQueue, workers: Workers) -> None:
+    workers.retire(PETS_2)
+    assert until(lambda: is_refused(queue, "pets@2"))  # by a Redis that has not just started
+
+
+def is_refused(queue: JobQueue, model: str) -> bool:
+    try:
+        submit(queue, model=model)
+    except NoWorker:
+        return True
+    return False
+
+
+def test_live_workers_are_told_of_all_versions_or_of_one(queue: JobQueue, workers: Workers) -> None:
+    of_pets, of_pets_2, of_cars = (f"worker of {model.id}" for model in ALL)
+    assert set(queue.live_workers()) == {of_pets, of_pets_2, of_cars}
+    assert [queue.live_workers(each) for each in ("", "pets@2", "cars")] == [[of_pets], [of_pets_2], [of_cars]]
+    workers.retire(PETS)
+    assert queue.live_workers("") == []
+
+
+def test_each_version_has_predictions_of_its_own_in_the_cache_and_all_are_forgotten_together(
+    make_queue: MakeQueue, request: pytest.FixtureRequest
+) -> None:
+    queue = make_queue(cache_ttl_s=60)
+    others: list[JobQueue] = []
+
+    def beside(version: str) -> JobQueue:
+        if isinstance(queue, MemoryJobQueue):
+            return queue.beside(version)
+        url = request.getfixturevalue("redis_url")
+        others.append(RedisJobQueue(url, max_jobs=1, worker_ttl_s=60, pool=version, cache_ttl_s=60, cache_entries=3))
+        return others[-1]
+
+    workers = Workers(queue, beside)
+    queue.versions()
+    for asked, model in (("pets@1", PETS), ("pets@2", PETS_2)):
+        submit(queue, model=asked)
+        assert workers.answer(model) == ["dog.jpg"]
+        assert queue.wait(submit(queue, model=asked)).model == model.id
+    queue.forget("dog.jpg")
+    for asked, model in (("pets@1", PETS), ("pets@2", PETS_2)):
+        submit(queue, model=asked)
+        assert workers.answer(model) == ["dog.jpg"]
+    for other in others:
+        other.close()
+
+
+def test_a_route_is_changed_with_what_there_is_in_view(queue: JobQueue, workers: Workers) -> None:
+    workers.live(*ALL)
+    changed = queue.change_route("pets", lambda versions: Route(versions.all[1].info.version))
+    assert changed == Route("2") == queue.versions().routes["pets"]
+
+
+class TestStandIns:
+    """Jobs of a version whose workers are gone: what the queue on Redis does."""
+
+    @pytest.fixture
+    def beside_ttl_s(self) -> float:
+        return SOON_S
+
+    @pytest.fixture
+    def queue(self, redis_url: str) -> Iterator[JobQueue]:
+        with redis.Redis.from_url(redis_url) as connection:
+            connection.flushall()
+        queue = RedisJobQueue(redis_url, max_jobs=100, worker_ttl_s=SOON_S)
+        yield queue
+        queue.close()
+
+    def test_the_version_that_serves_answers_what_was_submitted_to_it(self, queue: JobQueue, workers: Workers) -> None:
+        route(queue, "pets", Route("2", ("1",)))
+        jobs = [submit(queue, name) for name in ("held.jpg", "waits.jpg")]
+        assert names(workers.take(PETS_2, most=1)) == ["held.jpg"]  # and is never heard of again
+        assert until(lambda: workers.answer(PETS)) == ["held.jpg"]  # alone, since it may have ended its worker
+        assert until(lambda: workers.answer(PETS)) == ["waits.jpg"]
+        assert [queue.wait(job).model for job in jobs] == [PETS.id] * 2
+
+    def test_who_named_the_version_is_told_that_it_has_no_worker(self, queue: JobQueue, workers: Workers) -> None:
+        job = submit(queue, model="pets@2")
+        workers.retire(PETS_2)
+        workers.answer(PETS)
+        with pytest.raises(NoWorker):
+            queue.wait(job)
+
+    def test_new_jobs_go_to_the_version_that_served_before_at_once(self, queue: JobQueue, workers: Workers) -> None:
+        route(queue, "pets", Route("2", ("1",)))
+        workers.retire(PETS_2)
+        submit(queue, "dog.jpg")
+        assert workers.answer(PETS) == ["dog.jpg"]

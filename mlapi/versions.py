@@ -1,0 +1,104 @@
+"""What an operator does with the versions of a model: `mlapi model serve`, `canary`, `shadow`, `rollback`, `status`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.errors import NoSuchModel
+from jobs.queue import JobQueue
+from jobs.versions import CannotRoute, Route, Version, Versions
+
+_WORDS = {"serves": "serves", "canary": "canary", "shadow": "shadow", "idle": "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A version, how many workers of it are alive, and what it is for."""
+
+    name: str
+    version: str
+    workers: int
+    role: str
+    percent: int
+
+    def __str__(self) -> str:
+        share = f" {self.percent} %" if self.role != "idle" else ""
+        workers = f"{self.workers} worker{'' if self.workers == 1 else 's'}"
+        return f"{self.name}@{self.version}  {workers}  {_WORDS[self.role]}{share}"
+
+
+def status(queue: JobQueue) -> list[Status]:
+    """Return what there is to know of all versions."""
+    versions = queue.versions()
+    return [Status(each.info.name, each.info.version, each.workers, *versions.role(each)) for each in versions.listed]
+
+
+def serve(queue: JobQueue, name: str) -> str:
+    """Have a version serve; return what is so now. Raises `CannotRoute` where no worker of it is alive."""
+    return _change(queue, name, lambda route, version: route.serving(version))
+
+
+def canary(queue: JobQueue, name: str, percent: int) -> str:
+    """Have a version answer so many percent; return what is so now. Raises `CannotRoute`."""
+    return _change(queue, name, lambda route, version: route.with_canary(version, percent), must_live=percent > 0)
+
+
+def shadow(queue: JobQueue, name: str, percent: int) -> str:
+    """Have a version compute so many percent for comparison; return what is so now. Raises `CannotRoute`."""
+    return _change(queue, name, lambda route, version: route.with_shadow(version, percent), must_live=percent > 0)
+
+
+def roll_back(queue: JobQueue, name: str) -> str:
+    """Undo the canaries or the last switch of a model; return what is so now. Raises `CannotRoute`."""
+
+    def change(versions: Versions) -> Route:
+        before = _route(versions, name)
+        route = before.rolled_back()
+        if route.serve != before.serve:
+            _check_lives(versions, f"{name}@{route.serve}")
+        return route
+
+    return _told(name, queue.change_route(name, change))
+
+
+def _change(queue: JobQueue, name: str, change: Callable[[Route, str], Route], *, must_live: bool = True) -> str:
+    """Change the route of the model of a version."""
+    model = _find(queue.versions(), name).info
+
+    def changed(versions: Versions) -> Route:
+        if must_live:
+            _check_lives(versions, name)
+        return change(_route(versions, model.name), model.version)
+
+    return _told(model.name, queue.change_route(model.name, changed))
+
+
+def _find(versions: Versions, name: str) -> Version:
+    found = next((version for version in versions.listed if version.name == name), None)
+    if not found:
+        known = ", ".join(version.name for version in versions.listed) or "none"
+        raise NoSuchModel(f"No version is called {name}. There are: {known}.")
+    return found
+
+
+def _check_lives(versions: Versions, name: str) -> None:
+    """Raise `CannotRoute` unless a worker of a version is alive, which has then loaded, tried and checked it."""
+    alive = [version.name for version in versions.listed if version.workers]
+    if name not in alive:
+        raise CannotRoute(
+            f"No worker of {name} is alive, so it gets nothing: start one (docs/models.md). There are workers of "
+            f"{', '.join(alive) or 'none'}."
+        )
+
+
+def _route(versions: Versions, name: str) -> Route:
+    """Return a model's route or, where nobody has given it one, what it would say. Raises `NoSuchModel`."""
+    served = versions.served(name)
+    if not served:
+        raise NoSuchModel(f"No model is called {name}. There are: {', '.join(versions.names) or 'none'}.")
+    return versions.routes.get(name) or Route(served.info.version)
+
+
+def _told(name: str, route: Route) -> str:
+    shares = [*(f"{each} canary {share} %" for each, share in route.canary.items())]
+    shares += [f"{each} shadow {share} %" for each, share in route.shadow.items()]
+    return f"{name}: {route.serve} serves{''.join(f', {each}' for each in shares)}"

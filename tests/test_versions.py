@@ -1,0 +1,184 @@
+"""Versions of a model side by side in a running service: switching, rolling back, and a version that dies."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+import requests
+
+from tests.conftest import EVENT_TIMEOUT_S, ROOT, MakeService, Service, until
+from tests.images import DOG
+
+NAME = "efficientnet-lite0"
+OLD, NEW = f"{NAME}@1", f"{NAME}@2"
+USERS = 4
+# Answers that are waited for before and after what is done meanwhile.
+ENOUGH = 30
+
+
+class Answer(NamedTuple):
+    """What a request was answered, when it was sent and when that came, by the monotonic clock."""
+
+    status: int
+    version: str
+    label: str
+    sent_at: float
+    came_at: float
+
+
+@pytest.fixture
+def service(make_service: MakeService, tmp_path: Path) -> Service:
+    """Start a service with a second version of its model: the same network under another number."""
+    second = tmp_path / "second"
+    shutil.copytree(ROOT / "var/models" / NAME, second)
+    manifest = second / "model.toml"
+    manifest.write_text(re.sub(r'(?m)^version = ".*"$', 'version = "2"', manifest.read_text()))
+    return make_service(INSTANCES="1", MODELS_BESIDE=str(second), LOG_LEVEL="WARNING").wait_until_ready()
+
+
+def mlapi_model(service: Service, *words: str) -> str:
+    """Run `mlapi model` on a service's queue, and return what it prints."""
+    [url] = re.findall(r"REDIS_URL=(\S+)", service.log)
+    command = [sys.executable, "-m", "mlapi", "model", *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def ask(service: Service, session: requests.Session, **fields: str) -> Answer:
+    """Post the photo of the dog as a file that is new each time."""
+    sent_at = time.monotonic()
+    files = {"file": ("dog.jpeg", DOG + uuid4().bytes)}
+    response = session.post(f"{service.url}/v1/predictions", files=files, data=fields, timeout=60)
+    told: dict[str, Any] = response.json()
+    if not response.ok:
+        return Answer(response.status_code, "", str(told), sent_at, time.monotonic())
+    label = told["results"][0]["predictions"][0]["label"]
+    return Answer(response.status_code, told["model"]["version"], label, sent_at, time.monotonic())
+
+
+@contextmanager
+def load(service: Service) -> Iterator[list[Answer]]:
+    """Have callers send pictures all the while; the list is of what they are answered."""
+    answers: list[Answer] = []
+    stopped = threading.Event()
+
+    def call() -> None:
+        with requests.Session() as session:
+            while not stopped.is_set():
+                answers.append(ask(service, session))
+
+    with ThreadPoolExecutor(USERS) as pool:
+        calls = [pool.submit(call) for _ in range(USERS)]
+        try:
+            wait_for_more(answers)
+            yield answers
+            wait_for_more(answers)
+        finally:
+            stopped.set()
+    for done in calls:
+        done.result()
+
+
+def wait_for_more(answers: list[Answer]) -> None:
+    enough = len(answers) + ENOUGH
+    assert until(lambda: len(answers) >= enough, EVENT_TIMEOUT_S), answers[-1:]
+
+
+def wait_for_version(answers: list[Answer], version: str) -> None:
+    """Return when all callers are answered by a version."""
+    assert until(lambda: {answer.version for answer in answers[-2 * USERS :]} == {version}, EVENT_TIMEOUT_S)
+
+
+def when_it_is_known(service: Service, version: str) -> float:
+    """Return when it stands in Redis that a version serves."""
+    with service.redis() as connection:
+        assert until(lambda: f'"serve": "{version}"' in str(connection.hget("mlapi:routes", NAME)), EVENT_TIMEOUT_S)
+    return time.monotonic()
+
+
+def all_right(answers: list[Answer]) -> bool:
+    return {(answer.status, answer.label) for answer in answers} == {(200, "Eskimo_dog")}
+
+
+def test_switching_and_rolling_back_under_load_fails_no_request(service: Service) -> None:
+    took_s: dict[str, float] = {}
+    with load(service) as answers, ThreadPoolExecutor(1) as pool:
+        for words, version in ((("serve", NEW), "2"), (("rollback", NAME), "1")):
+            switching = pool.submit(mlapi_model, service, *words)
+            switched_at = when_it_is_known(service, version)
+            switching.result()
+            wait_for_version(answers, version)
+            late = [answer.sent_at for answer in answers if answer.version != version and answer.sent_at > switched_at]
+            took_s[words[0]] = max(late, default=switched_at) - switched_at
+            wait_for_more(answers)
+    failed = [answer for answer in answers if answer.status != 200]
+    latencies_s = sorted(answer.came_at - answer.sent_at for answer in answers)
+    times = ", ".join(f"{verb} after {seconds:.2f} s" for verb, seconds in took_s.items())
+    print(
+        f"\n{len(answers)} requests, {len(failed)} failed; the last one that the version before answered came: {times}; "
+        f"p99 {1000 * latencies_s[int(0.99 * len(latencies_s))]:.0f} ms"
+    )
+    assert failed == []
+    assert all_right(answers)
+    assert Counter(version for version, _ in itertools.groupby(answer.version for answer in answers))["2"] >= 1
+
+
+def test_a_canary_answers_some_and_the_rest_is_answered_as_before(service: Service) -> None:
+    mlapi_model(service, "canary", NEW, "--percent", "50")
+    with load(service) as answers:
+        assert until(lambda: "2" in {answer.version for answer in answers}, EVENT_TIMEOUT_S)
+    assert all_right(answers)
+    assert {answer.version for answer in answers} == {"1", "2"}
+
+
+def test_a_version_is_asked_for_by_its_name_wherever_a_model_is_named(service: Service) -> None:
+    with requests.Session() as session:
+        asked = {name: ask(service, session, model=name).version for name in (NAME, OLD, NEW)}
+        assert asked == {NAME: "1", OLD: "1", NEW: "2"}
+        assert ask(service, session, model=f"{NAME}@3").status == 404
+        body, headers = DOG, {"Inference-Header-Content-Length": "0"}
+        path = f"{service.url}/v2/models/{NAME}/versions/2"
+        answer = session.post(f"{path}/infer", data=body, headers=headers, timeout=60).json()
+        assert answer["model_version"] == "2"
+        assert session.get(f"{path}/ready", timeout=60).status_code == 200
+        assert session.get(f"{service.url}/v2/models/{NAME}", timeout=60).json()["versions"] == ["1", "2"]
+    found = json.loads(mlapi_model(service, "status", "--json"))
+    assert [(each["version"], each["workers"], each["role"]) for each in found] == [
+        ("1", 1, "serves"),
+        ("2", 1, "idle"),
+    ]
+
+
+def test_when_the_serving_version_dies_the_one_before_answers_and_nothing_that_was_accepted_is_lost(
+    service: Service,
+) -> None:
+    mlapi_model(service, "serve", NEW)
+    with load(service) as answers:
+        wait_for_version(answers, "2")
+        [worker] = [pid for pid in service.processes("mlapi worker") if is_beside(pid)]
+        os.kill(worker, signal.SIGKILL)  # which is started again, and serves again
+        assert until(lambda: answers[-1].version == "1", EVENT_TIMEOUT_S)
+        wait_for_version(answers, "2")
+    assert all_right(answers), {answer for answer in answers if answer.status != 200}
+
+
+def is_beside(pid: int) -> bool:
+    return "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text()
