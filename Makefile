@@ -9,8 +9,8 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint types imports test-parity test-compose test-hosts screenshots fuzz audit stress report \
-    bench chaos docs lock clean
+.PHONY: help setup run test lint types imports test-parity test-versions test-compose test-hosts screenshots fuzz audit \
+    stress report bench chaos docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ imports: $(VENV)/dev.stamp ## Check which package imports which
 
 test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorch and Keras, which it installs beside
 	@$(VENV)-parity/bin/python -m pytest -m parity model
+
+test-versions: setup $(VENV)/dev.stamp ## Switch versions of a model under load, and print what came of it
+	@$(BIN)/python -m pytest -q --capture=no tests/test_versions.py
 
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests

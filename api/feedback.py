@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+from api.utils import MEDIA_TYPES
 from jobs import locks
 from jobs.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
 from jobs.images import FolderImageStore, ImageStore
@@ -66,6 +67,13 @@ class FeedbackFile:
             raise NoSuchReport from err
         except OSError as err:
             raise StorageUnavailable("The report cannot be taken back at the moment. Try again shortly.") from err
+
+    def kept_name(self, image_hash: str) -> str | None:
+        """Return the name under which the image of a report is kept, if it is."""
+        if not image_hash.isalnum():
+            return None
+        names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
+        return next((name for name in names if (self.images.folder / name).is_file()), None)
 
     def _write(self, line: bytes) -> None:
         """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""

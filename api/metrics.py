@@ -35,6 +35,18 @@ LATENCY_BUCKETS_S = (
 UNMATCHED, OTHER = "unmatched", "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_VERSION = ("name", "version")
+# What is told of a comparison, in which unit, how it is called, and what it is.
+_COMPARISON = (
+    ("images", 1, "images", "Images that a version and the one that serves have both classified."),
+    ("agreeing", 1, "agreeing_images", "Those of the same class."),
+    ("failures", 1, "failures", "Copies that the version could not classify."),
+    ("dropped", 1, "dropped", "Copies that were not made, so as to keep nobody waiting."),
+    ("score_difference", 1, "score_difference", "Sum of the differences of their best scores."),
+    ("ms", 0.001, "duration_seconds", "Seconds that the version took for these images."),
+    ("served_ms", 0.001, "served_duration_seconds", "Seconds that the version that serves took for them."),
+)
+
 CLASSIFIED, CACHED = "classified", "cached"
 
 
@@ -146,6 +158,7 @@ class QueueMetrics(Collector):
             return
         yield _redis_up(True)
         yield from _queue_gauges(figures)
+        yield from _version_gauges(figures)
         if model:
             about = {"name": model.name, "version": model.version, "precision": model.precision, "model": model.id}
             yield InfoMetricFamily("mlapi_model", "The model that the workers serve.", about)
@@ -176,6 +189,39 @@ def _queue_gauges(figures: QueueFigures) -> Iterator[Metric]:
         ("efficiency_ratio", "Share of that limit that the workers reach.", figures.efficiency),
     ):
         yield GaugeMetricFamily(f"mlapi_{name}", documentation, value)
+
+
+def _version_gauges(figures: QueueFigures) -> Iterator[Metric]:
+    """Yield what tells versions apart: gauges, since what they count is forgotten with the version."""
+    workers = GaugeMetricFamily("mlapi_version_workers", "Live workers of a version.", labels=_VERSION)
+    share = GaugeMetricFamily(
+        "mlapi_version_share_ratio", "Share of the images that a version gets, by its role.", labels=(*_VERSION, "role")
+    )
+    examined = GaugeMetricFamily(
+        "mlapi_version_corrected_images",
+        "Images whose right class users have said, by whether the version gets it right.",
+        labels=(*_VERSION, "right"),
+    )
+    for each in figures.versions:
+        name = (each.version.info.name, each.version.info.version)
+        workers.add_metric(name, each.version.workers)
+        share.add_metric((*name, each.role.name), each.role.percent / 100)
+        if each.examined:
+            examined.add_metric((*name, "true"), each.examined.right)
+            examined.add_metric((*name, "false"), each.examined.images - each.examined.right)
+    yield from (workers, share, examined)
+    yield from _comparison_gauges(figures)
+
+
+def _comparison_gauges(figures: QueueFigures) -> Iterator[Metric]:
+    """Yield how versions do on copies of what the version that serves answers."""
+    for field, unit, name, documentation in _COMPARISON:
+        gauge = GaugeMetricFamily(f"mlapi_shadow_{name}", documentation, labels=_VERSION)
+        for each in figures.versions:
+            if each.comparison:
+                name_and_version = (each.version.info.name, each.version.info.version)
+                gauge.add_metric(name_and_version, unit * getattr(each.comparison, field))
+        yield gauge
 
 
 def registry(metrics: Metrics, queue: JobQueue) -> CollectorRegistry:

@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 
 from api import metrics
 from api.app import create_app
+from api.examiner import Examiner
 from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
@@ -90,7 +91,8 @@ def gateway() -> Gateway:
     tracing.start(settings, "mlapi-api")
     app = create_app(settings)
     services: Services = app.extensions["services"]
-    threading.Thread(target=services.history.run, args=[threading.Event()], name="history", daemon=True).start()
+    for name, run in (("history", services.history.run), ("examiner", Examiner(services).run)):
+        threading.Thread(target=run, args=[threading.Event()], name=name, daemon=True).start()
     if isinstance(services.images, Uploads):  # object storage, whose client does not outlive a fork
         _sweep(services.images, settings)
     return Gateway(app, settings, services.queue)

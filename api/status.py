@@ -55,7 +55,7 @@ def status() -> str:
     return render_template(
         "status.html",
         **_live(),
-        wrong=[(each, _kept_image(each.image_hash)) for each in wrong[:_MAX_REPORTS]],
+        wrong=[(each, services().feedback.kept_name(each.image_hash)) for each in wrong[:_MAX_REPORTS]],
         confusions=wrong_predictions.confusions(wrong, _MAX_CONFUSIONS),
         set_aside=_set_aside(),
     )
@@ -74,7 +74,7 @@ def events() -> Response:
 def picture(name: str) -> Response:
     """Return the picture of a report."""
     image_hash, dot, ending = name.partition(".")
-    if not dot or name != _kept_image(image_hash):
+    if not dot or name != services().feedback.kept_name(image_hash):
         abort(404)
     headers = {"Cache-Control": DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
     return Response(services().feedback.images.get(name), mimetype=MEDIA_TYPES[f".{ending}"], headers=headers)
@@ -135,11 +135,3 @@ def _set_aside() -> list[SetAsideImage] | None:
         return services().queue.set_aside_images()[::-1]
     except QueueUnavailable:
         return None
-
-
-def _kept_image(image_hash: str) -> str | None:
-    """Return the name under which the image of a report is kept, if it is."""
-    if not image_hash.isalnum():
-        return None
-    names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
-    return next((name for name in names if (services().feedback.images.folder / name).is_file()), None)

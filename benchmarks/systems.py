@@ -1,6 +1,7 @@
 """Starts the systems that are compared, each on a free port and with a folder of its own, and ends them."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,12 +24,26 @@ def running(name: str, settings: Mapping[str, str] | None = None) -> Iterator[in
 
     `settings` are environment variables beside those that give it a place of its own.
     """
+    with _running(name, settings or {}) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def running_with_queue(settings: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Start this service as `running` does, and yield its port and its Redis's address."""
+    with _running("this service", settings) as (port, log):
+        [url] = re.findall(r"REDIS_URL=(\S+)", log)
+        yield port, url
+
+
+@contextlib.contextmanager
+def _running(name: str, settings: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mlapi-bench-", dir=processes.memory_folder()) as folder:
         log, command = Path(folder) / "log", processes.python(*COMMANDS[name])
-        with processes.running(command, {**_environment(Path(folder), port), **(settings or {})}, log) as process:
+        with processes.running(command, {**_environment(Path(folder), port), **settings}, log) as process:
             processes.wait_until(lambda: _READY in log.read_text(errors="replace"), process, log)
-            yield port
+            yield port, log.read_text(errors="replace")
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:

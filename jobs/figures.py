@@ -4,6 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from typing import NamedTuple
+
+from jobs.comparison import Comparison
+from jobs.versions import Role, Version
 
 # How API and workers count scores: in the same steps, so that what is answered can be held against what is computed.
 SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -54,9 +58,32 @@ class WorkerFigures:
     report: WorkerReport | None = None
 
 
+class Examined(NamedTuple):
+    """How many images a version was asked about whose right class users have said, and how many it gets right."""
+
+    right: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFigures:
+    """A version, what it is for, and how it does.
+
+    That is beside the version that serves, where it was compared with that, and on images that users have corrected.
+    """
+
+    version: Version
+    role: Role
+    comparison: Comparison | None = None
+    examined: Examined | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """Jobs that wait and jobs in work, bytes of their images, the age of the oldest, images set aside, and workers."""
+    """Jobs that wait and jobs in work, bytes of their images, the age of the oldest, images set aside, and workers.
+
+    All of that is of all versions together.
+    """
 
     waiting_jobs: int = 0
     held_jobs: int = 0
@@ -64,6 +91,7 @@ class QueueFigures:
     oldest_job_s: float = 0
     set_aside_images: int = 0
     workers: tuple[WorkerFigures, ...] = ()
+    versions: tuple[VersionFigures, ...] = ()
 
     @property
     def live_workers(self) -> int:

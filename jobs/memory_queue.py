@@ -10,8 +10,9 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 from jobs.backlog import Backlog
+from jobs.comparison import Comparison
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.figures import QueueFigures, WorkerFigures, WorkerReport
+from jobs.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
 from jobs.queue import (
     BULK_EVERY,
     LATELY_S,
@@ -52,7 +53,10 @@ def _bytes(entries: Iterable[_Entry]) -> int:
 
 
 class MemoryJobQueue:
-    """The `JobQueue` in memory; see there for what each method does, but that no version stands in for another."""
+    """The `JobQueue` in memory; see there for what each method does.
+
+    No version stands in for another, and none is compared with one.
+    """
 
     def __init__(
         self,
@@ -76,6 +80,8 @@ class MemoryJobQueue:
         self._model = ""
         self._pools = {DEFAULT_POOL: self}
         self._routes: dict[str, Route] = {}
+        self.examined: dict[str, Examined] = {}  # by the model's id
+        self.comparisons: dict[str, Comparison] = {}  # of versions, by name, with those that serve
         self._models: dict[str, ModelInfo] = {}  # by id
         self._seen: dict[str, float] = {}
         self._service_times_s: dict[str, float] = {}
@@ -236,6 +242,7 @@ class MemoryJobQueue:
     def figures(self) -> QueueFigures:
         """Return what there is to know of queue and workers now."""
         with self._changed:
+            versions = self.versions()
             entries = [entry for pool in self._pools.values() for entry in pool._entries.values()]
             return QueueFigures(
                 waiting_jobs=sum(entry.worker is None for entry in entries),
@@ -245,6 +252,12 @@ class MemoryJobQueue:
                 set_aside_images=len(self._set_aside),
                 workers=tuple(
                     pool._worker_figures(worker) for pool in self._pools.values() for worker in sorted(pool._seen)
+                ),
+                versions=tuple(
+                    VersionFigures(
+                        each, versions.role(each), self.comparisons.get(each.name), self.examined.get(each.info.id)
+                    )
+                    for each in versions.listed
                 ),
             )
 
@@ -339,6 +352,10 @@ class MemoryJobQueue:
     def publish(self, model: ModelInfo) -> None:
         """Say what there is to know of a model."""
         self._models[model.id] = model
+
+    def note_examined(self, model_id: str, examined: Examined) -> None:
+        """Say how many corrected images a model gets right."""
+        self.examined[model_id] = examined
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

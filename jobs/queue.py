@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from jobs.errors import QueueFull
-from jobs.figures import QueueFigures, WorkerReport
+from jobs.figures import Examined, QueueFigures, WorkerReport
 from jobs.schema import ImageJob, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
 from jobs.versions import DEFAULT_POOL, Route, Versions
 
@@ -27,6 +27,9 @@ BULK_EVERY = 8
 # While interactive jobs come, bulk jobs are taken one by one, so that the next one waits for as little as may be; this
 # long after the last one, in batches again.
 LATELY_S = 10.0
+
+# Copies for comparison that wait for a version or are in work, at most; there are no more until it is done with one.
+MAX_COPIES = 8
 
 # A job is refused where the backlog takes longer than this share of its `timeout_s`. Less than all of it, since that is
 # reckoned with averages: images differ, and processors have other work, too.
@@ -174,6 +177,9 @@ class JobQueue(Protocol):
 
         Raises `QueueUnavailable`.
         """
+
+    def note_examined(self, model_id: str, examined: Examined) -> None:
+        """Say how many corrected images a model gets right. Raises `QueueUnavailable`."""
 
     def retire(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

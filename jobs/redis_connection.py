@@ -68,6 +68,8 @@ def call_all(called: Script, calls: Sequence[ScriptCall]) -> list[Any]:
 
     Raises `RedisError` where Redis is away. A pipeline of redis-py would ask before, each time, whether Redis has it.
     """
+    if not calls:
+        return []
     connection: Any = called.registered_client
     # As a transaction, so that who waits for what the calls add wakes up for all of it at once.
     pipeline = connection.pipeline(transaction=len(calls) > 1)

@@ -6,7 +6,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from jobs import redis_keys as keys
-from jobs.figures import QueueFigures, WorkerFigures, WorkerReport
+from jobs.comparison import Comparison
+from jobs.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
 from jobs.redis_connection import lacks_group, milliseconds, time_of
 from jobs.versions import Versions
 
@@ -35,7 +36,30 @@ def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigure
         oldest_job_s=max(((now_ms - time_of(oldest[0][0])) / 1000 for oldest in of_lanes[1::3] if oldest), default=0.0),
         set_aside_images=set_aside,
         workers=_workers(connection, now_ms, worker_ttl_ms, _merged(of_workers[::2]), _merged(of_workers[1::2])),
+        versions=_versions(connection, versions),
     )
+
+
+def _versions(connection: Any, versions: Versions) -> tuple[VersionFigures, ...]:  # noqa: ANN401
+    pipeline = connection.pipeline(transaction=False)
+    pipeline.hgetall(keys.EXAMINED)
+    for version in versions.listed:
+        served = versions.served(version.info.name)
+        pipeline.hgetall(keys.comparison_key(served.info.id if served else "", version.info.id))
+    examined, *comparisons = pipeline.execute()
+    return tuple(
+        VersionFigures(
+            version,
+            versions.role(version),
+            Comparison.decode(told) if told else None,
+            _examined(examined.get(version.info.id.encode())),
+        )
+        for version, told in zip(versions.listed, comparisons, strict=True)
+    )
+
+
+def _examined(told: bytes | None) -> Examined | None:
+    return Examined(*map(int, told.split())) if told else None
 
 
 def _merged(tables: list[Any]) -> dict[bytes, Any]:

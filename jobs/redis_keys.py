@@ -26,6 +26,8 @@
     mlapi:in-flight:<hash>            list: the interactive job that computes an image, then job and reply stream of
                                       each that waits for the same one
     mlapi:in-flight:bulk:<hash>       the same for bulk jobs
+    mlapi:comparison:<a>:<b>          hash: how model b does on copies of what model a answered (comparison.py)
+    mlapi:examined                    hash: model -> how many corrected images it gets right, and of how many
     mlapi:versions                    sorted set: the versions beside the default one -> when they came, in ms
     mlapi:routes                      hash: name of a model -> which of its versions serves, and more (versions.py)
     mlapi:rate:...                    the API's counts of requests, by api/rates.py
@@ -81,6 +83,7 @@ def pool(name: str) -> PoolKeys:
 
 GROUP = "workers"
 ALIVE = "mlapi:alive"
+EXAMINED = "mlapi:examined"
 VERSIONS, ROUTES = "mlapi:versions", "mlapi:routes"
 WORKER_REPORT = "mlapi:worker-report:"
 REPLIES = "mlapi:replies:"
@@ -92,6 +95,11 @@ SET_ASIDE = "mlapi:set-aside"
 MODEL_INFO = "mlapi:model:"
 PREDICTION = "mlapi:prediction:"
 CACHED = "mlapi:cached"
+
+
+def comparison_key(served: str, candidate: str) -> str:
+    """Return the key of what is known of a model beside the one that serves."""
+    return f"mlapi:comparison:{served}:{candidate}"
 
 
 def prediction_key(model: str, image_hash: str) -> str:

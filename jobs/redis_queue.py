@@ -19,7 +19,7 @@ from jobs import redis_figures, waiting
 from jobs import redis_keys as keys
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.figures import QueueFigures
+from jobs.figures import Examined, QueueFigures
 from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
 from jobs.redis_connection import milliseconds, script
 from jobs.redis_shared_script import SharedScript
@@ -240,15 +240,14 @@ class RedisJobQueue(RedisTaking):
                 pipeline.zrangebyscore(keys.pool(pool).workers, alive_since_ms, "+inf")
             return [name.decode() for names in pipeline.execute() for name in names]
 
-    @waiting.blocking
     def versions(self) -> Versions:
-        """Return which versions of which models there are."""
-        with self._reaching_redis():
-            return self._look()
+        """Return which versions of which models there are, or were a moment ago."""
+        return self._known if time.monotonic() < self._look_at else self._look_again()
 
     @waiting.blocking
     def _look_again(self) -> Versions:
-        return self._look()
+        with self._reaching_redis():
+            return self._look()
 
     def _look(self) -> Versions:
         """Look which versions there are; of workers that Redis has forgotten, it has soon heard again."""
@@ -261,6 +260,7 @@ class RedisJobQueue(RedisTaking):
     @waiting.blocking
     def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
         """Have a model's versions serve as `change` says."""
+        self._look_at = 0.0
         with self._reaching_redis():
             return self._versions.change(model, change)
 
@@ -269,6 +269,12 @@ class RedisJobQueue(RedisTaking):
         """Return what there is to know of queue and workers now."""
         with self._reaching_redis():
             return redis_figures.read(self._redis, self._worker_ttl_ms, self._look())
+
+    @waiting.blocking
+    def note_examined(self, model_id: str, examined: Examined) -> None:
+        """Say how many corrected images a model gets right."""
+        with self._reaching_redis():
+            self._redis.hset(keys.EXAMINED, model_id, f"{examined.right} {examined.images}")
 
     @waiting.blocking
     def forget(self, image_name: str) -> None:

@@ -3,23 +3,25 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from redis.commands.core import Script
 from redis.exceptions import RedisError, ResponseError
 
 from jobs import redis_keys as keys
 from jobs import waiting
+from jobs.comparison import compared, copy_of
 from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside
 from jobs.figures import WorkerReport
-from jobs.queue import BULK_EVERY, LATELY_S, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.queue import BULK_EVERY, LATELY_S, MAX_COPIES, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
 from jobs.redis_connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
 from jobs.redis_keys import PoolKeys
 from jobs.redis_versions import RedisVersions
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
-from jobs.versions import DEFAULT_POOL, Version
+from jobs.versions import DEFAULT_POOL, Copies, Version
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ _REPLY_TTL_S = 300
 _REPORT_TTL_S = 60
 # A model that no worker serves any more is forgotten after this.
 _MODEL_TTL_S = 86_400
+# What is known of a comparison is forgotten so long after the last image.
+_COMPARISON_TTL_S = 30 * 86_400
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
 # to drop an expired one.
 IN_FLIGHT_SPARE_S = 60
@@ -64,7 +68,10 @@ class RedisTaking:
         self._claim_abandoned = script(self._redis, "claim_abandoned")
         self._finish = script(self._redis, "finish")
         self._heartbeat = script(self._redis, "heartbeat")
+        self._copy = script(self._redis, "copy")
+        self._compare = script(self._redis, "compare")
         self._versions = RedisVersions(self._redis, self._worker_ttl_ms)
+        self._copies: list[Copies] = []  # what is wanted of this pool's jobs
 
     @contextmanager
     def _reaching_redis(self) -> Iterator[None]:
@@ -93,10 +100,18 @@ class RedisTaking:
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them."""
+        finished = list(outcomes)
         with self._reaching_redis():
-            for answer in call_all(self._finish, [self._finish_call(*outcome) for outcome in outcomes]):
-                if isinstance(answer, RedisError):
-                    raise answer
+            self._call_all(self._finish, [self._finish_call(*each) for each in finished if not each[0].job.served])
+            self._call_all(self._compare, [call for each in finished for call in _compare_calls(*each)])
+            # Whatever keeps copies from being made, the jobs are answered.
+            call_all(self._copy, [call for each in finished for call in self._copy_calls(*each)])
+
+    def _call_all(self, called: Script, calls: Sequence[ScriptCall]) -> None:
+        """Call a script, and raise what has gone wrong with any."""
+        for answer in call_all(called, calls):
+            if isinstance(answer, RedisError):
+                raise answer
 
     def _finish_call(self, delivery: Delivery, outcome: Outcome) -> ScriptCall:
         lane = keys.pool(delivery.pool).lanes[delivery.job.lane]
@@ -118,6 +133,24 @@ class RedisTaking:
                 self._cache_entries,
             ],
         )
+
+    def _copy_calls(self, delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]:
+        """Yield what has the job computed by other versions, too, but no job that may end its worker."""
+        job = delivery.job
+        if job.served or delivery.deaths or isinstance(outcome, JobFailure):
+            return
+        for wanted in self._copies:
+            if wanted.has(job.image_hash):
+                candidate, pool = wanted.version.info.id, keys.pool(wanted.version.pool)
+                copied = copy_of(job, outcome, candidate).encode()
+                served_jobs = self._own.lanes["interactive"].jobs
+                yield ScriptCall(
+                    keys=[
+                        *(pool.lanes["bulk"].jobs, pool.workers, served_jobs, self._own.workers),
+                        keys.comparison_key(outcome.model, candidate),
+                    ],
+                    args=[self._worker_ttl_ms, keys.GROUP, MAX_COPIES, copied, _COMPARISON_TTL_S],
+                )
 
     def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
         """Return the key to cache an outcome under, "" where it is not to be cached."""
@@ -208,7 +241,9 @@ class RedisTaking:
             return []
         if claimed := self._claim(worker, self._pool):
             return claimed
-        for orphan in self._versions.read().orphans(self._pool):
+        versions = self._versions.read()
+        self._copies = versions.copies(self._pool)
+        for orphan in versions.orphans(self._pool):
             if taken := self._stand_in(worker, orphan, max_jobs):
                 return taken
         self._next_claim = time.monotonic() + self._claim_every_s
@@ -220,7 +255,7 @@ class RedisTaking:
         if not taken:
             now_ms, entries = self._share(keys.pool(orphan.pool), worker, max_jobs, max_jobs)
             taken = self._deliver(entries, now_ms, orphan.pool)
-        refused = [delivery for delivery in taken if delivery.job.model == orphan.name]
+        refused = [each for each in taken if each.job.served or each.job.model == orphan.name]
         self.finish((delivery, JobFailure.of(NoWorker())) for delivery in refused)
         return [delivery for delivery in taken if delivery not in refused]
 
@@ -244,9 +279,10 @@ class RedisTaking:
         job = delivery.job
         log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
         image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
-        self._redis.hset(keys.SET_ASIDE, image.image_hash, image.encode())
-        for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
-            self.release(oldest.image_hash)
+        if not job.served:  # else it may be the candidate's fault
+            self._redis.hset(keys.SET_ASIDE, image.image_hash, image.encode())
+            for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
+                self.release(oldest.image_hash)
         self.finish([(delivery, JobFailure.of(SetAside()))])
 
     def _deliver(self, entries: list[_Entry], now_ms: int, pool: str) -> list[Delivery]:
@@ -261,6 +297,17 @@ class RedisTaking:
         failure = JobFailure.of(DeadlinePassed())
         self.finish((delivery, failure) for delivery in expired)
         return [delivery for delivery in deliveries if delivery not in expired]
+
+
+def _compare_calls(delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]:
+    """Yield what counts an outcome, where it is a copy's."""
+    if served := delivery.job.served:
+        lane = keys.pool(delivery.pool).lanes[delivery.job.lane]
+        amounts = [part for name, amount in asdict(compared(served, outcome)).items() for part in (name, float(amount))]
+        yield ScriptCall(
+            keys=[lane.jobs, keys.comparison_key(served.model, served.candidate)],
+            args=[keys.GROUP, delivery.receipt, _COMPARISON_TTL_S, *amounts],
+        )
 
 
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:

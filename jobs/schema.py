@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 from jobs.errors import ServiceError, error_types
@@ -12,12 +12,25 @@ Lane = Literal["interactive", "bulk"]
 
 
 # Of a job, what workers of an earlier version do not know, and can do without where it is this.
-_LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""), ("model", ""))
+_LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""), ("model", ""), ("served", None))
 
 
 def image_hash(image_name: str) -> str:
     """Return the hash of an image's content, which its name begins with."""
     return image_name.partition(".")[0]
+
+
+class Served(NamedTuple):
+    """Of a copy for comparison: the ids of the model that answered and of the one to compare, and what was answered.
+
+    `ms` is what the image took in its batch. In messages it is a list.
+    """
+
+    model: str
+    candidate: str
+    label: str
+    score: float
+    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,7 @@ class ImageJob:
     is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's; it waits
     in its `lane`. `traceparent` and `tracestate` are the W3C's, of the span that submitted it, where it is traced.
     `model` is the name of a model, as in `pets`, or of one of its versions, as in `pets@2`, where the request has one.
+    What is computed for comparison alone has been `served`.
     """
 
     id: str
@@ -39,6 +53,7 @@ class ImageJob:
     traceparent: str = ""
     tracestate: str = ""
     model: str = ""
+    served: Served | None = None
 
     @property
     def image_hash(self) -> str:
@@ -60,7 +75,7 @@ class ImageJob:
 
     def encode(self) -> bytes:
         """Return the job as UTF-8 JSON."""
-        job: dict[str, Any] = asdict(self)
+        job = _fields(self)
         for name, usual in _LEFT_OUT:
             if job[name] == usual:
                 del job[name]
@@ -69,7 +84,10 @@ class ImageJob:
     @classmethod
     def decode(cls, data: bytes) -> "ImageJob":
         """Return the job that `encode` wrote."""
-        return cls(**json.loads(data))
+        job = json.loads(data)
+        if "served" in job:
+            job["served"] = Served(*job["served"])
+        return cls(**job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +207,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
     return json.dumps({kind: outcome}, default=_fields, separators=(",", ":")).encode()
 
 
-def _fields(message: Prediction | JobFailure | Timings) -> dict[str, object]:
+def _fields(message: ImageJob | Prediction | JobFailure | Timings) -> dict[str, object]:
     """Return a message's fields; `asdict` would also copy all that is in them, which takes three times as long."""
     return {each.name: getattr(message, each.name) for each in fields(message)}
 

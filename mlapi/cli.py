@@ -295,7 +295,7 @@ def model_status(as_json: bool) -> None:
     from mlapi import versions
 
     found = versions.status(_queue())
-    _print([asdict(each) for each in found], map(str, found), as_json=as_json)
+    _print([each.as_dict() for each in found], map(str, found), as_json=as_json)
 
 
 @model.command("serve")

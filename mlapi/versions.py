@@ -1,35 +1,64 @@
 """What an operator does with the versions of a model: `mlapi model serve`, `canary`, `shadow`, `rollback`, `status`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from jobs.comparison import Comparison
 from jobs.errors import NoSuchModel
+from jobs.figures import Examined
 from jobs.queue import JobQueue
 from jobs.versions import CannotRoute, Route, Version, Versions
-
-_WORDS = {"serves": "serves", "canary": "canary", "shadow": "shadow", "idle": "-"}
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A version, how many workers of it are alive, and what it is for."""
+    """A version, how many workers of it are alive, what it is for, and how it does, as far as that is known."""
 
     name: str
     version: str
     workers: int
     role: str
     percent: int
+    comparison: Comparison | None
+    examined: Examined | None
 
     def __str__(self) -> str:
-        share = f" {self.percent} %" if self.role != "idle" else ""
+        share = f" {self.percent} %" if self.percent else ""
         workers = f"{self.workers} worker{'' if self.workers == 1 else 's'}"
-        return f"{self.name}@{self.version}  {workers}  {_WORDS[self.role]}{share}"
+        parts = [f"{self.name}@{self.version}", workers, f"{self.role}{share}", *self._compared(), *self._examined()]
+        return "  ".join(parts)
+
+    def _compared(self) -> list[str]:
+        found = self.comparison
+        if not found or not found.images:
+            return []
+        return [
+            f"agrees on {found.agreeing:.0f} of {found.images:.0f} images",
+            f"scores differ by {found.score_difference / found.images:.3f}",
+            f"{found.ms / found.images:.1f} ms for an image, serving {found.served_ms / found.images:.1f} ms",
+        ]
+
+    def _examined(self) -> list[str]:
+        return [f"right on {self.examined.right} of {self.examined.images} corrected images"] if self.examined else []
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all of it, for JSON."""
+        return {**asdict(self), "examined": self.examined and self.examined._asdict()}
 
 
 def status(queue: JobQueue) -> list[Status]:
     """Return what there is to know of all versions."""
-    versions = queue.versions()
-    return [Status(each.info.name, each.info.version, each.workers, *versions.role(each)) for each in versions.listed]
+    return [
+        Status(
+            each.version.info.name,
+            each.version.info.version,
+            each.version.workers,
+            *each.role,
+            each.comparison,
+            each.examined,
+        )
+        for each in queue.figures().versions
+    ]
 
 
 def serve(queue: JobQueue, name: str) -> str:

@@ -51,9 +51,10 @@ def test_every_setting_reaches_its_containers() -> None:
         "REDIS_FOLDER",
         "METRICS_HOST",
         "METRICS_PORT",
+        "MODELS_BESIDE",  # which are containers of their own
     }
     settings = set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) - fixed_in_containers
-    compose = (ROOT / "docker-compose.yml").read_text()
+    compose = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "compose.beside.yml"))
     passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):[-+]", compose))
     assert settings
     assert settings <= passed_on

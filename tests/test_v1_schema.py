@@ -33,6 +33,8 @@ OPERATIONS = {
     ("GET", "/v1/feedback"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
+    ("GET", "/v1/models/{name}/versions"),
+    ("GET", "/v1/models/{name}/versions/{version}"),
     ("GET", "/v1/problems/{code}"),
 }
 

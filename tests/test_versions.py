@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -133,7 +133,7 @@ def test_switching_and_rolling_back_under_load_fails_no_request(service: Service
     latencies_s = sorted(answer.came_at - answer.sent_at for answer in answers)
     times = ", ".join(f"{verb} after {seconds:.2f} s" for verb, seconds in took_s.items())
     print(
-        f"\n{len(answers)} requests, {len(failed)} failed; the last one that the version before answered came: {times}; "
+        f"\n{len(answers)} requests, {len(failed)} failed; the last one that the version before got came: {times}; "
         f"p99 {1000 * latencies_s[int(0.99 * len(latencies_s))]:.0f} ms"
     )
     assert failed == []
@@ -149,6 +149,39 @@ def test_a_canary_answers_some_and_the_rest_is_answered_as_before(service: Servi
     assert {answer.version for answer in answers} == {"1", "2"}
 
 
+def test_a_shadow_is_compared_with_the_version_that_serves_and_both_are_asked_about_corrected_images(
+    service: Service,
+) -> None:
+    mlapi_model(service, "shadow", NEW, "--percent", "100")
+    report = {"filename": image_name(service), "prediction": "Eskimo_dog", "score": 0.64}
+    for url, label in ((f"{service.url}/feedback", "Siberian_husky"), (f"{service.url}/feedback", "Eskimo_dog")):
+        requests.post(url, data={"report": json.dumps(report), "label": label}, timeout=60).raise_for_status()
+    with load(service) as answers:
+        assert until(lambda: status(service)[1]["comparison"], EVENT_TIMEOUT_S)
+    assert all_right(answers)
+    assert {answer.version for answer in answers} == {"1"}
+    right = {"right": 1, "images": 1}  # by the latest report
+    assert until(lambda: all(each["examined"] == right for each in status(service)), EVENT_TIMEOUT_S)
+    served, shadow = status(service)
+    assert (shadow["role"], served["comparison"]) == ("shadow", None)
+    compared = shadow["comparison"]
+    assert 0 < compared["images"] == compared["agreeing"]  # it is the same network
+    assert compared["score_difference"] / compared["images"] < 0.05
+    assert min(compared["ms"], compared["served_ms"]) > 0
+
+
+def image_name(service: Service) -> str:
+    """Have the photo of the dog classified, and return its name."""
+    service.predict(DOG)
+    [name] = [path.name for path in (service.folder / "uploads").glob("*.jpg")]
+    return name
+
+
+def status(service: Service) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(mlapi_model(service, "status", "--json"))
+    return found
+
+
 def test_a_version_is_asked_for_by_its_name_wherever_a_model_is_named(service: Service) -> None:
     with requests.Session() as session:
         asked = {name: ask(service, session, model=name).version for name in (NAME, OLD, NEW)}
@@ -160,7 +193,7 @@ def test_a_version_is_asked_for_by_its_name_wherever_a_model_is_named(service: S
         assert answer["model_version"] == "2"
         assert session.get(f"{path}/ready", timeout=60).status_code == 200
         assert session.get(f"{service.url}/v2/models/{NAME}", timeout=60).json()["versions"] == ["1", "2"]
-    found = json.loads(mlapi_model(service, "status", "--json"))
+    found = status(service)
     assert [(each["version"], each["workers"], each["role"]) for each in found] == [
         ("1", 1, "serves"),
         ("2", 1, "idle"),
@@ -173,12 +206,15 @@ def test_when_the_serving_version_dies_the_one_before_answers_and_nothing_that_w
     mlapi_model(service, "serve", NEW)
     with load(service) as answers:
         wait_for_version(answers, "2")
-        [worker] = [pid for pid in service.processes("mlapi worker") if is_beside(pid)]
-        os.kill(worker, signal.SIGKILL)  # which is started again, and serves again
-        assert until(lambda: answers[-1].version == "1", EVENT_TIMEOUT_S)
-        wait_for_version(answers, "2")
+        assert until(lambda: answered_without(service, answers), EVENT_TIMEOUT_S)
+        wait_for_version(answers, "2")  # whose worker is started again
     assert all_right(answers), {answer for answer in answers if answer.status != 200}
 
 
-def is_beside(pid: int) -> bool:
-    return "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text()
+def answered_without(service: Service, answers: list[Answer]) -> bool:
+    """Kill the worker of the second version, if there is one; tell whether the first version has answered."""
+    for pid in service.processes("mlapi worker"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text():
+                os.kill(pid, signal.SIGKILL)
+    return answers[-1].version == "1"

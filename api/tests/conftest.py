@@ -20,20 +20,21 @@ DOG = Prediction(*TOP[0], "m1", top=TOP)
 class FakeWorker:
     """Answers every job with `outcome`, from a thread of its own; holds them back while `outcome` is None."""
 
-    def __init__(self, queue: MemoryJobQueue) -> None:
+    def __init__(self, queue: MemoryJobQueue, model: str = "m1") -> None:
         self.outcome: Outcome | None = DOG
         self.image_names: list[str] = []
         self.request_ids: list[str] = []
         self.lanes: list[str] = []
         self._queue = queue
+        self._model = model
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        queue.heartbeat("fake", 0.01, "m1")
+        queue.heartbeat("fake", 0.01, model)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._queue.heartbeat("fake", 0.01, "m1")
+            self._queue.heartbeat("fake", 0.01, self._model)
             for delivery in self._queue.take_batch("fake", 10, 0.02):
                 self.image_names.append(delivery.job.image_name)
                 self.request_ids.append(delivery.job.request_id)

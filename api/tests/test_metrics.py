@@ -17,10 +17,12 @@ from api.keys import KeyFile
 from api.metrics import Metrics, count_together, registry
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
+from jobs.comparison import Comparison
 from jobs.errors import NotAnImage, QueueFull, QueueUnavailable
-from jobs.figures import WorkerReport
+from jobs.figures import Examined, WorkerReport
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ClassScore, ImageJob, JobFailure, ModelInfo, Prediction, Timings
+from jobs.versions import Route
 
 Labels = frozenset[tuple[str, str]]
 Figures = dict[str, dict[Labels, float]]
@@ -154,6 +156,37 @@ def test_the_queue_tells_its_figures_when_it_is_asked(client: FlaskClient, queue
     assert {name: found[name][labels()] for name in expected} == expected
     assert found["mlapi_queue_oldest_job_age_seconds"][labels()] > 0
     assert found["mlapi_model_info"] == {labels(model="m1", name="pets", version="7", precision="f32"): 1}
+
+
+def test_versions_are_told_with_what_each_is_for_and_how_it_does(client: FlaskClient, queue: MemoryJobQueue) -> None:
+    for each, name, version in ((queue, "m1", "7"), (queue.beside("pets@8"), "m2", "8")):
+        each.publish(ModelInfo(name, "pets", version))
+        each.heartbeat(name, 0.01, name)
+    queue.change_route("pets", lambda _: Route("7", shadow={"8": 10}))
+    queue.comparisons["pets@8"] = Comparison(
+        images=20, agreeing=19, failures=2, dropped=1, score_difference=0.5, ms=300, served_ms=250
+    )
+    queue.note_examined("m2", Examined(3, 4))
+    found, second = look(client), {"name": "pets", "version": "8"}
+    assert found["mlapi_version_share_ratio"] == {
+        labels(name="pets", version="7", role="serves"): 1,
+        labels(**second, role="shadow"): 0.1,
+    }
+    assert found["mlapi_version_workers"] == {labels(name="pets", version="7"): 1, labels(**second): 1}
+    assert found["mlapi_version_corrected_images"] == {
+        labels(**second, right="true"): 3,
+        labels(**second, right="false"): 1,
+    }
+    told = {
+        "images": 20,
+        "agreeing_images": 19,
+        "failures": 2,
+        "dropped": 1,
+        "score_difference": 0.5,
+        "duration_seconds": 0.3,
+        "served_duration_seconds": 0.25,
+    }
+    assert {name: found[f"mlapi_shadow_{name}"][labels(**second)] for name in told} == pytest.approx(told)
 
 
 def test_without_redis_the_rest_is_still_told(

@@ -14,10 +14,12 @@ from flask.testing import FlaskClient
 from api.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
+from jobs.comparison import Comparison
 from jobs.errors import QueueUnavailable
-from jobs.figures import WorkerReport
+from jobs.figures import Examined, WorkerReport
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo
+from jobs.versions import Route
 
 POISON = "ab" * 32 + ".png"
 
@@ -77,6 +79,27 @@ def test_what_could_not_be_classified_is_told_by_its_reason(
     client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")})
     now += 20
     assert "1 <code>inference-failed</code>" in client.get("/status").text
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_version_alone_has_no_table(client: FlaskClient) -> None:
+    assert "Versions" not in client.get("/status").text
+
+
+def test_versions_are_shown_where_there_are_several(client: FlaskClient, queue: MemoryJobQueue) -> None:
+    queue.publish(ModelInfo("m1", "pets", "7"))
+    queue.heartbeat("w1", 0.01, "m1")
+    beside = queue.beside("pets@8")
+    beside.publish(ModelInfo("m2", "pets", "8"))
+    beside.heartbeat("w2", 0.01, "m2")
+    queue.change_route("pets", lambda _: Route("7", shadow={"8": 10}))
+    queue.comparisons["pets@8"] = Comparison(images=20, agreeing=19, score_difference=0.5, ms=300, served_ms=250)
+    queue.note_examined("m2", Examined(3, 4))
+    row = client.get("/status/events").text.split("pets@8")[1].split("</tr>")[0]
+    cells = [" ".join(cell.split()) for cell in re.findall("<td>(.*?)</td>", row, re.DOTALL)]
+    assert cells == [
+        *("shadow 10 %", "1", "3 of 4", "20", "95 %", "0.025", "15.0 ms, serving 12.5 ms", "0 left out, 0 failed")
+    ]
 
 
 @pytest.mark.usefixtures("worker")

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from jobs.errors import NoSuchModel, NoWorker
+from jobs.comparison import Comparison
+from jobs.errors import NoSuchModel, NotAnImage, NoWorker
 from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Delivery, JobQueue
+from jobs.queue import MAX_COPIES, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
-from jobs.schema import ImageJob, ModelInfo, Prediction
+from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, Served, Timings
 from jobs.tests.queues import MakeQueue, names, until
 from jobs.versions import Route
 
@@ -42,12 +43,17 @@ class Workers:
         self.live(model)
         return self.queues[model.id].take_batch(f"worker of {model.id}", most, 0.05)
 
-    def answer(self, model: ModelInfo) -> list[str]:
+    def answer(
+        self, model: ModelInfo, label: str = "dog", score: float = 0.5, timings: Timings | None = None
+    ) -> list[str]:
         """Have a version's worker answer what it gets; return the images."""
         taken = self.take(model)
-        answer = Prediction("dog", 0, 0.5, model.id)
-        self.queues[model.id].finish([(delivery, answer) for delivery in taken])
+        self.finish(model, taken, Prediction(label, 0, score, model.id, timings))
         return names(taken)
+
+    def finish(self, model: ModelInfo, taken: list[Delivery], outcome: Outcome) -> None:
+        """Have a version's worker answer what it took."""
+        self.queues[model.id].finish([(delivery, outcome) for delivery in taken])
 
     def retire(self, model: ModelInfo) -> None:
         """Have a version's worker leave."""
@@ -229,3 +235,94 @@ class TestStandIns:
         workers.retire(PETS_2)
         submit(queue, "dog.jpg")
         assert workers.answer(PETS) == ["dog.jpg"]
+
+
+class TestComparison:
+    """Copies that a shadow computes: what the queue on Redis does."""
+
+    @pytest.fixture
+    def queue(self, redis_url: str) -> Iterator[JobQueue]:
+        with redis.Redis.from_url(redis_url) as connection:
+            connection.flushall()
+        queue = RedisJobQueue(redis_url, max_jobs=100, worker_ttl_s=60, cache_ttl_s=60, cache_entries=100)
+        yield queue
+        queue.close()
+
+    @pytest.fixture(autouse=True)
+    def shadow(self, queue: JobQueue, workers: Workers) -> None:
+        """Have the second version compute all that the first one answers, whose worker has learnt of it."""
+        route(queue, "pets", Route("1", shadow={"2": 100}))
+        workers.take(PETS)
+
+    def compared(self, queue: JobQueue) -> Comparison:
+        """Return what is known of the second version beside the first."""
+        [found] = [each.comparison for each in queue.figures().versions if each.version.info == PETS_2]
+        return found or Comparison()
+
+    def test_a_shadow_gets_a_copy_when_the_job_is_answered_and_answers_nobody(
+        self, queue: JobQueue, workers: Workers
+    ) -> None:
+        job = submit(queue)
+        assert workers.take(PETS_2) == []
+        workers.answer(PETS, "dog", 0.75, Timings(1, 10, 30, 4))
+        assert queue.wait(job).model == PETS.id
+        [copied] = workers.take(PETS_2)
+        assert (copied.job.image_name, copied.job.lane) == ("dog.jpg", "bulk")
+        assert copied.job.served == Served(PETS.id, PETS_2.id, "dog", 0.75, 10)
+        workers.finish(PETS_2, [copied], Prediction("cat", 0, 0.5, PETS_2.id, Timings(1, 5, 15, 2)))
+        assert self.compared(queue) == Comparison(images=1, score_difference=0.25, ms=10, served_ms=10)
+        assert (queue.figures().waiting_jobs, queue.figures().held_jobs) == (0, 0)
+
+    def test_agreement_and_failures_are_counted(self, queue: JobQueue, workers: Workers) -> None:
+        outcomes: list[Outcome] = [Prediction("dog", 0, 0.5), Prediction("cat", 1, 0.5), JobFailure.of(NotAnImage())]
+        for number, outcome in enumerate(outcomes):
+            submit(queue, f"{number}.jpg")
+            workers.answer(PETS)
+            workers.finish(PETS_2, workers.take(PETS_2), outcome)
+        found = self.compared(queue)
+        assert (found.images, found.agreeing, found.failures) == (2, 1, 1)
+
+    def test_a_copys_answer_is_not_cached(self, queue: JobQueue, workers: Workers) -> None:
+        submit(queue)
+        workers.answer(PETS)
+        workers.answer(PETS_2)
+        submit(queue, model="pets@2")
+        assert names(workers.take(PETS_2)) == ["dog.jpg"]
+
+    def test_answers_from_the_cache_and_failures_are_not_copied(self, queue: JobQueue, workers: Workers) -> None:
+        submit(queue, "bad.jpg")
+        workers.finish(PETS, workers.take(PETS), JobFailure.of(NotAnImage()))
+        submit(queue)
+        workers.answer(PETS)
+        assert names(workers.take(PETS_2)) == ["dog.jpg"]
+        submit(queue)
+        assert workers.take(PETS) == []
+
+    def test_copies_are_not_made_while_the_shadow_has_enough_to_do(self, queue: JobQueue, workers: Workers) -> None:
+        for number in range(MAX_COPIES + 3):
+            submit(queue, f"{number}.jpg")
+            workers.answer(PETS)
+        assert self.compared(queue).dropped == 3
+        assert len(workers.take(PETS_2)) == MAX_COPIES
+
+    def test_copies_are_not_made_while_jobs_wait_for_the_version_that_serves(
+        self, queue: JobQueue, workers: Workers
+    ) -> None:
+        for number in range(4):
+            submit(queue, f"{number}.jpg")
+        workers.finish(PETS, workers.take(PETS, most=1), Prediction("dog", 0, 0.5, PETS.id))
+        assert (self.compared(queue).dropped, workers.take(PETS_2)) == (1, [])
+
+    def test_copies_are_not_made_for_a_shadow_without_workers(self, queue: JobQueue, workers: Workers) -> None:
+        workers.retire(PETS_2)
+        submit(queue)
+        workers.answer(PETS)
+        assert self.compared(queue).dropped == 1
+        workers.live(PETS_2)
+        assert workers.take(PETS_2) == []
+
+    def test_copies_of_a_shadow_that_is_gone_are_computed_by_nobody(self, queue: JobQueue, workers: Workers) -> None:
+        submit(queue)
+        workers.answer(PETS)
+        workers.retire(PETS_2)
+        assert until(lambda: workers.answer(PETS) or self.compared(queue).failures) == 1

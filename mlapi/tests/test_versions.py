@@ -5,6 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from jobs.comparison import Comparison
+from jobs.figures import Examined
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ModelInfo
 from jobs.versions import CannotRoute, Route
@@ -48,7 +50,21 @@ def test_the_status_says_what_each_version_is_for() -> None:
         "cars@1  1 worker  serves 100 %",
     ]
     found = json.loads(run("status", "--json"))
-    assert found[1] == {"name": "pets", "version": "2", "workers": 1, "role": "shadow", "percent": 10}
+    told = {"name": "pets", "version": "2", "workers": 1, "role": "shadow", "percent": 10}
+    assert found[1] == {**told, "comparison": None, "examined": None}
+
+
+def test_the_status_says_how_a_version_does(queue: MemoryJobQueue) -> None:
+    queue.comparisons["pets@2"] = Comparison(
+        images=20, agreeing=19, failures=1, dropped=3, score_difference=0.5, ms=300, served_ms=250
+    )
+    queue.note_examined("pets-2-id", Examined(3, 4))
+    assert run("status").splitlines()[1] == (
+        "pets@2  1 worker  idle  agrees on 19 of 20 images  scores differ by 0.025  "
+        "15.0 ms for an image, serving 12.5 ms  right on 3 of 4 corrected images"
+    )
+    found = json.loads(run("status", "--json"))[1]
+    assert (found["comparison"]["agreeing"], found["examined"]) == (19, {"right": 3, "images": 4})
 
 
 def test_a_version_becomes_a_canary_then_serves_and_is_rolled_back(queue: MemoryJobQueue) -> None:

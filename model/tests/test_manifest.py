@@ -62,7 +62,8 @@ def test_the_network_stands_beside_the_manifest(folder: Path) -> None:
 def test_the_example_in_the_documentation_is_valid(folder: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     (folder / "model.toml").write_text(page.split("```toml\n")[1].split("```")[0])
-    assert ModelManifest.load(folder).labels == ("rose", "tulip")
+    (folder / "labels.txt").write_text("Eskimo_dog\ntulip\n")
+    assert ModelManifest.load(folder).labels == ("Eskimo_dog", "tulip")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Has every version classify the images whose right class users have said, and notes how many it gets right.
+
+A version that comes later is asked about earlier images, too. Where there is one version alone, nothing is asked.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from uuid import uuid4
+
+from api import wrong_predictions
+from api.views import Services
+from jobs.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
+from jobs.figures import Examined
+from jobs.schema import ImageJob
+from jobs.versions import Version
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 5.0
+# The latest images that were corrected, as far as they are kept.
+_MOST_IMAGES = 500
+_TURN, _TURN_S = "examiner", 60
+# A version whose answer does not come in time is asked again later.
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Corrected:
+    """An image that is kept, by its name, and its right class."""
+
+    name: str
+    label: str
+
+
+class Examiner:
+    """Asks about the images that are kept beside the feedback; for one thread. Of all API processes, one does so."""
+
+    def __init__(self, services: Services) -> None:
+        self._files = services.settings.feedback_filepath, services.settings.feedback_records
+        self._kept = services.feedback
+        self._queue = services.queue
+        self._images = services.images
+        self._results = services.results
+        self._name = uuid4().hex
+        self._answers: dict[tuple[str, str], str] = {}  # labels by model and image
+
+    def run(self, stopped: threading.Event) -> None:
+        """Ask about what is new, again and again, until `stopped` is set."""
+        while not stopped.wait(_EVERY_S):
+            try:
+                self.step()
+            except ServiceError as err:
+                log.debug("the versions cannot be examined for now: %s", err)
+
+    def step(self) -> None:
+        """Ask each version about the images that it has not seen, and note how many it gets right.
+
+        Raises the `ServiceError` that prevents it.
+        """
+        versions = [version for version in self._queue.versions().listed if version.workers]
+        corrected = self._corrected() if len(versions) > 1 else []
+        if not corrected or not self._is_its_turn():
+            return
+        for version in versions:
+            for image in corrected:
+                self._ask(version, image)
+            answers = [self._answers[version.info.id, image.name] == image.label for image in corrected]
+            self._queue.note_examined(version.info.id, Examined(right=sum(answers), images=len(answers)))
+        asked = {(version.info.id, image.name) for version in versions for image in corrected}
+        self._answers = {key: label for key, label in self._answers.items() if key in asked}
+
+    def _is_its_turn(self) -> bool:
+        """Tell whether this process is the one that asks; another takes over when it is not heard of for a while."""
+        if self._results.claim(_TURN, self._name, _TURN_S) not in {None, self._name}:
+            return False
+        self._results.settle(_TURN, self._name, _TURN_S)
+        return True
+
+    def _corrected(self) -> list[_Corrected]:
+        """Return the latest images that were corrected, each with its latest right class."""
+        wrong = wrong_predictions.latest(*self._files)
+        labels: dict[str, str] = {}
+        for each in wrong:
+            if each.right not in {"", wrong_predictions.NO_CLASS}:
+                labels.setdefault(each.image_hash, each.right)
+        named = ((self._kept.kept_name(image_hash), label) for image_hash, label in labels.items())
+        return [_Corrected(name, label) for name, label in named if name][:_MOST_IMAGES]
+
+    def _ask(self, version: Version, image: _Corrected) -> None:
+        """Have a version classify an image as bulk work, unless it did before."""
+        if (version.info.id, image.name) in self._answers:
+            return
+        self._images.put(image.name, self._kept.images.get(image.name))  # the upload may be gone
+        job = ImageJob(uuid4().hex, image.name, _TIMEOUT_S, lane="bulk", model=version.name)
+        try:
+            self._queue.submit(job)
+            label = self._queue.wait(job).label
+        except (Unavailable, QueueFull, DeadlinePassed):
+            raise
+        except ServiceError:
+            label = ""  # which is not right
+        self._answers[version.info.id, image.name] = label

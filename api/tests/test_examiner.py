@@ -1,0 +1,125 @@
+"""Every version is asked about the images that users have corrected, and what it gets right is counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from api.examiner import Examiner
+from api.tests.conftest import FakeWorker, MakeApp
+from api.views import Services
+from jobs.errors import InferenceFailed
+from jobs.figures import Examined
+from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import JobFailure, ModelInfo, Prediction
+
+FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.fixture
+def queue() -> MemoryJobQueue:
+    queue = MemoryJobQueue(max_jobs=8, worker_ttl_s=60)
+    queue.publish(ModelInfo("m1", "pets", "1", labels=("Eskimo_dog", "cat")))
+    return queue
+
+
+@pytest.fixture
+def candidate(queue: MemoryJobQueue) -> MemoryJobQueue:
+    """Have a second version stand beside the first one."""
+    beside = queue.beside("pets@2")
+    beside.publish(ModelInfo("m2", "pets", "2", labels=("Eskimo_dog", "cat")))
+    return beside
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+def services(app: Flask) -> Services:
+    found: Services = app.extensions["services"]
+    return found
+
+
+def correct(app: Flask, image_hash: str, label: str | None, *, kept: bool = True) -> None:
+    """Keep that an image was taken for an Eskimo dog, and what it is."""
+    record = {"image": image_hash, "predicted_label": "Eskimo_dog", "correct": False, "label": label}
+    services(app).records.append(record)
+    if kept:
+        services(app).feedback.images.put(f"{image_hash}.jpg", b"an image")
+
+
+@pytest.mark.usefixtures("worker")
+def test_each_version_is_asked_once_about_each_image_and_what_it_gets_right_is_counted(
+    app: Flask, queue: MemoryJobQueue, candidate: MemoryJobQueue, worker: FakeWorker
+) -> None:
+    better = FakeWorker(candidate, "m2")
+    better.outcome = Prediction("cat", 1, 0.9, "m2")
+    correct(app, FIRST, "cat")
+    correct(app, SECOND, "bird")
+    examiner = Examiner(services(app))
+    for _ in range(2):
+        examiner.step()
+        assert queue.examined == {"m1": Examined(0, 2), "m2": Examined(1, 2)}
+    assert sorted(worker.image_names) == sorted(better.image_names) == [f"{FIRST}.jpg", f"{SECOND}.jpg"]
+    assert set(better.lanes) == {"bulk"}
+    correct(app, THIRD, "cat")
+    correct(app, SECOND, "cat")  # somebody knew better
+    examiner.step()
+    assert queue.examined == {"m1": Examined(0, 3), "m2": Examined(3, 3)}
+    assert len(better.image_names) == 3
+    better.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_images_that_nobody_says_the_class_of_or_that_are_not_kept_are_left_out(
+    app: Flask, queue: MemoryJobQueue, candidate: MemoryJobQueue
+) -> None:
+    beside = FakeWorker(candidate, "m2")
+    correct(app, FIRST, None)
+    correct(app, SECOND, "cat", kept=False)
+    services(app).feedback.append(json.dumps({"filename": f"{THIRD}.jpg", "prediction": "x", "label": None, "id": "1"}))
+    Examiner(services(app)).step()
+    assert queue.examined == {}
+    beside.stop()
+
+
+def test_an_image_that_a_version_cannot_classify_is_not_right(
+    app: Flask, queue: MemoryJobQueue, candidate: MemoryJobQueue, worker: FakeWorker
+) -> None:
+    beside = FakeWorker(candidate, "m2")
+    worker.outcome = JobFailure.of(InferenceFailed())
+    correct(app, FIRST, "Eskimo_dog")
+    Examiner(services(app)).step()
+    assert queue.examined == {"m1": Examined(0, 1), "m2": Examined(1, 1)}
+    beside.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_where_there_is_one_version_nothing_is_asked(app: Flask, queue: MemoryJobQueue, worker: FakeWorker) -> None:
+    correct(app, FIRST, "cat")
+    Examiner(services(app)).step()
+    assert (queue.examined, worker.image_names) == ({}, [])
+
+
+@pytest.mark.usefixtures("worker")
+def test_one_process_asks(app: Flask, queue: MemoryJobQueue, candidate: MemoryJobQueue) -> None:
+    beside = FakeWorker(candidate, "m2")
+    correct(app, FIRST, "cat")
+    Examiner(services(app)).step()
+    queue.examined.clear()
+    Examiner(services(app)).step()
+    assert queue.examined == {}
+    beside.stop()
+
+
+def test_uploads_that_are_gone_are_stored_again(
+    app: Flask, candidate: MemoryJobQueue, worker: FakeWorker, tmp_path: Path
+) -> None:
+    beside = FakeWorker(candidate, "m2")
+    correct(app, FIRST, "cat")
+    Examiner(services(app)).step()
+    assert worker.image_names == [f"{FIRST}.jpg"]
+    assert (tmp_path / "uploads" / f"{FIRST}.jpg").read_bytes() == b"an image"
+    beside.stop()

@@ -1,0 +1,61 @@
+"""How a version does beside the one that serves: on copies of its jobs, which are answered to nobody."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from uuid import uuid4
+
+from jobs.schema import ImageJob, Outcome, Prediction, Served
+
+# A copy that no worker takes for so long is not computed.
+_COPY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Sums over images that both versions have classified, and how many copies failed or were not made.
+
+    `agreeing` counts those of the same class; `score_difference` adds up by how much the scores of the most probable
+    classes differ, `ms` and `served_ms` what an image took each in its batch, decoding included.
+    """
+
+    images: float = 0
+    agreeing: float = 0
+    failures: float = 0
+    dropped: float = 0
+    score_difference: float = 0
+    ms: float = 0
+    served_ms: float = 0
+
+    @classmethod
+    def decode(cls, told: Mapping[bytes, bytes]) -> "Comparison":
+        """Return what Redis has."""
+        return cls(**{each.name: float(told.get(each.name.encode(), 0)) for each in fields(cls)})
+
+    def mean(self, total: float) -> float | None:
+        """Return what a sum is for an image, None where there was none."""
+        return total / self.images if self.images else None
+
+
+def copy_of(job: ImageJob, answer: Prediction, candidate: str) -> ImageJob:
+    """Return a copy of a job that was answered, for another model to compute."""
+    served = Served(answer.model, candidate, answer.label, answer.score, ms_per_image(answer))
+    return ImageJob(uuid4().hex, job.image_name, _COPY_TIMEOUT_S, job.request_id, lane="bulk", served=served)
+
+
+def compared(served: Served, outcome: Outcome) -> Comparison:
+    """Return what a copy's outcome adds to the comparison."""
+    if not isinstance(outcome, Prediction):
+        return Comparison(failures=1)
+    return Comparison(
+        images=1,
+        agreeing=outcome.label == served.label,
+        score_difference=abs(outcome.score - served.score),
+        ms=ms_per_image(outcome),
+        served_ms=served.ms,
+    )
+
+
+def ms_per_image(answer: Prediction) -> float:
+    """Return what an image of a batch took."""
+    timings = answer.timings
+    return (timings.decode_ms + timings.inference_ms) / timings.batch_size if timings else 0.0
