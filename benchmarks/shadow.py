@@ -63,8 +63,7 @@ def second_version(folder: Path, settings: ModelSettings) -> Path:
     manifest = ModelManifest.load(settings.model)
     replace(manifest, version=_SECOND, folder=folder).write(folder)
     copyfile(manifest.network_path, folder / manifest.network_path.name)
-    if manifest.sample:
-        copyfile(manifest.folder / manifest.sample.file, folder / manifest.sample.file)
+    manifest.copy_sample(folder)
     return folder
 
 

@@ -1,6 +1,7 @@
 """What a model folder says about its network: `model.toml`, read and written, and `labels.txt`."""
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,11 @@ class ModelManifest:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).write_text(toml, encoding="utf-8")
         (folder / LABELS).write_text(labels, encoding="utf-8")
+
+    def copy_sample(self, folder: Path) -> None:
+        """Put the sample, where there is one, into another model's folder, too."""
+        if self.sample:
+            shutil.copyfile(self.folder / self.sample.file, folder / self.sample.file)
 
     def to_toml(self) -> str:
         """Return the text of `model.toml`."""

@@ -120,6 +120,7 @@ def _make(manifest: ModelManifest, calibration: Sequence[Picture], folder: Path)
     with _progress(calibration, "Calibrating") as progress:
         int8.quantize(manifest, (picture.pixels for picture in progress), folder / NETWORK)
     replace(manifest, name=folder.name).write(folder)
+    manifest.copy_sample(folder)
 
 
 def _accuracy(

@@ -29,6 +29,15 @@ def test_a_model_that_is_right_about_its_sample_is_served(folder: Path) -> None:
     assert load(folder).sample == Sample("sample.png", "green")
 
 
+def test_a_model_made_of_another_has_its_sample_too(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    manifest = load(folder)
+    replace(manifest, version="2").write(other)
+    save_network(other / "model.onnx", (None, 3, 24, 32))
+    manifest.copy_sample(other)
+    assert load(other).sample == manifest.sample
+
+
 def test_a_model_that_takes_its_sample_for_something_else_is_not_served(folder: Path) -> None:
     Image.new("RGB", (64, 48), "blue").save(folder / "sample.png")
     with pytest.raises(ModelError, match=r"sample\.png: the network says 'blue' .*'green'"):
