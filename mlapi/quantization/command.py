@@ -119,7 +119,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _make(manifest: ModelManifest, calibration: Sequence[Picture], folder: Path) -> None:
     with _progress(calibration, "Calibrating") as progress:
         int8.quantize(manifest, (picture.pixels for picture in progress), folder / NETWORK)
-    replace(manifest, name=folder.name).write(folder)
+    replace(manifest, version=f"{manifest.version}{_SUFFIX}").write(folder)
     manifest.copy_sample(folder)
 
 
@@ -145,7 +145,7 @@ def _report(
 
 def _figures(classifier: Classifier, precision: str, images_per_s: float) -> Figures:
     manifest = classifier.manifest
-    return Figures(manifest.name, precision, manifest.network_path.stat().st_size, images_per_s)
+    return Figures(f"{manifest.name}@{manifest.version}", precision, manifest.network_path.stat().st_size, images_per_s)
 
 
 def _progress(items: Iterable[T], label: str, length: int | None = None) -> "ProgressBar[T]":

@@ -50,7 +50,7 @@ def test_the_new_model_is_beside_the_original_and_can_be_served(make_model: Make
     assert models(manifest) == ["colours", "colours-int8"]
     assert manifest.network_path.read_bytes() == original
     assert sorted(path.name for path in made.iterdir()) == ["labels.txt", "model.onnx", "model.toml"]
-    assert (ModelManifest.load(made).name, ModelManifest.load(made).version) == ("colours-int8", "7")
+    assert (ModelManifest.load(made).name, ModelManifest.load(made).version) == ("colours", "7-int8")
     assert CliRunner().invoke(cli.cli, ["model", "check", str(made)]).exit_code == 0
     assert "| same class, of 15 other images |  | 15 (100.0 %) |" in done.stdout
     assert "| right, of 25 images with labels | 25 (100.0 %) | 25 (100.0 %) |" in done.stdout  # 15 were calibrated with
@@ -68,7 +68,7 @@ def test_the_figures_are_told_as_json_too(make_model: MakeModel, pictures: Path)
     assert 0 < told["agreement"]["largest_score_difference"] < 0.05
     assert told["quantized"]["bytes"] == (made / "model.onnx").stat().st_size
     assert min(told["original"]["images_per_s"], told["quantized"]["images_per_s"]) > 0
-    assert (told["original"]["model"], told["quantized"]["model"]) == ("colours", "small")
+    assert (told["original"]["model"], told["quantized"]["model"]) == ("colours@7", "colours@7-int8")
 
 
 def test_a_model_is_named_by_its_folder_in_var_models_or_by_its_path(
