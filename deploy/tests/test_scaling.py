@@ -11,8 +11,8 @@ from tests import pages
 @pytest.mark.parametrize(
     ("used", "measured"),
     [
-        ("235 / 2", r"^\| 64 \| 235 \|"),
-        ("306 / 2", r"^\| \*\*2\*\* \| \*\*1\*\* \| \*\*4\*\* \| \*\*306\*\* \|"),
+        ("297 / 2", r"^\| 64 \| 297 \|"),
+        ("452 / 2", r"^\| \*\*2\*\* \| \*\*1\*\* \| \*\*4\*\* \| \*\*452\*\* \|"),
         ("1000 / (49 + 2.4)", r"\b2\.4 ms beside\s+the\s+49\s+ms\s+of\s+ResNet-50"),
         ("| 5 ms | 200 a second |", r"\blimit does, some 5 ms"),
         ("| 2 ms | 500 a second |", r"\bAPI's 2 ms on these"),
