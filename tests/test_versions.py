@@ -48,9 +48,7 @@ def service(make_service: MakeService, tmp_path: Path) -> Service:
     shutil.copytree(ROOT / "var/models" / NAME, second)
     manifest = second / "model.toml"
     manifest.write_text(re.sub(r'(?m)^version = ".*"$', 'version = "2"', manifest.read_text()))
-    # On a machine that stands still for a while, workers are not heard of, which fails no request then.
-    settings = {"INSTANCES": "1", "MODELS_BESIDE": str(second), "QUEUE_WITHOUT_WORKER": "true"}
-    return make_service(LOG_LEVEL="WARNING", **settings).wait_until_ready()
+    return make_service(INSTANCES="1", MODELS_BESIDE=str(second), LOG_LEVEL="WARNING").wait_until_ready()
 
 
 def mlapi_model(service: Service, *words: str) -> str:
