@@ -446,7 +446,7 @@ def test_a_form_on_another_sites_page_is_refused(browser: Browser, base_url: str
 
 def test_the_documentation_shows_every_endpoint_and_tries_one(open_page: OpenPage, base_url: str) -> None:
     with open_page(f"{base_url}/docs") as page:
-        expect(page.locator(".opblock-summary-path")).to_have_count(7)
+        expect(page.locator(".opblock-summary-path")).to_have_count(9)
         page.get_by_text("List the models that are served").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
