@@ -55,7 +55,7 @@ class Bench:
 
     def compared(self) -> Comparison:
         """Return what is known of the second version beside the first."""
-        return next(each.comparison for each in self._queue.figures().versions if each.comparison) or Comparison()
+        return next((each.comparison for each in self._queue.figures().versions if each.comparison), Comparison())
 
 
 def second_version(folder: Path, settings: ModelSettings) -> Path:
