@@ -72,11 +72,12 @@ class Bodies:
     def _make_room(self, length: int) -> None:
         """End uploads that have had their time, where there is no place for another one."""
         patient_until = time.monotonic() - _PATIENCE_S
-        for upload in list(self._under_way):
-            if self._bytes_under_way + length <= self._max_bytes or upload.started_at > patient_until:
+        while self._under_way and self._bytes_under_way + length > self._max_bytes:
+            oldest = next(iter(self._under_way))
+            if oldest.started_at > patient_until:
                 return
-            self._forget(upload)
-            upload.end()
+            self._forget(oldest)
+            oldest.end()
 
     @contextmanager
     def _timed(self, length: int) -> Iterator[None]:

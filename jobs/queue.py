@@ -133,7 +133,7 @@ class JobQueue(Protocol):
         """Return what there is to know of queue and workers now, for operators. Raises `QueueUnavailable`."""
 
     def labels(self) -> Sequence[str]:
-        """Return the labels of the model that serves, in the order of its classes.
+        """Return the labels of the model that serves, or did half a second ago, in the order of its classes.
 
         There are none where no worker has published any. Raises `QueueUnavailable`.
         """
@@ -141,7 +141,8 @@ class JobQueue(Protocol):
     def model(self, model_id: str | None = None) -> ModelInfo | None:
         """Return what is known of the model that serves jobs that name none, or of the one with this id.
 
-        That is nothing where no worker has published it. Raises `QueueUnavailable`.
+        That is nothing where no worker has published it. The one that serves is the one that did half a second ago.
+        Raises `QueueUnavailable`.
         """
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:

@@ -280,7 +280,7 @@ class RedisJobQueue(RedisTaking):
     def forget(self, image_name: str) -> None:
         """Drop an image's predictions from the cache."""
         with self._reaching_redis():
-            models = {version.info.id for version in self._look().all}
+            models = {version.info.id for version in self.versions().all}
             if models:
                 self._redis.delete(*(keys.prediction_key(model, image_hash(image_name)) for model in models))
 
@@ -291,14 +291,14 @@ class RedisJobQueue(RedisTaking):
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
         """Return what is known of a model, which is fetched once."""
-        return (model_id and self._versions.known(model_id)) or self._fetch_model(model_id)
+        if model_id is None:
+            served = self.versions().served()
+            return self._versions.known(served.info.id) if served else None
+        return self._versions.known(model_id) or self._fetch_model(model_id)
 
     @waiting.blocking
-    def _fetch_model(self, model_id: str | None) -> ModelInfo | None:
+    def _fetch_model(self, model_id: str) -> ModelInfo | None:
         with self._reaching_redis():
-            if model_id is None:
-                served = self._look().served()
-                return self._versions.known(served.info.id) if served else None
             return self._versions.model(model_id)
 
     def close(self) -> None:

@@ -51,6 +51,8 @@ _HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
 _SMOOTHING = 0.2
 # A larger batch makes everybody in it wait longer; it has to be worth more than the noise of its measurement.
 _WORTHWHILE = 0.03
+# Workers always have something to compute, and the API only now and then a moment's work, which people wait for.
+_NICENESS = 10
 
 Classify = Callable[[Sequence[str]], list[Outcome]]
 Pixels = NDArray[np.uint8]
@@ -304,6 +306,7 @@ def main() -> None:
     settings = ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     tracing.start(settings, "mlapi-worker")
+    os.nice(_NICENESS)  # and so all threads that there will be
     # Pillow's, of damaged metadata: one image may give thousands, and nobody can do anything about them.
     warnings.filterwarnings("ignore", module="PIL")
     stopped = threading.Event()

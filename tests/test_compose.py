@@ -117,11 +117,11 @@ def test_containers_write_to_their_volumes_and_to_memory_alone(stack: Stack) -> 
 
 @pytest.mark.compose
 def test_memory_processors_processes_and_logs_are_limited(stack: Stack) -> None:
-    limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}"
+    limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.CpuShares}}"
     for service, expected in {
-        "api": f"{4 << 30} {10**9} 4096",
-        "model": f"{2 << 30} {10**9} 256",
-        "redis": f"{1 << 30} {10**9} 64",
+        "api": f"{4 << 30} {10**9} 4096 0",
+        "model": f"{2 << 30} {10**9} 256 256",
+        "redis": f"{1 << 30} {10**9} 64 0",
     }.items():
         assert stack.inspect(stack.containers(service)[0], limits) == expected
     for container in stack.containers():

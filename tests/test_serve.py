@@ -37,6 +37,16 @@ def test_a_signal_stops_all_of_it_and_leaves_no_process(make_service: MakeServic
     assert service.processes() == [], service.log
 
 
+def test_workers_leave_the_processor_to_whoever_answers_requests(make_service: MakeService) -> None:
+    service = make_service().wait_until_ready()
+    priorities = {
+        words: {os.getpriority(os.PRIO_PROCESS, pid) for pid in service.processes(words)}
+        for words in ("mlapi api", "redis-server", "mlapi worker")
+    }
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities == {"mlapi api": {ours}, "redis-server": {ours}, "mlapi worker": {min(ours + 10, 19)}}
+
+
 def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
     for _ in range(5):

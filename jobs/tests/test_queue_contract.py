@@ -452,14 +452,14 @@ def test_the_labels_are_those_of_the_model_that_is_served(queue: JobQueue) -> No
     assert list(queue.labels()) == []
     for model, labels in (("m1", ["Eskimo_dog", "Schäferhund"]), ("m2", ["tabby"])):
         queue.heartbeat("w1", 0.01, model)
-        assert list(queue.labels()) == labels
+        assert until(lambda: list(queue.labels()) == labels)  # noqa: B023 - called at once
 
 
 def test_the_labels_of_a_model_that_has_published_none_are_none(queue: JobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     assert list(queue.labels()) == []
     queue.publish(ModelInfo("m1", labels=("tabby",)))
-    assert list(queue.labels()) == ["tabby"]
+    assert until(lambda: list(queue.labels()) == ["tabby"])
 
 
 def test_a_model_is_known_by_its_id_also_when_another_is_served(queue: JobQueue) -> None:
