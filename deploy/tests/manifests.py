@@ -53,6 +53,11 @@ class Workload:
         return dict(self.spec["template"]["metadata"]["labels"])
 
     @property
+    def service(self) -> str:
+        """What its pods are: `api`, `model` or `redis`."""
+        return self.labels["app.kubernetes.io/name"]
+
+    @property
     def pod(self) -> Resource:
         """The specification of its pods."""
         return dict(self.spec["template"]["spec"])

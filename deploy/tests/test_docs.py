@@ -84,6 +84,17 @@ def test_changed_settings_replace_the_pods_that_have_them(tmp_path: Path) -> Non
     assert maps(before, "model") == maps(after, "model")
 
 
+def test_another_version_stands_beside_with_an_image_and_a_number_of_its_own(tmp_path: Path) -> None:
+    [more] = [block.text for block in TESTED if "two-versions" in block.text]
+    mine = {**yaml.safe_load(overlay_of_the_page()), **yaml.safe_load(more)}
+    resources = rendered(tmp_path, yaml.safe_dump(mine, default_flow_style=None))
+    for resource in resources:
+        check(resource)
+    made = {name: (it.container["image"], it.spec["replicas"]) for name, it in workloads(resources).items()}
+    assert made["model"] == ("registry.example/mlapi-model:pets-1", 2)
+    assert made["model-beside"] == ("registry.example/mlapi-model:pets-2", 2)
+
+
 def test_webhooks_are_a_secret_and_a_way_to_the_internet(tmp_path: Path) -> None:
     [more] = [block.text for block in TESTED if "components/webhooks" in block.text]
     resources = rendered(tmp_path, overlay_of_the_page(more))
@@ -106,9 +117,11 @@ def test_webhooks_are_a_secret_and_a_way_to_the_internet(tmp_path: Path) -> None
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(peer["ipBlock"]["except"])
 
 
-def test_object_storage_needs_no_volume_and_is_reached_by_api_and_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["small", "two-versions"])
+def test_object_storage_needs_no_volume_and_is_reached_by_api_and_workers(name: str, tmp_path: Path) -> None:
     [more] = [block.text for block in TESTED if "components/object-storage" in block.text]
-    before, resources = overlay("small"), rendered(tmp_path, overlay_of_the_page(more))
+    mine = overlay_of_the_page(more).replace("../small", f"../{name}")
+    before, resources = overlay(name), rendered(tmp_path, mine)
     for resource in resources:
         check(resource)
     assert set(of_kind(resources, "PersistentVolumeClaim")) == set(of_kind(before, "PersistentVolumeClaim")) - {
@@ -116,7 +129,7 @@ def test_object_storage_needs_no_volume_and_is_reached_by_api_and_workers(tmp_pa
     }
     policy = of_kind(resources, "NetworkPolicy")["api-and-model-to-object-storage"]["spec"]
     for name, workload in workloads(resources).items():
-        is_reached = name in {"api", "model"}
+        is_reached = name in {"api", "model", "model-beside"}
         mounts = {mount["name"] for mount in workload.container["volumeMounts"]}
         assert mounts == {mount["name"] for mount in workloads(before)[name].container["volumeMounts"]} - {"uploads"}
         assert mounts >= {volume["name"] for volume in workload.pod["volumes"]}

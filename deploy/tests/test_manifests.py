@@ -131,9 +131,27 @@ def test_every_selector_selects_something(name: str) -> None:
 @pytest.mark.parametrize("workload", EVERY_WORKLOAD)
 def test_what_makes_pods_selects_its_own_and_spreads_these(workload: Workload) -> None:
     assert selects(workload.spec["selector"], workload.labels)
-    assert workload.labels == {"app.kubernetes.io/name": workload.name}
     for constraint in workload.pod.get("topologySpreadConstraints", []):
         assert selects(constraint["labelSelector"], workload.labels)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_nobody_else_selects_the_pods_of_a_workload(name: str) -> None:
+    made = workloads(overlay(name)).values()
+    budgets = of_kind(overlay(name), "PodDisruptionBudget").values()
+    for workload in made:
+        assert [it.name for it in made if selects(it.spec["selector"], workload.labels)] == [workload.name]
+        assert sum(selects(budget["spec"]["selector"], workload.labels) for budget in budgets) <= 1
+
+
+def test_workers_of_another_version_are_like_the_others_but_for_their_image_and_that_they_stand_beside() -> None:
+    resources = overlay("two-versions")
+    model, beside = (workloads(resources)[name] for name in ("model", "model-beside"))
+    assert beside.settings(resources) == {**model.settings(resources), "BESIDE": "true"}
+    different = {"image", "envFrom"}
+    assert {key for key in model.container if model.container[key] != beside.container[key]} == different
+    assert (model.container["image"], beside.container["image"]) == ("mlapi-model", "mlapi-model-beside")
+    assert beside.labels["app.kubernetes.io/name"] == "model"  # by which the network policies let them out
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -74,7 +74,7 @@ def test_files_of_settings_are_in_what_is_mounted(name: str, service: str) -> No
 def test_an_image_is_of_a_dockerfile_and_runs_as_its_user(workload: Workload) -> None:
     assert workload.container["image"] == f"mlapi-{workload.name}"
     assert not {"command", "args"} & set(workload.container)
-    user = re.search(r"^ARG UID=(\d+)$", dockerfile(workload.name), re.MULTILINE)
+    user = re.search(r"^ARG UID=(\d+)$", dockerfile(workload.service), re.MULTILINE)
     expected = int(user[1] if user else compose("api")["group_add"][0])  # Redis's own, as Compose knows it
     context = workload.pod["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"]) == (expected, expected)
@@ -88,7 +88,7 @@ def test_volumes_are_where_compose_has_them_and_as_writable(workload: Workload) 
         _, target, *options = volume.split(":")
         return target, "ro" not in options
 
-    service = compose(workload.name)
+    service = compose(workload.service)
     expected = dict([*map(writable, service["volumes"]), *((target, True) for target in service["tmpfs"])])
     mounts = workload.container["volumeMounts"]
     mounted = {mount["mountPath"]: not mount.get("readOnly", False) for mount in mounts}
@@ -99,7 +99,7 @@ def test_volumes_are_where_compose_has_them_and_as_writable(workload: Workload) 
 
 @pytest.mark.parametrize("workload", EVERY_WORKLOAD)
 def test_memory_and_time_to_stop_are_at_least_those_of_compose(workload: Workload) -> None:
-    service = compose(workload.name)
+    service = compose(workload.service)
     assert workload.container["resources"]["limits"]["memory"].lower() == f"{service['mem_limit']}i"
     assert workload.pod["terminationGracePeriodSeconds"] >= int(service.get("stop_grace_period", "10s")[:-1])
 
