@@ -207,6 +207,16 @@ def test_a_refusal_of_the_queue_stands_for_those_that_follow_and_asks_no_thread(
     assert json.loads(second.body) == json.loads(first.body)
 
 
+@pytest.mark.usefixtures("worker")
+def test_an_image_is_taken_where_there_is_a_place_again_when_it_is_to_be_refused(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, body = make_gateway(), form(dog)
+    refusals = iter([QueueFull(retry_after_s=7)])
+    monkeypatch.setattr(queue, "refusal", lambda: next(refusals, None))
+    assert run(gateway, lambda: ask(gateway, upload(len(body)), body)).status == 200
+
+
 def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_to_be_full(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
