@@ -11,7 +11,7 @@ from tests import pages
 @pytest.mark.parametrize(
     ("used", "measured"),
     [
-        ("297 / 2", r"^\| 64 \| 297 \|"),
+        ("291 / 2", r"^\| 64 \| 291 \|"),
         ("452 / 2", r"^\| \*\*2\*\* \| \*\*1\*\* \| \*\*4\*\* \| \*\*452\*\* \|"),
         ("1000 / (49 + 2.4)", r"\b2\.4 ms beside\s+the\s+49\s+ms\s+of\s+ResNet-50"),
         ("| 5 ms | 200 a second |", r"\blimit does, some 5 ms"),
