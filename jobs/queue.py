@@ -159,7 +159,7 @@ class JobQueue(Protocol):
         """Answer jobs and remove them, each in one step. An answer to a job that is already finished is dropped."""
 
     def forget(self, image_name: str) -> None:
-        """Drop an image's predictions, by whichever version, from the cache."""
+        """Drop an image's predictions from the cache, by whichever version there was half a second ago."""
 
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first. Raises `QueueUnavailable`."""

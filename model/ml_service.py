@@ -51,7 +51,7 @@ _HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
 _SMOOTHING = 0.2
 # A larger batch makes everybody in it wait longer; it has to be worth more than the noise of its measurement.
 _WORTHWHILE = 0.03
-# Workers always have something to compute, and the API only now and then a moment's work, which people wait for.
+# Under load, workers compute all the time, and the API has a moment's work now and then, which people wait for.
 _NICENESS = 10
 
 Classify = Callable[[Sequence[str]], list[Outcome]]
