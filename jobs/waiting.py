@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -29,7 +29,11 @@ class _Call(greenlet):
 async def run(function: Callable[[], T], threads: Executor) -> T:
     """Return what a function returns, called in the event loop's own thread; what it has to block for, `threads` do."""
     call = _Call(function, threads)
-    step: Any = call.switch()
+    return cast("T", await _end(call, call.switch()))
+
+
+async def _end(call: _Call, step: Any) -> object:  # noqa: ANN401 - what it waits for, or what it has returned
+    """Have a call that has begun go on to its end, and return what it returns."""
     while not call.dead:
         try:
             result = await step
@@ -37,7 +41,7 @@ async def run(function: Callable[[], T], threads: Executor) -> T:
             step = call.throw(err)
         else:
             step = call.switch(result)
-    return cast("T", step)
+    return step
 
 
 def wait(future: "Future[T]", timeout_s: float | None = None) -> T:
@@ -51,6 +55,8 @@ def wait(future: "Future[T]", timeout_s: float | None = None) -> T:
 
 async def _done(future: "Future[Any]", timeout_s: float | None) -> None:
     """Return when a future is done, or the time is over."""
+    if future.done():  # while others were waited for
+        return
     loop = asyncio.get_running_loop()
     over = loop.create_future()
     timer = None if timeout_s is None else loop.call_later(timeout_s, _set, over)
@@ -63,12 +69,32 @@ async def _done(future: "Future[Any]", timeout_s: float | None) -> None:
 
 
 def gather(functions: Sequence[Callable[[], T]]) -> list[T]:
-    """Return what the functions return; on an event loop, each waits while the others go on."""
-    call = getcurrent()
-    if not (isinstance(call, _Call) and call.parent):
+    """Return what the functions return, or raise what the first of them raises, when all have ended.
+
+    On an event loop, all have begun before one is waited for: a task of the loop for each would cost more than most do.
+    """
+    here = getcurrent()
+    if not (isinstance(here, _Call) and here.parent):
         return [function() for function in functions]
-    results: list[T] = call.parent.switch(asyncio.gather(*(run(function, call.threads) for function in functions)))
-    return results
+    results: list[Future[T]] = [Future() for _ in functions]
+    calls = [_Call(partial(_settle, *each), here.threads) for each in zip(results, functions, strict=True)]
+    for call in calls:
+        call.parent = here.parent  # the event loop
+    here.parent.switch(_end_all(calls))
+    return [result.result() for result in results]
+
+
+def _settle(result: "Future[T]", function: Callable[[], T]) -> None:
+    try:
+        result.set_result(function())
+    except BaseException as err:  # noqa: BLE001 - whoever has called raises it
+        result.set_exception(err)
+
+
+async def _end_all(calls: Sequence[_Call]) -> None:
+    steps = [call.switch() for call in calls]  # each to its end, or until it has to wait
+    for call, step in zip(calls, steps, strict=True):
+        await _end(call, step)
 
 
 def _set(over: "asyncio.Future[None]") -> None:

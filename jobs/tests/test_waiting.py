@@ -146,3 +146,28 @@ def test_functions_that_are_gathered_on_a_loop_wait_together_in_the_context_of_t
         return waiting.gather([lambda: function(0), lambda: function(1)])
 
     assert asyncio.run(waiting.run(both, threads)) == 2 * ["by the caller"]
+
+
+def test_of_functions_that_are_gathered_all_end_though_one_raises(threads: ThreadPoolExecutor) -> None:
+    ended, future = list[str](), Future[None]()
+
+    def waits() -> None:
+        waiting.wait(future, 10)
+        ended.append("the one that waits")
+
+    def raises() -> None:
+        future.set_result(None)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(waiting.run(lambda: waiting.gather([waits, raises]), threads))
+    assert ended == ["the one that waits"]
+
+
+def test_functions_that_are_gathered_may_wait_again_and_gather_themselves(threads: ThreadPoolExecutor) -> None:
+    block = waiting.blocking(lambda: 1)
+
+    def twice() -> int:
+        return block() + sum(waiting.gather([block, block]))
+
+    assert asyncio.run(waiting.run(lambda: waiting.gather([twice, twice]), threads)) == [3, 3]
