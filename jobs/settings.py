@@ -44,8 +44,9 @@ def _object_storage(url: str) -> str:
 
 
 def _problem(field: str, value: object, said: str) -> str:
-    """Return what is wrong with a setting, without a password that its value may have."""
-    return f"{field.upper()}={for_people(str(value)) if field == 'redis_url' else value}: {said}"
+    """Return what is wrong with a setting, without a password that its value may have, or may be."""
+    shown = "..." if field.endswith("secret") else for_people(str(value))
+    return f"{field.upper()}={shown}: {said}"
 
 
 class SharedSettings(BaseSettings):

@@ -1,6 +1,7 @@
 """The command `mlapi`."""
 
 import json
+import logging
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import ServiceError, SetupError
+from jobs.errors import QueueUnavailable, ServiceError, SetupError
 from jobs.schema import TOP_CLASSES
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def doctor(as_json: bool) -> None:
     """
     from mlapi import doctor
 
+    _log_errors_alone()
     findings = list[doctor.Finding]()
     for finding in doctor.examine():
         findings.append(finding)
@@ -216,6 +218,7 @@ def _queue() -> "RedisJobQueue":
     from jobs.redis_queue import RedisJobQueue
     from jobs.settings import SharedSettings
 
+    _log_errors_alone()
     return RedisJobQueue.from_settings(SharedSettings.from_env())
 
 
@@ -344,7 +347,7 @@ def feedback() -> None:
 @feedback.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def list_feedback(as_json: bool) -> None:
-    """Show the reports, oldest first."""
+    """Show the reports: those of the page and of /feedback, oldest first, then those of /v1, oldest first."""
     for report in _reports():
         click.echo(report.as_json() if as_json else report)
 
@@ -419,6 +422,11 @@ def _key_file() -> "KeyFile":
     return KeyFile(file)
 
 
+def _log_errors_alone() -> None:
+    """Log no warnings, such as that Redis does not answer: the command says so in its own words."""
+    logging.getLogger("jobs").setLevel(logging.ERROR)
+
+
 def _print(told: object, lines: "Iterable[str]", *, as_json: bool) -> None:
     """Print what a command tells, as JSON or in lines."""
     for line in [json.dumps(told)] if as_json else lines:
@@ -429,5 +437,11 @@ def main() -> None:
     """Run the command line; what is wrong is said in a line or two, without a traceback."""
     try:
         cli()
+    except QueueUnavailable:
+        from jobs.redis_url import for_people
+        from jobs.settings import SharedSettings
+
+        where = for_people(SharedSettings.from_env().redis_url)
+        sys.exit(f"mlapi: No Redis answers at {where}. Set REDIS_URL to where it is: `mlapi serve` prints it.")
     except (SetupError, ServiceError) as err:
         sys.exit(f"mlapi: {err}")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._headers |= (_BACKGROUND if background else {}) | ({} if keep else _NOT_KEPT)
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+        self._gave_up = threading.Event()
 
     def __enter__(self) -> "Client":
         return self
@@ -157,7 +159,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
+        self.give_up()
         self._pool.clear()
+
+    def give_up(self) -> None:
+        """Try nothing again from now on; who waits to try again is told what went wrong. Any thread may call this."""
+        self._gave_up.set()
 
     def predict(self, image: Image, *, top_k: int = TOP_CLASSES) -> Prediction:
         """Return the `top_k` most probable classes of an image: the bytes of a PNG, JPEG or GIF file, or its path.
@@ -250,9 +257,8 @@ class Client:
                 return ask(deadline)
             except ServiceError as err:
                 wait_s = max(pause_s, err.retry_after_s or 0)
-                if not _is_for_now(err) or time.monotonic() + wait_s > deadline:
+                if not _is_for_now(err) or time.monotonic() + wait_s > deadline or self._gave_up.wait(wait_s):
                     raise
-            time.sleep(wait_s)
         raise AssertionError("there is always another pause")
 
     def _ask(

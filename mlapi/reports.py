@@ -16,7 +16,9 @@ _IMAGES = "images"  # the folder beside the file
 class Report:
     """A report: the class that was wrong and its score, the right one where somebody said it, the image if it is kept.
 
-    A report may be any text, and then is nothing but that.
+    One that came by `/v1` also has a comment, when it came (ISO 8601), the id of the prediction, which model of which
+    version made that, and whose key was used, as far as there are any. A report may be any text, and then is nothing
+    but that.
     """
 
     prediction: str | None = None
@@ -24,12 +26,19 @@ class Report:
     label: str | None = None
     image: Path | None = None
     text: str | None = None
+    comment: str | None = None
+    time: str | None = None
+    id: str | None = None
+    model: str | None = None
+    version: str | None = None
+    key: str | None = None
 
     def __str__(self) -> str:
         if self.text is not None:
             return self.text
         right = f", but {self.label}" if self.label else ""
-        return f"{self.image or 'image not kept'}\tnot {self.prediction}{right}"
+        comment = f"\t{' '.join(self.comment.split())}" if self.comment else ""
+        return f"{self.image or 'image not kept'}\tnot {self.prediction}{right}{comment}"
 
     def as_json(self) -> str:
         """Return the report as an object on one line."""
@@ -64,7 +73,8 @@ def _lines(file: Path) -> Iterator[str]:
 def export_folders(reports: Iterable[Report], into: Path) -> tuple[int, int]:
     """Copy each image into the folder of its right class; return how many, and how many reports have no image or class.
 
-    Of several reports on one image, the last that names a class counts. Raises `SetupError`.
+    Of several reports on one image, the last that names a class counts, those of `/v1` as the later ones. Raises
+    `SetupError`.
     """
     reports = list(reports)
     right = {report.image: report.label for report in reports if report.image and report.label}
@@ -105,6 +115,8 @@ def _parse_record(line: str, images: Path) -> Report | None:
         if told["correct"]:
             return None
         image = next(images.glob(f"{escape(PurePath(told['image']).name)}.*"), None)
-        return Report(told["predicted_label"], told["predicted_score"], told["label"], image)
+        also = {name: told.get(name) for name in ("comment", "time", "model", "version", "key")}
+        label, score = told["predicted_label"], told["predicted_score"]
+        return Report(label, score, told["label"], image, id=told.get("prediction"), **also)
     except (ValueError, TypeError, LookupError):
         return None

@@ -15,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api import webhooks
+from api.settings import ApiSettings
 from api.tests.conftest import DOG, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.webhook_sender import NotSent, Sender, is_public
@@ -22,6 +23,7 @@ from api.webhooks import Webhooks, announce
 from jobs.errors import SetupError
 from jobs.memory_queue import MemoryJobQueue
 from jobs.results import MemoryResults, Result
+from jobs.settings import SettingsError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -77,6 +79,13 @@ def sender(results: MemoryResults) -> Webhooks:
 def keep(results: MemoryResults, receiver: Receiver, **outcomes: Any) -> None:
     results.keep("r1", Result({"webhook": receiver.url}, ("j1",), outcomes), 60)
     announce(results, "r1")
+
+
+def test_a_secret_that_is_too_short_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", "too short")
+    with pytest.raises(SettingsError, match=r"WEBHOOK_SECRET=\.\.\.: ") as refused:
+        ApiSettings.from_env()
+    assert "too short" not in str(refused.value)
 
 
 def test_a_prediction_that_is_done_is_posted_once_and_signed(

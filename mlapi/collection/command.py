@@ -1,9 +1,11 @@
 """The command `mlapi classify`: from what was asked to what is said at the end."""
 
 import json
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,7 +18,7 @@ import click
 from jobs.errors import ServiceError, SetupError
 from mlapi.collection import paths, results, run, sorting
 from mlapi.collection.results import Results
-from mlapi.collection.rows import Row
+from mlapi.collection.rows import as_text
 from mlapi.collection.run import Classifying, Summary
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 ALL_CLASSIFIED, SOME_FAILED, CANNOT_GO_ON = 0, 1, 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FAILURES_SHOWN = 20
+_ENDINGS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,52 +43,91 @@ class Wanted:
     as_json: bool = False
 
 
+class Signals:
+    """Which of Ctrl-C and SIGTERM came; the first one is told, the second ends this process at once."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._told: list[Callable[[], None]] = []
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call a function at the first signal."""
+        self._told.append(listener)
+
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """Take note of a signal."""
+        self.received.append(number)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        # Not by what may be writing just now.
+        os.write(sys.stderr.fileno(), b"\nFinishing the images in work; once more ends it at once.\n")
+        for listener in self._told:
+            listener()
+
+
 def classify(wanted: Wanted) -> int:
     """Classify a collection, say what came of it, and return the exit status. Raises `click.UsageError`."""
     if missing := paths.missing(wanted.names):
         raise click.UsageError(f"There is nothing at {', '.join(missing)}.")
+    if wanted.copy_into and any(paths.are_same(name, wanted.copy_into) for name in wanted.names):
+        raise click.UsageError(f"{wanted.copy_into} is the collection itself, and copies are no part of that.")
     try:
-        return _classify(wanted, _results(wanted))
+        with _asked_to_stop() as signals:
+            return _classify(wanted, _results(wanted), signals)
     except (SetupError, ServiceError) as err:
-        click.echo(f"mlapi: {err}{_resume_hint(wanted)}", err=True)
+        click.echo(f"mlapi: {err}", err=True)
         return CANNOT_GO_ON
 
 
-def _classify(wanted: Wanted, kept: Results) -> int:
+def _classify(wanted: Wanted, kept: Results, signals: Signals) -> int:
     try:
-        with _classifying(wanted) as classifying, _asked_to_stop() as signals:
+        with _classifying(wanted) as classifying:
+            signals.tell(classifying.hurry)
             summary = _through(wanted, classifying, kept, signals)
     finally:
         kept.finish()
-    (_say_as_json if wanted.as_json else _say)(wanted, summary, kept, interrupted=bool(signals))
-    if signals:
-        return 128 + signals[0]
+    (_say_as_json if wanted.as_json else _say)(wanted, summary, kept, interrupted=bool(signals.received))
+    if signals.received:
+        return 128 + signals.received[0]
+    if summary.error:
+        return CANNOT_GO_ON
     return SOME_FAILED if summary.failures else ALL_CLASSIFIED
 
 
-def _through(wanted: Wanted, classifying: Classifying, kept: Results, signals: Sequence[int]) -> Summary:
-    """Classify what has no row yet, until there is a signal."""
+def _through(wanted: Wanted, classifying: Classifying, kept: Results, signals: Signals) -> Summary:
+    """Classify what has no row yet, until there is a signal or an error that is not about an image."""
 
-    def todo() -> Iterator[str]:
-        return run.left(paths.find(wanted.names, without=wanted.copy_into), kept.done)
+    def todo(ignored: Counter[str] | None = None) -> Iterator[str]:
+        return run.left(paths.find(wanted.names, without=wanted.copy_into, ignored=ignored), kept.done)
 
-    count = sum(1 for _ in todo())  # while the network is loaded
+    def until_signal(found: Iterable[str]) -> Iterator[str]:
+        return takewhile(lambda _: not signals.received, found)
+
+    ignored = Counter[str]()
+    count = sum(1 for _ in todo(ignored))  # while the network is loaded
     classifying.wait_until_ready()
-    summary = Summary()
-    with _progress(count, hidden=wanted.out is None) as progress:
-        for chunk, rows in run.classified(takewhile(lambda _: not signals, todo()), classifying):
-            if wanted.copy_into:
-                _copy(chunk, rows, wanted.copy_into)
-            kept.add(rows)
-            summary.add(rows)
-            progress.update(len(rows), summary)
+    summary = Summary(ignored=ignored)
+    try:
+        if wanted.copy_into and kept.done:
+            found = until_signal(paths.find(wanted.names, without=wanted.copy_into))
+            _copy(((path, kept.done.get(as_text(path))) for path in found), wanted.copy_into, again=True)
+        with _progress(count, hidden=_would_disturb(wanted)) as progress:
+            for chunk, rows in run.classified(until_signal(todo()), classifying):
+                if wanted.copy_into:
+                    _copy(zip(chunk, (row.label for row in rows), strict=True), wanted.copy_into)
+                kept.add(rows)
+                summary.add(rows)
+                progress.update(len(rows), summary)
+    except (SetupError, ServiceError) as err:
+        summary.error = err
     return summary
 
 
-def _copy(chunk: Sequence[str], rows: Sequence[Row], folder: Path) -> None:
-    for path, row in zip(chunk, rows, strict=True):
-        if row.label is not None:
-            sorting.copy(path, row.label, folder)
+def _copy(labelled: Iterable[tuple[str, str | None]], folder: Path, *, again: bool = False) -> None:
+    """Copy files into the folders of their classes, as far as they have one."""
+    for path, label in labelled:
+        if label is not None:
+            sorting.copy(path, label, folder, again=again)
 
 
 def _results(wanted: Wanted) -> Results:
@@ -124,21 +166,21 @@ def _refuse_more_than(classes: int, wanted: Wanted) -> None:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """Yield a list for the first Ctrl-C or SIGTERM; the second ends this process at once."""
-    received = list[int]()
-
-    def stop(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-
-    former = {number: signal.signal(number, stop) for number in _SIGNALS}
+def _asked_to_stop() -> Iterator[Signals]:
+    """Yield the signals that come meanwhile."""
+    signals = Signals()
+    former = {number: signal.signal(number, signals.stop) for number in _SIGNALS}
     try:
-        yield received
+        yield signals
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _would_disturb(wanted: Wanted) -> bool:
+    """Tell whether a progress bar would come between rows on a terminal, or into a file."""
+    prints_rows = wanted.out is None and not wanted.as_json
+    return not sys.stderr.isatty() or (prints_rows and sys.stdout.isatty())
 
 
 def _progress(count: int, *, hidden: bool) -> "ProgressBar[Summary]":
@@ -153,7 +195,7 @@ def _progress(count: int, *, hidden: bool) -> "ProgressBar[Summary]":
 
 
 def _say(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) -> None:
-    """Say on standard error what came of it, and which files failed."""
+    """Say on standard error what came of it, which files failed, and which were left out."""
     words = f"{summary.classified} classified, {len(summary.failures)} failed"
     if kept.done:
         words += f", {len(kept.done)} had a row before"
@@ -163,8 +205,17 @@ def _say(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) 
         click.echo(f"  {row.path}: {row.error}", err=True)
     if len(shown) < len(summary.failures):
         click.echo(f"  ... {wanted.out} has all that failed", err=True)
+    if summary.ignored:
+        endings = ", ".join(
+            f"{count} {ending or 'without one'}" for ending, count in summary.ignored.most_common(_ENDINGS_SHOWN)
+        )
+        click.echo(f"Files with other endings than {' '.join(paths.ENDINGS)} were left out: {endings}", err=True)
+    if not (summary.classified or summary.failures or kept.done or summary.error or interrupted):
+        click.echo(f"There are no images in {', '.join(wanted.names)}.", err=True)
     if interrupted:
         click.echo(f"Interrupted.{_resume_hint(wanted)}", err=True)
+    elif summary.error:
+        click.echo(f"mlapi: {summary.error}{_resume_hint(wanted)}", err=True)
 
 
 def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) -> None:
@@ -174,14 +225,16 @@ def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted
         "failed": len(summary.failures),
         "done_before": len(kept.done),
         "interrupted": interrupted,
+        "error": summary.error and str(summary.error),
         "seconds": round(summary.seconds, 3),
         "images_per_s": round(summary.images_per_s, 1),
         "out": wanted.out and str(wanted.out),
         "failures": [{"path": row.path, "error": row.error} for row in summary.failures],
+        "left_out": dict(summary.ignored),
     }
     if isinstance(kept, results.Collected):
         told["results"] = [row.as_dict(wanted.top_k) for row in kept.rows]
-    click.echo(json.dumps(told, ensure_ascii=False))
+    results.say(json.dumps(told, ensure_ascii=False))
 
 
 def _resume_hint(wanted: Wanted) -> str:

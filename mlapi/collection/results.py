@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence, Set
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import IO, Any, Protocol
 
 import click
@@ -32,8 +33,8 @@ class Results(Protocol):
     """Takes rows, and knows of which files it has some from earlier runs."""
 
     @property
-    def done(self) -> Set[str]:
-        """The paths that have a row since before this run."""
+    def done(self) -> Mapping[str, str | None]:
+        """The paths that have a row since before this run, each with its label if it has one."""
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows; a file has them when this returns."""
@@ -170,9 +171,9 @@ class RowFile:
             while rest:  # a nearly full disk takes a part
                 rest = rest[self._file.write(rest) :]
 
-    def _recover(self) -> set[str]:
-        """Return the paths that have a row; cut off a last row that was not written whole."""
-        done, end = set[str](), 0
+    def _recover(self) -> dict[str, str | None]:
+        """Return the label of each path that has a row; cut off a last row that was not written whole."""
+        done, end = dict[str, str | None](), 0
         with self.path.open("rb") as file:
             begin = file.read(len(self._format.begin))
             if not self._format.begin.startswith(begin):
@@ -180,7 +181,7 @@ class RowFile:
             file.seek(0)
             try:
                 for row in self._format.rows(_lines(file)):
-                    done.add(row.path)
+                    done[row.path] = row.label and sys.intern(row.label)
                     end = file.tell()
             except _CutOff:
                 pass
@@ -201,9 +202,9 @@ class ParquetFile:
         self._path = path
         self._top_k = top_k
         self._parquet = _pyarrow_parquet()
-        self._there = set(self._paths())
+        self._there = dict(self._labels())
         self._rows = RowFile(path.with_name(f"{path.name}.rows"), JsonLines(top_k))
-        self.done: Set[str] = self._there | self._rows.done
+        self.done: Mapping[str, str | None] = self._there | self._rows.done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows in the file beside."""
@@ -218,13 +219,13 @@ class ParquetFile:
             self._rows.path.unlink()
         self._rows.finish()
 
-    def _paths(self) -> Iterator[str]:
-        """Yield the paths of the rows that are in the Parquet file."""
+    def _labels(self) -> Iterator[tuple[str, str | None]]:
+        """Yield the path and the label of each row that is in the Parquet file."""
         if self._path.exists():
-            for batch in self._batches(["path"]):
+            for batch in self._batches(["path", "label"]):
                 if (top_k := int((batch.schema.metadata or {}).get(_TOP_K, 1))) != self._top_k:
                     raise ResultsError(f"{self._path}: {_OtherTopK(top_k)}")
-                yield from batch["path"].to_pylist()
+                yield from zip(batch["path"].to_pylist(), batch["label"].to_pylist(), strict=True)
 
     def _batches(self, columns: list[str] | None = None) -> Iterator[Any]:
         try:
@@ -256,7 +257,7 @@ def _schema(top_k: int) -> Any:  # noqa: ANN401 - pyarrow has no types
 class Printed:
     """Rows on standard output, tab-separated; errors are for the summary."""
 
-    done: Set[str] = frozenset()
+    done: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
@@ -265,9 +266,7 @@ class Printed:
         """Print the rows of images that were classified."""
         for row in rows:
             if row.label is not None:
-                click.echo(
-                    "\t".join([row.path, *(f"{each.label}\t{each.score:.4f}" for each in row.top[: self._top_k])])
-                )
+                say("\t".join([row.path, *(f"{each.label}\t{each.score:.4f}" for each in row.top[: self._top_k])]))
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -276,7 +275,7 @@ class Printed:
 class Collected:
     """Rows in a list."""
 
-    done: Set[str] = frozenset()
+    done: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -316,6 +315,16 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
         if not line.endswith(b"\n"):
             raise _CutOff
         yield line.decode()
+
+
+def say(line: str) -> None:
+    """Print a line. Raises `ResultsError` where that is not possible, but what comes of a pipe that nobody reads."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise ResultsError(f"standard output: cannot be written: {err.strerror}") from err
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """The way of a collection: files in chunks to whoever classifies, rows to the results, in the order of the files."""
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from jobs.errors import ServiceError, SetupError
 from mlapi.collection.rows import Row, as_text
 
 
@@ -26,13 +27,21 @@ class Classifying(Protocol):
     def wait_until_ready(self) -> None:
         """Return when the first chunk can be classified. Raises the `SetupError` or `ServiceError` why none can be."""
 
+    def hurry(self) -> None:
+        """Wait for nothing that is not in work, in whichever thread; called by a handler of signals."""
+
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a collection in this run, since it began."""
+    """What came of a collection in this run, since it began.
+
+    `error` is what has ended it, if anything has; `ignored` counts by ending the files that are taken for no images.
+    """
 
     classified: int = 0
     failures: list[Row] = field(default_factory=list)
+    error: SetupError | ServiceError | None = None
+    ignored: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     _started_s: float = field(default_factory=time.perf_counter)
 
@@ -49,12 +58,12 @@ class Summary:
         self.seconds = time.perf_counter() - self._started_s
 
 
-def left(paths: Iterable[str], done: Set[str]) -> Iterator[str]:
+def left(paths: Iterable[str], done: Container[str]) -> Iterator[str]:
     """Yield the paths that have no row yet, each once."""
-    seen = set(done)
+    seen = set[str]()
     for path in paths:
         name = as_text(path)
-        if name not in seen:
+        if name not in done and name not in seen:
             seen.add(name)
             yield path
 

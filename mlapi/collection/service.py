@@ -46,6 +46,10 @@ class Service:
     def wait_until_ready(self) -> None:
         """Return: it was ready when this was made."""
 
+    def hurry(self) -> None:
+        """Send nothing again."""
+        self._client.give_up()
+
     def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
         """Send files; `rows` waits for the answers."""
         return self._threads.submit(self._classify, paths)

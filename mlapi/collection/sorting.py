@@ -23,16 +23,17 @@ def folder_name(label: str) -> str:
     return name if name == label and name else f"{name or 'class'}-{_hash(label.encode())}"
 
 
-def copy(path: str, label: str, folder: Path) -> Path:
+def copy(path: str, label: str, folder: Path, *, again: bool = False) -> Path:
     """Copy a file into the folder of its class, and return the copy. Raises `SetupError`.
 
     Where there is a file of its name with other content, the copy's name ends in a hash of the content. One with the
-    same content is the copy, from an earlier run or of a file that is the same.
+    same content is the copy, from an earlier run or of a file that is the same. With `again`, one of the same size and
+    time is believed to be, so that the many copies of an earlier run need not be read.
     """
     source, target_folder = Path(path), folder / folder_name(label)
     try:
         target = target_folder / source.name
-        if target.exists() and not filecmp.cmp(source, target, shallow=False):
+        if target.exists() and not filecmp.cmp(source, target, shallow=again):
             target = target.with_stem(f"{target.stem}-{_hash(source.read_bytes())}")
         if not target.exists():
             _copy_whole(source, target)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from api.keys import KeyFile
 from mlapi import cli
+from mlapi.redis_server import free_port
 
 COMMANDS = [
     [],
@@ -142,3 +143,13 @@ def test_a_key_that_cannot_be_made_or_removed_is_a_sentence(
 def test_where_keys_are_kept_has_to_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("API_KEYS_FILE", raising=False)
     assert "Set API_KEYS_FILE" in run(monkeypatch, "key", "list")
+
+
+def test_a_queue_that_is_not_there_is_said_with_the_setting_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setattr("sys.argv", ["mlapi", "set-aside", "list"])
+    with pytest.raises(SystemExit, match=r"No Redis answers at redis://127\.0\.0\.1:\d+\. Set REDIS_URL"):
+        cli.main()
+    assert not caplog.records

@@ -42,7 +42,8 @@ def test_reports_are_listed_as_they_came(tmp_path: Path) -> None:
 
 def test_reports_are_listed_as_json(tmp_path: Path) -> None:
     listed = [json.loads(line) for line in run("list", "--json").output.splitlines()]
-    known = {"prediction": "husky", "score": 0.5, "label": None, "text": None}
+    of_v1 = dict.fromkeys(["comment", "time", "id", "model", "version", "key"])
+    known = {"prediction": "husky", "score": 0.5, "label": None, "text": None, **of_v1}
     assert listed[:2] == [
         {**known, "image": str(tmp_path / "feedback" / "images" / KEPT)},
         {**known, "image": None},
@@ -105,10 +106,15 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path, monkeypatch: pyt
 
 def test_feedback_by_v1_is_listed_after_the_reports_where_it_says_that_a_prediction_was_wrong(tmp_path: Path) -> None:
     judged = {"image": KEPT.split(".")[0], "predicted_label": "husky", "predicted_score": 0.5}
-    records = [{**judged, "correct": False, "label": "wolf"}, {**judged, "correct": True, "label": None}]
+    also = {"comment": "it howls\nat night", "time": "2026-11-23", "model": "dogs", "version": "2", "key": "bob"}
+    also_there = {**also, "prediction": "p1"}
+    records = [{**judged, **also_there, "correct": False, "label": "wolf"}, {**judged, "correct": True, "label": None}]
     lines = [*map(json.dumps, records), '{"torn']
     (tmp_path / "feedback" / "feedback.jsonl").write_text("\n".join(lines))
     kept = tmp_path / "feedback" / "images" / KEPT
-    assert run("list").output.splitlines()[3:] == [f"{kept}\tnot husky, but wolf"]
+    assert run("list").output.splitlines()[3:] == [f"{kept}\tnot husky, but wolf\tit howls at night"]
+    listed = json.loads(run("list", "--json").output.splitlines()[3])
+    assert {name: listed[name] for name in also} == also
+    assert listed["id"] == "p1"
     assert run("export", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "wolf" / KEPT).read_bytes() == b"the image"

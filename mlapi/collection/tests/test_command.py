@@ -151,6 +151,42 @@ def test_images_are_sorted_into_folders_which_are_no_part_of_the_collection(phot
         assert len(copies) == 3
 
 
+def test_what_was_classified_before_is_sorted_too(photos: Path, tmp_path: Path) -> None:
+    file, into = tmp_path / "results.csv", tmp_path / "sorted"
+    assert run(photos, "--out", file)[0] == 0
+    for _ in range(2):
+        status, _, err = run(photos, "--out", file, "--copy-into", into)
+        assert status == 0, err
+        assert "3 had a row before" in err
+        assert {"1.jpg", "2.jpg"} <= {path.name for path in (into / "Eskimo_dog").iterdir()}
+        assert len([path for path in into.rglob("*") if path.is_file()]) == 3
+
+
+def test_a_collection_is_not_sorted_into_itself(photos: Path) -> None:
+    status, _, err = run(photos, "--copy-into", f"{photos}/more/..")
+    assert status == 2
+    assert "is the collection itself" in err
+
+
+def test_what_is_no_image_by_its_ending_is_said(photos: Path) -> None:
+    (photos / "more" / "3.webp").touch()
+    assert "were left out: 1 .webp" in run(photos / "more")[2]
+    assert json.loads(run(photos / "more", "--json")[1])["left_out"] == {".webp": 1}
+    (photos / "none").mkdir()
+    status, _, err = run(photos / "none")
+    assert status == 0
+    assert f"There are no images in {photos}/none." in err
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_said(photos: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "mlapi", "classify", str(photos / "1.jpg"), *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 3
+    assert "standard output: cannot be written: No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -170,6 +206,7 @@ def test_what_keeps_it_from_beginning_is_3(photos: Path) -> None:
     status, _, err = run(photos, "--out", photos / "results.csv", MODEL=str(photos))
     assert status == 3
     assert "model.toml: not found" in err
+    assert "Run the same command again" not in err
     assert "Traceback" not in err
 
 

@@ -1,6 +1,7 @@
 """Which files a collection has."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_name_that_looks_like_a_glob_and_is_there_is_that_file(folder: Path) -
     (folder / "photos/[1].jpg").touch()
     (folder / "photos/1.jpg").touch()
     assert list(find(["photos/[1].jpg"])) == ["photos/[1].jpg"]
+
+
+def test_files_with_other_endings_are_counted_by_them(folder: Path) -> None:
+    (folder / "photos" / "b" / "3.WEBP").touch()
+    (folder / "photos" / "b" / "4.webp").touch()
+    (folder / "photos" / "README").touch()
+    ignored = Counter[str]()
+    assert len(list(find(["photos"], ignored=ignored))) == 4
+    assert ignored == {".webp": 2, ".txt": 1, "": 1}
 
 
 def test_the_folder_of_copies_is_left_out(folder: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_file_without_rows_takes_any_number_of_classes(tmp_path: Path, name: s
 def test_a_later_run_knows_what_is_done_and_adds_to_it(tmp_path: Path, name: str) -> None:
     written(tmp_path / name, ROWS[:2])
     results = opened(tmp_path / name)
-    assert results.done == {row.path for row in ROWS[:2]}
+    assert results.done == {row.path: row.label for row in ROWS[:2]}
     results.add(ROWS[2:])
     results.finish()
     assert read(tmp_path / name) == ROWS

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +132,20 @@ def test_nobody_at_the_address_is_said_at_once(photos: Path, monkeypatch: pytest
     result = run(photos, "--service", f"http://127.0.0.1:{free_port()}")
     assert result.exit_code == 3
     assert "cannot be reached" in result.output
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_ctrl_c_ends_a_run_that_waits_to_send_again(server: Server, photos: Path, after: bool) -> None:
+    server.answers = [READY, MODELS, *[dogs] * after, problem("queue-full", 429, "Full.", **{"Retry-After": "50"})]
+    file = photos / "results.csv"
+    command = [sys.executable, "-m", "mlapi", "classify", str(photos), "--service", server.url, "--out", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(server.requests) < 3 + after:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=40)  # less than what the service asks to wait
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Finishing the images in work" in err
+    assert "Interrupted. Run the same command again" in err

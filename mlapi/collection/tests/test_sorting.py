@@ -53,6 +53,15 @@ def test_what_was_copied_before_is_not_copied_again(tmp_path: Path) -> None:
     assert len(list((into / "dog").iterdir())) == 2
 
 
+def test_a_copy_of_an_earlier_run_is_told_by_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [write(tmp_path / text / "photo.jpg", text) for text in ("one", "another")]
+    targets = [copy(source, "dog", tmp_path / "sorted") for source in sources]
+    monkeypatch.setattr("filecmp._do_cmp", lambda *_: pytest.fail("the copy was read"))
+    assert copy(sources[0], "dog", tmp_path / "sorted", again=True) == targets[0]
+    monkeypatch.undo()
+    assert copy(sources[1], "dog", tmp_path / "sorted", again=True) == targets[1]
+
+
 def test_a_copy_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "sorted").touch()
     with pytest.raises(SetupError, match=r"photo\.jpg cannot be copied"):
