@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import urllib3
@@ -166,24 +167,27 @@ class Client:
         """Try nothing again from now on; who waits to try again is told what went wrong. Any thread may call this."""
         self._gave_up.set()
 
-    def predict(self, image: Image, *, top_k: int = TOP_CLASSES) -> Prediction:
+    def predict(self, image: Image, *, top_k: int = TOP_CLASSES, model: str | None = None) -> Prediction:
         """Return the `top_k` most probable classes of an image: the bytes of a PNG, JPEG or GIF file, or its path.
 
-        Raises `ServiceError`, or `OSError` where the file cannot be read.
+        `model` names a model, or a version as in "pets@2", where the service has several. Raises `ServiceError`, or `OSError` where the file cannot be read.
         """
-        [outcome] = self.predict_many([image], top_k=top_k)
+        [outcome] = self.predict_many([image], top_k=top_k, model=model)
         if isinstance(outcome, ServiceError):
             raise outcome
         return outcome
 
-    def predict_many(self, images: Iterable[Image], *, top_k: int = TOP_CLASSES) -> list[Outcome]:
+    def predict_many(
+        self, images: Iterable[Image], *, top_k: int = TOP_CLASSES, model: str | None = None
+    ) -> list[Outcome]:
         """Return a prediction for each image, or the error in its place: one bad image does not concern the others.
 
         They are sent in one request, or one after the other in as few as the service takes them in. Images that are
         refused for now are sent again, they alone. Raises the `ServiceError` that holds for all of them, or `OSError`
         where a file cannot be read.
         """
-        return [outcome for chunk in _chunks(map(_bytes, images)) for outcome in self._outcomes(chunk, top_k)]
+        path = f"{_PREDICTIONS}?{urlencode({'top_k': top_k} | ({'model': model} if model else {}))}"
+        return [outcome for chunk in _chunks(map(_bytes, images)) for outcome in self._outcomes(chunk, path)]
 
     def feedback(
         self, prediction: Prediction, *, right: bool = False, label: str | None = None, comment: str | None = None
@@ -209,13 +213,13 @@ class Client:
         with self._known_form():
             return int(answer["workers"])
 
-    def _outcomes(self, images: Sequence[bytes], top_k: int) -> list[Outcome]:
+    def _outcomes(self, images: Sequence[bytes], path: str) -> list[Outcome]:
         """Return what becomes of images; those that are refused for now are sent until the time is over."""
         outcomes: dict[int, Outcome] = {}
 
         def send(deadline: float) -> None:
             rest = [n for n in range(len(images)) if n not in outcomes or _is_for_now(outcomes[n])]
-            answers = self._predictions([images[n] for n in rest], top_k, deadline)
+            answers = self._predictions([images[n] for n in rest], path, deadline)
             outcomes.update(zip(rest, answers, strict=True))
             for answer in answers:
                 if isinstance(answer, ServiceError) and _is_for_now(answer):
@@ -228,10 +232,10 @@ class Client:
                 raise
         return [outcomes[n] for n in range(len(images))]
 
-    def _predictions(self, images: Sequence[bytes], top_k: int, deadline: float) -> list[Outcome]:
+    def _predictions(self, images: Sequence[bytes], path: str, deadline: float) -> list[Outcome]:
         """Send images once, in halves where they are too much for one request, or one of them fails it as a whole."""
         try:
-            return self._predictions_of_request(images, top_k, deadline)
+            return self._predictions_of_request(images, path, deadline)
         except ServiceError as err:
             if not _is_about_images(err):
                 raise
@@ -239,12 +243,12 @@ class Client:
                 return [err]
         half = len(images) // 2
         return [
-            outcome for part in (images[:half], images[half:]) for outcome in self._predictions(part, top_k, deadline)
+            outcome for part in (images[:half], images[half:]) for outcome in self._predictions(part, path, deadline)
         ]
 
-    def _predictions_of_request(self, images: Sequence[bytes], top_k: int, deadline: float) -> list[Outcome]:
+    def _predictions_of_request(self, images: Sequence[bytes], path: str, deadline: float) -> list[Outcome]:
         body, headers = _body(images)
-        answer = self._send("POST", f"{_PREDICTIONS}?top_k={top_k}", deadline, body, headers)
+        answer = self._send("POST", path, deadline, body, headers)
         document = self._json(answer)
         with self._known_form():
             return [_outcome(document, number, _retry_after_s(answer)) for number in range(len(images))]

@@ -82,6 +82,12 @@ def test_a_cached_prediction_has_no_timings(client: Client, server: Server) -> N
     assert server.requests[0][1] == "/v1/predictions?top_k=2"
 
 
+def test_a_model_or_a_version_of_it_can_be_named(client: Client, server: Server) -> None:
+    client.predict(b"an image", model="pets@2")
+    client.predict_many([b"an image", b"another"], model="cars & more")
+    assert [path.partition("&")[2] for _, path, _, _ in server.requests] == ["model=pets%402", "model=cars+%26+more"]
+
+
 def test_connections_are_kept(client: Client, server: Server) -> None:
     for _ in range(3):
         client.predict(b"an image")
