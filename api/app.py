@@ -38,7 +38,7 @@ def create_app(
         queue=queue,
         images=open_store(settings),
         feedback=FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes),
-        results=results or RedisResults.from_settings(settings, settings.result_entries),
+        results=results or RedisResults.from_settings(settings, settings.result_bytes),
         records=FeedbackRecords(settings.feedback_records),
         metrics=counts,
         history=History(counts, queue),

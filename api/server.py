@@ -144,7 +144,7 @@ def _send_webhooks(settings: ApiSettings) -> None:
         return
     queue, results = (
         RedisJobQueue.from_settings(settings),
-        RedisResults.from_settings(settings, settings.result_entries),
+        RedisResults.from_settings(settings, settings.result_bytes),
     )
     sender = Sender(settings.webhook_secret.get_secret_value(), allow_private=settings.webhook_allow_private)
     webhooks = Webhooks(results, sender, lambda result_id, result: document(queue, result_id, result))

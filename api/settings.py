@@ -42,9 +42,12 @@ class ApiSettings(SharedSettings):
         ge=1,
         description="Seconds that predictions of `/v1`, and answers by `Idempotency-Key`, are kept",
     )
-    # Each takes 1 to 2 KB of Redis's memory.
-    result_entries: int = Field(
-        default=50_000, ge=1, description="Of these kept at most, of each kind; the oldest go first"
+    # A prediction of one image takes 4.5 KB, of 16 images 12 KB.
+    result_bytes: int = Field(
+        default=100_000_000,
+        ge=1,
+        description="Redis's memory that each of [their three kinds](docs/reliability.md#what-redis-holds) takes at "
+        "most; the oldest go first",
     )
     webhook_secret: SecretStr | None = Field(
         default=None,

@@ -13,7 +13,7 @@
     mlapi:queued-bytes:bulk           those of mlapi:jobs:bulk
     mlapi:replies:<id>                stream: the outcomes for one API process
     mlapi:result:<id>                 stream: what a request asked for, then the outcomes of its jobs (redis_results.py)
-    mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> when, in ms
+    mlapi:results:answered            sorted set: the keys of those that came with all outcomes -> see lua/bound.lua
     mlapi:results:submitted           sorted set: the keys of the others
     mlapi:text:<key>                  a text that is kept for a while
     mlapi:texts                       sorted set: the keys of these
@@ -22,7 +22,7 @@
     mlapi:model                       the model that the workers serve
     mlapi:model:<id>                  what is known of a model
     mlapi:prediction:<model>:<hash>   an image's cached prediction
-    mlapi:cached                      sorted set: the keys of these -> when they were stored, in milliseconds
+    mlapi:cached                      sorted set: the keys of these
     mlapi:in-flight:<hash>            list: the interactive job that computes an image, then job and reply stream of
                                       each that waits for the same one
     mlapi:in-flight:bulk:<hash>       the same for bulk jobs

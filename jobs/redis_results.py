@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from redis.commands.core import Script
+
 from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
@@ -19,33 +21,43 @@ from jobs.settings import SharedSettings
 # One blocking read; whoever is not to wait any more notices within this time.
 _BLOCK_S = 0.5
 
+# What is taken beside what is written: by a stream, whose first block Redis makes this large, and by a text; with their
+# keys and their places among the others.
+_STREAM_BYTES, _TEXT_BYTES = 4200, 400
+# An outcome that is still to come: five classes with labels of up to a hundred letters.
+_OUTCOME_BYTES = 1000
+
 
 class RedisResults:
     """The `ResultStore` on Redis at `url`; see there for what each method does.
 
-    Of those results that were done when they came, of the others, and of the texts, it keeps `max_entries` each.
+    Those results that were done when they came, the others, and the texts take `max_bytes` of its memory each.
     """
 
-    def __init__(self, url: str, *, max_entries: int) -> None:
+    def __init__(self, url: str, *, max_bytes: int) -> None:
         self._redis: Any = connect(url)
-        self._max_entries = max_entries
+        self._max_bytes = max_bytes
         self._keep = script(self._redis, "keep")
         self._claim = script(self._redis, "claim")
+        self._settle = script(self._redis, "settle")
         self._remind = script(self._redis, "remind")
         self._due = script(self._redis, "due")
         self._stopping = threading.Event()
 
     @classmethod
-    def from_settings(cls, settings: SharedSettings, max_entries: int) -> "RedisResults":
+    def from_settings(cls, settings: SharedSettings, max_bytes: int) -> "RedisResults":
         """Return the store that the settings describe."""
-        return cls(settings.redis_login, max_entries=max_entries)
+        return cls(settings.redis_login, max_bytes=max_bytes)
 
     def keep(self, result_id: str, result: Result, ttl_s: int) -> None:
         """Keep a new result."""
         index = keys.RESULTS_ANSWERED if result.is_done else keys.RESULTS_SUBMITTED
-        args: list[Any] = [ttl_s, self._max_entries, json.dumps(result.request), " ".join(result.job_ids)]
+        written: list[Any] = [json.dumps(result.request), " ".join(result.job_ids)]
         for job_id, outcome in result.outcomes.items():
-            args += [job_id, encode_outcome(outcome)]
+            written += [job_id, encode_outcome(outcome)]
+        to_come = len(result.job_ids) - len(result.outcomes)
+        takes_bytes = _STREAM_BYTES + sum(map(len, written)) + _OUTCOME_BYTES * to_come
+        args: list[Any] = [ttl_s, takes_bytes, self._max_bytes, *written]
         self._call(lambda: self._keep(keys=[keys.RESULT + result_id, index], args=args))
 
     def add(self, result_id: str, job_id: str, outcome: Outcome) -> None:
@@ -78,13 +90,17 @@ class RedisResults:
 
     def claim(self, key: str, text: str, ttl_s: int) -> str | None:
         """Keep a text under a key, unless there is one already."""
-        args: list[Any] = [ttl_s, self._max_entries, text]
-        found = self._call(lambda: self._claim(keys=[keys.TEXT + key, keys.TEXTS], args=args))
+        found = self._write(self._claim, key, text, ttl_s)
         return None if found is None else found.decode()
 
     def settle(self, key: str, text: str, ttl_s: int) -> None:
         """Keep a text under a key."""
-        self._call(lambda: self._redis.set(keys.TEXT + key, text, ex=ttl_s))
+        self._write(self._settle, key, text, ttl_s)
+
+    def _write(self, write: Script, key: str, text: str, ttl_s: int) -> Any:  # noqa: ANN401 - what the script answers
+        written = text.encode()
+        args: list[Any] = [ttl_s, _TEXT_BYTES + len(written), self._max_bytes, written]
+        return self._call(lambda: write(keys=[keys.TEXT + key, keys.TEXTS], args=args))
 
     def release(self, key: str) -> None:
         """Forget the text under a key."""

@@ -31,7 +31,7 @@ class Result:
 
 
 class ResultStore(Protocol):
-    """Keeps results, and small texts, each for a time of its own; where there are too many, the oldest go first.
+    """Keeps results, and small texts, each for a time of its own; where they take too much, the oldest go first.
 
     It also keeps reminders of what is to be done later, by whoever asks for what is due.
 

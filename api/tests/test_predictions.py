@@ -78,11 +78,13 @@ def check_problem(response: TestResponse, status: int, code: str) -> Any:
     [
         (lambda dog: {"data": form(("dog.jpeg", dog))}, "dog.jpeg"),
         (lambda dog: {"data": form(("no ending at all", dog))}, "no ending at all"),
+        (lambda dog: {"data": form(("ü" * 200, dog))}, "ü" * 127),
         (lambda dog: {"data": dog, "content_type": "image/jpeg"}, None),
         (lambda dog: {"json": in_json(dog)}, None),
         (lambda dog: {"json": {"images": [{"data": base64.b64encode(dog).decode(), "filename": "rex"}]}}, "rex"),
+        (lambda dog: {"json": {"images": [{**in_json(dog)["images"][0], "filename": "ü" * 200}]}}, "ü" * 127),
     ],
-    ids=["form", "form without an ending", "bytes", "JSON", "JSON with a name"],
+    ids=["form", "form without an ending", "form with a long name", "bytes", "JSON", "JSON with a name", "JSON, long"],
 )
 def test_an_image_gets_its_classes_however_it_is_sent(
     client: FlaskClient, dog: bytes, request_of: Any, filename: str | None

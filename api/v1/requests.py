@@ -82,7 +82,7 @@ def read() -> PredictionRequest:
 
 def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
     encoded = parse_json(EncodedImages, data, request.args)
-    return encoded, [Upload(image.filename, decode_base64(image.data)) for image in encoded.images]
+    return encoded, [Upload(_kept_name(image.filename), decode_base64(image.data)) for image in encoded.images]
 
 
 def parse(model: type[M], values: Mapping[str, object]) -> M:
@@ -133,8 +133,13 @@ def _files() -> list[Upload]:
     uploads = []
     for file in files:
         with closing(file):
-            uploads.append(Upload((file.filename or "")[:MAX_NAME] or None, file.read()))
+            uploads.append(Upload(_kept_name(file.filename), file.read()))
     return uploads
+
+
+def _kept_name(name: str | None) -> str | None:
+    """Return as much of a file's name as is kept, which is in bytes what file systems take."""
+    return (name or "").encode(errors="replace")[:MAX_NAME].decode(errors="ignore") or None
 
 
 def decode_base64(data: str) -> bytes:

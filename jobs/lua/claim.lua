@@ -1,9 +1,9 @@
 -- Keeps a text, unless there is one under this key already: then it returns that.
 local key, index = unpack(KEYS)
-local ttl_s, max_entries, text = unpack(ARGV)
+local ttl_s, takes_bytes, max_bytes, text = unpack(ARGV)
 
 local found = redis.call('GET', key)
 if found then return found end
 redis.call('SET', key, text, 'EX', ttl_s)
-bound(index, key, max_entries)
+bound(index, key, takes_bytes, max_bytes)
 return false

@@ -17,7 +17,7 @@ reply(reply_to, job_id)
 
 if prediction_key ~= '' then
   redis.call('SET', prediction_key, outcome, 'EX', cache_ttl_s)
-  bound(cached, prediction_key, cache_entries)
+  bound(cached, prediction_key, 1, cache_entries)
 end
 
 local joined = redis.call('LRANGE', in_flight, 0, -1)

@@ -195,7 +195,7 @@ def test_a_planned_change_of_masters_costs_no_job(sentinels: Sentinels, queue: R
 
 
 def test_results_are_kept_over_the_masters_death_once_the_replica_has_them(sentinels: Sentinels) -> None:
-    results = RedisResults(sentinels.url, max_entries=10)
+    results = RedisResults(sentinels.url, max_bytes=10**6)
     results.keep("r1", Result({"top_k": 1}, ("a",), {}), ttl_s=600)
     with connect(sentinels.url) as master:
         assert master.wait(1, 1000 * MOST_S) == 1

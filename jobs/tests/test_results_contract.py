@@ -39,7 +39,7 @@ def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
         with redis.Redis.from_url(url) as connection:
             connection.flushall()
         redis_queue = RedisJobQueue(url, max_jobs=4, cache_ttl_s=60, cache_entries=10)
-        made = Setup(redis_queue, RedisResults(url, max_entries=2))
+        made = Setup(redis_queue, RedisResults(url, max_bytes=10**6))
     yield made
     made.results.close()
     made.queue.close()
