@@ -31,6 +31,7 @@ from api.webhooks import Webhooks
 from jobs import lifeline, logs, tracing
 from jobs.errors import SetupError
 from jobs.images import FolderImageStore
+from jobs.queue import JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
 from jobs.retention import FolderUploads, Uploads, UploadSweeper
@@ -53,7 +54,7 @@ _WEBHOOK_THREADS = 4
 # all that is there at the start looked through again and again, that took 5 % of a process's time.
 _GARBAGE_OBJECTS = 10_000
 
-# Clocks of machines that share the uploads may differ, and a worker may be late.
+# Clocks of machines that share the uploads may differ, and who stores an image may be late to submit its job.
 _NEEDED_MARGIN_S = 60
 
 
@@ -99,7 +100,7 @@ def gateway() -> Gateway:
     for name, run in (("history", services.history.run), ("examiner", Examiner(services).run)):
         threading.Thread(target=run, args=[threading.Event()], name=name, daemon=True).start()
     if isinstance(services.images, Uploads):  # object storage, whose client does not outlive a fork
-        _sweep(services.images, settings)
+        _sweep(services.images, services.queue, settings)
     _collect_seldom()
     return Gateway(app, settings, services.queue)
 
@@ -127,10 +128,11 @@ def _look_for_keys(file: Path | None) -> None:
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
 
-def _sweep(uploads: Uploads, settings: ApiSettings) -> None:
+def _sweep(uploads: Uploads, queue: JobQueue, settings: ApiSettings) -> None:
     """Keep the uploads within their limits, in a thread of this process."""
     sweeper = UploadSweeper(
         uploads,
+        queue.queued_images,
         max_age_s=settings.upload_max_age_s,
         max_bytes=settings.upload_max_bytes,
         needed_s=settings.predict_timeout_s + _NEEDED_MARGIN_S,
@@ -178,7 +180,8 @@ def main() -> None:
     tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
     _look_for_keys(settings.api_keys_file)
     if not settings.upload_url:  # in this process, which answers no requests itself
-        _sweep(FolderUploads(FolderImageStore(settings.upload_folder)), settings)
+        uploads = FolderUploads(FolderImageStore(settings.upload_folder))
+        _sweep(uploads, RedisJobQueue.from_settings(settings), settings)
     _send_webhooks(settings)
     server = Server(
         "api.server:gateway",

@@ -326,6 +326,11 @@ class MemoryJobQueue:
         for job in entry.joined:
             self._resolve(job, outcome)
 
+    def queued_images(self) -> set[str]:
+        """Return the hashes of the images whose jobs wait or are in work."""
+        with self._changed:
+            return {entry.job.image_hash for pool in self._pools.values() for entry in pool._entries.values()}
+
     def forget(self, image_name: str) -> None:
         """Drop an image's predictions from the cache."""
         for pool in self._pools.values():

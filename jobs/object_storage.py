@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +14,7 @@ from obstore.store import from_url
 from jobs import waiting
 from jobs.errors import SetupError, StorageUnavailable
 from jobs.images import IMAGE_NAME, ImageStore
+from jobs.schema import image_hash
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class ObjectImageStore(ImageStore):
             for _, stored_at, size in page:
                 yield stored_at, size
 
-    def remove_stored_before(self, stored_before: float) -> list[int]:
+    def remove_stored_before(self, stored_before: float, queued: Set[str] = frozenset()) -> list[int]:
         """Remove images that were last stored before a Unix time; return the bytes of each.
 
         Nothing can be removed on a condition, so one that is stored again between its list and its removal is lost.
@@ -118,7 +119,11 @@ class ObjectImageStore(ImageStore):
         """
         removed = []
         for page in self._pages():
-            old = [(name, size) for name, stored_at, size in page if stored_at < stored_before]
+            old = [
+                (name, size)
+                for name, stored_at, size in page
+                if stored_at < stored_before and image_hash(name) not in queued
+            ]
             if old:
                 self._store.delete([name for name, _ in old])
             removed += [size for _, size in old]

@@ -158,6 +158,9 @@ class JobQueue(Protocol):
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:
         """Answer jobs and remove them, each in one step. An answer to a job that is already finished is dropped."""
 
+    def queued_images(self) -> set[str]:
+        """Return the hashes of the images whose jobs wait or are in work. Raises `QueueUnavailable`."""
+
     def forget(self, image_name: str) -> None:
         """Drop an image's predictions from the cache, by whichever version there was half a second ago."""
 

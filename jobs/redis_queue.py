@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -277,6 +277,13 @@ class RedisJobQueue(RedisTaking):
             self._redis.hset(keys.EXAMINED, model_id, f"{examined.right} {examined.images}")
 
     @waiting.blocking
+    def queued_images(self) -> set[str]:
+        """Return the hashes of the images whose jobs wait or are in work."""
+        with self._reaching_redis():
+            jobs = _queued_jobs(self._redis, self._versions.read().all_pools)
+            return {image_hash(job["image_name"]) for job in jobs}
+
+    @waiting.blocking
     def forget(self, image_name: str) -> None:
         """Drop an image's predictions from the cache."""
         with self._reaching_redis():
@@ -351,10 +358,7 @@ class RedisJobQueue(RedisTaking):
 
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
-        # Others' jobs are among them, which may be of another version of this code.
-        pools = (keys.pool(name) for name in self._known.all_pools)
-        entries = (entry for pool in pools for lane in pool.lanes.values() for entry in listening.xrange(lane.jobs))
-        present = {json.loads(fields[b"job"])["id"] for _, fields in entries}
+        present = {job["id"] for job in _queued_jobs(listening, self._known.all_pools)}
         # From the first reply on, as the ids are times, and this may be another host's clock.
         last_id = self._receive(listening, b"0")
         missing = [job for job in self._waiters.waiting() if job.id not in present]
@@ -374,6 +378,12 @@ class RedisJobQueue(RedisTaking):
             self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
         newest: bytes = entries[-1][0]
         return newest
+
+
+def _queued_jobs(connection: Any, pools: Iterable[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - what `connect` returns
+    """Yield the jobs of pools as they were written, since others' may be of another version of this code."""
+    lanes = (lane for pool in pools for lane in keys.pool(pool).lanes.values())
+    return (json.loads(fields[b"job"]) for lane in lanes for _, fields in connection.xrange(lane.jobs))
 
 
 def _first_to_take(pools: Sequence[str], add_to: Callable[[str], tuple[str, bytes, bytes]]) -> tuple[str, bytes, bytes]:

@@ -6,15 +6,16 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
 from jobs import locks
-from jobs.errors import StorageUnavailable
+from jobs.errors import QueueUnavailable, StorageUnavailable
 from jobs.images import IMAGE_NAME, TEMPORARY_PREFIX, FolderImageStore
+from jobs.schema import image_hash
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +49,31 @@ class Uploads(Protocol):
     def uploads(self) -> Iterator[tuple[float, int]]:
         """Yield of each upload when it was last stored (a Unix time), and the bytes that it takes."""
 
-    def remove_stored_before(self, stored_before: float) -> list[int]:
-        """Remove uploads that were last stored before a Unix time; return the bytes that each took."""
+    def remove_stored_before(self, stored_before: float, queued: Set[str] = frozenset()) -> list[int]:
+        """Remove uploads that were last stored before a Unix time; return the bytes that each took.
+
+        Those whose hashes are `queued` stay.
+        """
 
 
 class UploadSweeper:
     """Removes uploads not stored again for `max_age_s`, and the oldest where all take more than `max_bytes`.
 
-    One stored within the last `needed_s` stays in any case: a job for it may still wait.
+    Those stay in any case whose hashes are `queued`, since their jobs wait or are in work, and those stored within the
+    last `needed_s`, since a job for them may be about to be submitted.
     """
 
-    def __init__(self, uploads: Uploads, *, max_age_s: float, max_bytes: int, needed_s: float) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        queued: Callable[[], Set[str]],
+        *,
+        max_age_s: float,
+        max_bytes: int,
+        needed_s: float,
+    ) -> None:
         self._uploads = uploads
+        self._queued = queued
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
         self._needed_s = needed_s
@@ -69,7 +83,7 @@ class UploadSweeper:
         while not stopped.is_set():
             try:
                 self.sweep()
-            except (OSError, StorageUnavailable) as err:
+            except (OSError, StorageUnavailable, QueueUnavailable) as err:
                 log.warning("the uploads cannot be swept: %s", err)
             stopped.wait(self._uploads.sweep_every_s)
 
@@ -85,7 +99,7 @@ class UploadSweeper:
             bytes_by_second[int(stored_at)] += size
         stored_before = min(self._oldest_to_keep(bytes_by_second, now), now - self._needed_s)
         is_old = min(bytes_by_second, default=now) < stored_before
-        removed = self._uploads.remove_stored_before(stored_before) if is_old else []
+        removed = self._uploads.remove_stored_before(stored_before, self._queued()) if is_old else []
         swept = Swept(len(removed), bytes_by_second.total() - sum(removed))
         self._report(swept)
         return swept
@@ -129,10 +143,10 @@ class FolderUploads:
         for _, stored_at, size in self._named():
             yield stored_at, size
 
-    def remove_stored_before(self, stored_before: float) -> list[int]:
+    def remove_stored_before(self, stored_before: float, queued: Set[str] = frozenset()) -> list[int]:
         """Remove uploads, unless they are stored again meanwhile."""
         old = ((name, size) for name, stored_at, size in self._named() if stored_at < stored_before)
-        return [size for name, size in old if self._remove(name, stored_before)]
+        return [size for name, size in old if image_hash(name) not in queued and self._remove(name, stored_before)]
 
     def _named(self) -> Iterator[tuple[str, float, int]]:
         with os.scandir(self._images.folder) as entries:

@@ -70,6 +70,20 @@ def test_predictions_outlive_kill_9_of_all_workers_and_of_the_api(make_service: 
     assert all(comes(address) for address in addresses), service.log
 
 
+def test_the_image_of_a_prediction_to_come_stays_though_its_time_is_over(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    uploads = service.folder / "uploads"
+    service.pause_workers()
+    address = submit(service)
+    (uploads / f"{0:064x}.jpg").write_bytes(b"that nobody asks for")
+    for upload in uploads.glob("*.jpg"):
+        os.utime(upload, (0, 0))
+    service.kill("mlapi api", signal.SIGKILL)  # which sweeps when it starts
+    assert until(lambda: "old uploads removed count=1" in service.log, 60), service.log
+    service.kill("mlapi worker", signal.SIGCONT)
+    assert comes(address), service.log
+
+
 def redis_folder(tmp_path: Path) -> str:
     """Return a folder within the first service's own, by which its Redis is known as one of its processes."""
     return str(tmp_path / "0" / "redis")

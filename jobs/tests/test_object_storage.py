@@ -15,6 +15,7 @@ from jobs.errors import SetupError, StorageUnavailable
 from jobs.images import open_store
 from jobs.object_storage import ObjectImageStore, reason
 from jobs.retention import Swept, Uploads, UploadSweeper
+from jobs.schema import image_hash
 from jobs.settings import SharedSettings
 
 DAY_S = 86_400
@@ -58,14 +59,16 @@ def test_an_image_that_is_stored_again_counts_as_new(store: ObjectImageStore) ->
     assert store.remove_stored_before(first + 1) == []
 
 
-def test_old_images_go_and_new_ones_stay_however_many_lists_it_takes(
+def test_old_images_go_but_for_queued_ones_and_new_ones_stay_however_many_lists_it_takes(
     store: ObjectImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_storage, "_NAMES_PER_LIST", 2)
     for number in range(5):
         store.put(name(number), b"four")
     new = put_later(store, name(9))
-    assert store.remove_stored_before(new) == [4] * 5
+    assert store.remove_stored_before(new, {image_hash(name(3))}) == [4] * 4
+    assert store.get(name(3)) == b"four"
+    assert store.remove_stored_before(new) == [4]
     assert list(store.uploads()) == [(new, 3)]
 
 
@@ -89,7 +92,7 @@ def test_a_sweeper_sweeps_it(store: ObjectImageStore) -> None:
     uploads: Uploads = store
     store.put(name(1), b"old")
     put_later(store, name(2))
-    sweeper = UploadSweeper(uploads, max_age_s=DAY_S, max_bytes=4, needed_s=0)
+    sweeper = UploadSweeper(uploads, frozenset, max_age_s=DAY_S, max_bytes=4, needed_s=0)
     assert sweeper.sweep() == Swept(1, 3)
     with pytest.raises(FileNotFoundError):
         store.get(name(1))
@@ -118,7 +121,7 @@ def test_a_sweep_without_storage_is_tried_again(monkeypatch: pytest.MonkeyPatch)
                 stopped.set()
             return super().sweep()
 
-    Sweeper(store, max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
+    Sweeper(store, frozenset, max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
     assert list(tries) == []
 
 

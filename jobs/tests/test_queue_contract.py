@@ -485,6 +485,16 @@ def test_the_figures_tell_jobs_that_wait_from_jobs_in_work(queue: JobQueue) -> N
     assert (queue.figures().waiting_jobs, queue.figures().held_jobs, queue.figures().queued_bytes) == (2, 0, 20)
 
 
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_the_images_of_jobs_are_known_while_these_wait_or_are_in_work(queue: JobQueue, lane: Lane) -> None:
+    assert queue.queued_images() == set()
+    submit(queue, "dog.jpg", "cat.jpg", lane=lane)
+    held = take(queue, max_jobs=1)
+    assert queue.queued_images() == {"dog", "cat"}
+    queue.finish([(delivery, DOG) for delivery in held])
+    assert queue.queued_images() == {"cat"}
+
+
 def test_the_figures_have_what_each_worker_has_told_of_itself(queue: JobQueue) -> None:
     told = WorkerReport("m1", 12.5, 100, 40, 7, 1, {1: 3, 2: 2}, 0.5, 0.25)
     for worker, report in (("w1", told), ("w2", WorkerReport("m1", limit_images_per_s=60, batches={1: 1}))):

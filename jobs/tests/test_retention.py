@@ -4,12 +4,17 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import pytest
 
+from jobs.errors import QueueUnavailable
 from jobs.images import FolderImageStore
+from jobs.memory_queue import MemoryJobQueue
 from jobs.retention import FolderUploads, Swept, UploadSweeper
+from jobs.schema import ImageJob
+from jobs.tests.queues import DOG
 
 DAY_S = 86_400
 BLOCK = 4096
@@ -32,9 +37,15 @@ class Uploads:
     def make_older(self, file_name: str, age_s: float) -> None:
         os.utime(self.store.folder / file_name, (time.time() - age_s,) * 2)
 
-    def sweep(self, max_age_s: float = DAY_S, max_bytes: int = 10**9, needed_s: float = 90) -> Swept | None:
+    def sweep(
+        self,
+        max_age_s: float = DAY_S,
+        max_bytes: int = 10**9,
+        needed_s: float = 90,
+        queued: Callable[[], Set[str]] = frozenset,
+    ) -> Swept | None:
         return UploadSweeper(
-            FolderUploads(self.store), max_age_s=max_age_s, max_bytes=max_bytes, needed_s=needed_s
+            FolderUploads(self.store), queued, max_age_s=max_age_s, max_bytes=max_bytes, needed_s=needed_s
         ).sweep()
 
     def names(self) -> set[str]:
@@ -71,7 +82,7 @@ def test_of_more_than_fit_the_oldest_go(uploads: Uploads) -> None:
     assert uploads.names() == {name(3), name(4)}
 
 
-def test_what_a_waiting_job_may_need_stays_though_it_is_too_much_and_too_old(
+def test_what_a_job_may_be_about_to_need_stays_though_it_is_too_much_and_too_old(
     uploads: Uploads, caplog: pytest.LogCaptureFixture
 ) -> None:
     uploads.add(name(1), age_s=80)
@@ -79,6 +90,38 @@ def test_what_a_waiting_job_may_need_stays_though_it_is_too_much_and_too_old(
     uploads.sweep(max_age_s=1, max_bytes=1, needed_s=90)
     assert uploads.names() == {name(1)}
     assert "more than UPLOAD_MAX_BYTES" in caplog.text
+
+
+def test_the_image_of_a_job_that_waits_or_is_in_work_stays_however_long_that_takes(uploads: Uploads) -> None:
+    queue = MemoryJobQueue(max_jobs=10, without_worker=True)
+    uploads.add(name(1), age_s=2 * DAY_S)
+    uploads.add(name(2), age_s=2 * DAY_S)
+    job = ImageJob.create(name(1), 7 * DAY_S)
+    queue.submit_kept(job, "r1")
+    kept = uploads.size_on_disk(name(1))
+    assert uploads.sweep(max_bytes=1, queued=queue.queued_images) == Swept(1, kept)
+    assert uploads.names() == {name(1)}
+    queue.heartbeat("w1", 0.01, "m1")
+    queue.finish((delivery, DOG) for delivery in queue.take_batch("w1", 1, 5))
+    assert uploads.sweep(max_bytes=1, queued=queue.queued_images) == Swept(1, 0)
+
+
+def test_while_nobody_can_tell_which_jobs_wait_nothing_goes_and_the_sweeper_goes_on(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderUploads, "sweep_every_s", 0.01)
+    uploads.add(name(1), age_s=2 * DAY_S)
+    stopped, asked = threading.Event(), iter(range(2))
+
+    def queued() -> Set[str]:
+        assert uploads.names() == {name(1)}
+        if next(asked) == 0:
+            raise QueueUnavailable
+        stopped.set()
+        return set()
+
+    UploadSweeper(FolderUploads(uploads.store), queued, max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
+    assert uploads.names() == set()
 
 
 def test_the_disk_space_of_many_small_files_counts(uploads: Uploads) -> None:
@@ -138,5 +181,5 @@ def test_it_sweeps_until_it_is_stopped(uploads: Uploads, monkeypatch: pytest.Mon
         raise OSError("the disk is away")
 
     monkeypatch.setattr(UploadSweeper, "sweep", sweep)
-    UploadSweeper(FolderUploads(uploads.store), max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
+    UploadSweeper(FolderUploads(uploads.store), frozenset, max_age_s=1, max_bytes=1, needed_s=1).run(stopped)
     assert list(sweeps) == []

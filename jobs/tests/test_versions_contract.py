@@ -111,6 +111,7 @@ def test_a_job_is_answered_by_the_version_that_it_asks_for(
     queue: JobQueue, workers: Workers, asked: str, model: ModelInfo
 ) -> None:
     job = submit(queue, model=asked)
+    assert queue.queued_images() == {"dog"}
     for each in ALL:
         assert workers.answer(each) == (["dog.jpg"] if each == model else [])
     assert queue.wait(job).model == model.id
