@@ -18,6 +18,7 @@ from jobs.queue import (
     LATELY_S,
     MAX_BULK_SHARE,
     MAX_DEATHS,
+    MAX_JOINED,
     MAX_WAIT_SHARE,
     WORKER_TTL_S,
     Admission,
@@ -140,6 +141,8 @@ class MemoryJobQueue:
         in_flight = [entry for entry in self._lane(job.lane) if entry.job.image_hash == job.image_hash]
         if not self._caches or not (cached or in_flight):
             return None
+        if not cached and job.id in self._result_ids and len(in_flight[0].joined) >= MAX_JOINED:
+            raise self._refusal_of(job)
         self._expect(job)
         if cached:
             self._resolve(job, replace(cached, timings=None))

@@ -22,6 +22,8 @@ MAX_SET_ASIDE = 1000
 # Bulk jobs take at most this share of the places, and of the bytes, that the interactive ones leave, so that who waits
 # finds one. So do, of what bulk leaves, interactive jobs whose outcomes are kept: no connection bounds their number.
 MAX_BULK_SHARE = 0.5
+# So many jobs whose outcomes are kept may wait for the outcome of the same one.
+MAX_JOINED = 100
 # While bulk jobs wait, one of so many jobs that are taken is one of them.
 BULK_EVERY = 8
 # While interactive jobs come, bulk jobs are taken one by one, so that the next one waits for as little as may be; this
@@ -91,7 +93,8 @@ class JobQueue(Protocol):
     def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result (see jobs/results.py), whatever becomes of who submits it.
 
-        Raises as `submit` does. The queue is full for such jobs, too, where `MAX_BULK_SHARE` of it is taken.
+        Raises as `submit` does. The queue is full for such jobs, too, where `MAX_BULK_SHARE` of it is taken, or
+        where `MAX_JOINED` jobs have joined the one for the same image.
         """
 
     def refusal(self) -> QueueFull | None:

@@ -20,7 +20,7 @@ from jobs import redis_keys as keys
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.figures import Examined, QueueFigures
-from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
+from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
 from jobs.redis_connection import milliseconds, script
 from jobs.redis_shared_script import SharedScript
 from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
@@ -132,7 +132,7 @@ class RedisJobQueue(RedisTaking):
             return self._submit_kept(job, keys.RESULT + result_id)
 
     def _submit_kept(self, job: ImageJob, result: str) -> Admission:
-        pool, status, detail = self._add(job, result, max_share=MAX_BULK_SHARE)
+        pool, status, detail = self._add(job, result, kept=True)
         if status == b"full":
             raise QueueFull(retry_after_s=self._backlogs[pool, job.lane].retry_after_s())
         if outcome := _outcome(status, detail):
@@ -144,14 +144,14 @@ class RedisJobQueue(RedisTaking):
         self._redis.xadd(result, {"job_id": job.id, "outcome": encode_outcome(outcome)}, nomkstream=True)
 
     def _add(
-        self, job: ImageJob, reply_to: str, *, before: bool = False, max_share: float = 1
+        self, job: ImageJob, reply_to: str, *, before: bool = False, kept: bool = False
     ) -> tuple[str, bytes, bytes]:
         """Add a job, if it is not answered at once; return to which pool, and what came of that: see `lua/submit.lua`.
 
         One that was accepted `before` is not refused. It does no harm to add a job twice, as when Redis is away in
         between: the first answer counts. Raises `NoWorker` or `NoSuchModel`.
         """
-        add_to = partial(self._add_to, job, reply_to, before=before, max_share=max_share)
+        add_to = partial(self._add_to, job, reply_to, before=before, kept=kept)
         pools = self._known.pools(job)
         place = _first_to_take(pools, add_to)
         if place[1] == b"no-worker" and len(self._known.all) > 1 and (others := self._look_again().pools(job)) != pools:
@@ -160,9 +160,7 @@ class RedisJobQueue(RedisTaking):
             raise NoWorker
         return place
 
-    def _add_to(
-        self, job: ImageJob, reply_to: str, pool: str, *, before: bool, max_share: float
-    ) -> tuple[str, bytes, bytes]:
+    def _add_to(self, job: ImageJob, reply_to: str, pool: str, *, before: bool, kept: bool) -> tuple[str, bytes, bytes]:
         is_bulk = job.lane == "bulk"
         own_keys = keys.pool(pool)
         own, other = own_keys.lanes[job.lane], own_keys.lanes["interactive" if is_bulk else "bulk"]
@@ -176,7 +174,7 @@ class RedisJobQueue(RedisTaking):
                 int(self._needs_worker and time.monotonic() >= self._knows_workers_from),
                 self._max_jobs,
                 self._max_bytes,
-                MAX_BULK_SHARE if is_bulk else max_share,
+                MAX_BULK_SHARE if is_bulk or kept else 1,
                 sys.maxsize if is_bulk else 1 / (BULK_EVERY - 1),
                 MAX_WAIT_SHARE * job.timeout_s,
                 job.encode(),
@@ -188,6 +186,7 @@ class RedisJobQueue(RedisTaking):
                 int(self._cache_ttl_s > 0),
                 keys.PREDICTION,
                 int(job.timeout_s) + IN_FLIGHT_SPARE_S,
+                MAX_JOINED if kept else sys.maxsize,
             ],
         )
         self._backlogs[pool, job.lane].heard(float(wait_s))

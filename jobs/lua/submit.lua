@@ -1,10 +1,11 @@
--- A cached prediction answers at once. A job for an image in flight joins the one that computes it in the same lane.
--- Neither happens without caching. Any other is refused where it could not be done within max_wait_s, or where its lane
--- has max_share of the jobs or bytes that the other lane leaves; but not what was accepted `before`, by a Redis that has
--- forgotten it. For each of its lane that waits, up to others_first jobs of the other lane go before it.
+-- A cached prediction answers at once. A job for an image in flight joins the one that computes it in the same lane, or
+-- is refused where max_joined have. Neither happens without caching. Any other is refused where it could not be done
+-- within max_wait_s, or where its lane has max_share of the jobs or bytes that the other lane leaves; but not what was
+-- accepted `before`, by a Redis that has forgotten it. For each of its lane that waits, up to others_first jobs of the
+-- other lane go before it.
 local jobs, queued_bytes, in_flight, other_jobs, other_bytes, workers, serving, set_aside, images_per_s = unpack(KEYS)
 local worker_ttl_ms, needs_worker, max_jobs, max_bytes, max_share, others_first, max_wait_s, job, job_id, size_bytes,
-  image_hash, reply_to, before, caching, prediction_prefix, in_flight_ttl_s = unpack(ARGV)
+  image_hash, reply_to, before, caching, prediction_prefix, in_flight_ttl_s, max_joined = unpack(ARGV)
 
 local backlog, others = redis.call('XLEN', jobs), redis.call('XLEN', other_jobs)
 local speed = tonumber(redis.call('GET', images_per_s))
@@ -30,7 +31,9 @@ if caching == '1' then
   local model = redis.call('GET', serving)
   local prediction = model and redis.call('GET', prediction_prefix .. model .. ':' .. image_hash)
   if prediction then return answer('cached', prediction) end
-  if redis.call('EXISTS', in_flight) == 1 then
+  local waiting = redis.call('LLEN', in_flight)
+  if waiting > 0 then
+    if waiting > 2 * max_joined then return answer('full') end
     redis.call('RPUSH', in_flight, job, reply_to)
     redis.call('EXPIRE', in_flight, in_flight_ttl_s)
     return answer('joined')

@@ -10,7 +10,7 @@ import redis
 
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull
 from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import JobQueue
+from jobs.queue import MAX_JOINED, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
 from jobs.results import Result, ResultStore
@@ -135,6 +135,17 @@ def test_jobs_that_nobody_waits_for_leave_half_of_the_places_to_others(setup: Se
     assert setup.queue.refusal() is None  # it stands for nobody else
     for name in ("c.jpg", "d.jpg"):
         setup.queue.submit(ImageJob.create(name, 10))
+
+
+def test_of_jobs_that_nobody_waits_for_only_so_many_wait_for_the_same_image(setup: Setup) -> None:
+    submit(setup, "dog.jpg", *["dog.jpg"] * MAX_JOINED)
+    with pytest.raises(QueueFull):
+        setup.queue.submit_kept(ImageJob.create("dog.jpg", 10), "r1")
+    waited_for = ImageJob.create("dog.jpg", 10)
+    assert setup.queue.submit(waited_for) == "joined"
+    work(setup, DOG)
+    assert setup.queue.wait(waited_for) == DOG
+    assert len(found(setup).outcomes) == 1 + MAX_JOINED
 
 
 def is_refused(setup: Setup) -> bool:
