@@ -170,7 +170,8 @@ class Client:
     def predict(self, image: Image, *, top_k: int = TOP_CLASSES, model: str | None = None) -> Prediction:
         """Return the `top_k` most probable classes of an image: the bytes of a PNG, JPEG or GIF file, or its path.
 
-        `model` names a model, or a version as in "pets@2", where the service has several. Raises `ServiceError`, or `OSError` where the file cannot be read.
+        `model` names a model, or a version as in "pets@2", where the service has several. Raises `ServiceError`, or
+        `OSError` where the file cannot be read.
         """
         [outcome] = self.predict_many([image], top_k=top_k, model=model)
         if isinstance(outcome, ServiceError):
