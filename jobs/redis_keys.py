@@ -30,6 +30,8 @@
     mlapi:examined                    hash: model -> how many corrected images it gets right, and of how many
     mlapi:versions                    sorted set: the versions beside the default one -> when they came, in ms
     mlapi:routes                      hash: name of a model -> which of its versions serves, and more (versions.py)
+    mlapi:loads                       hash: folder of a model -> what `mlapi serve` is to do with it (redis_loads.py)
+    mlapi:supervisor                  there while a `mlapi serve` does that
     mlapi:rate:...                    the API's counts of requests, by api/rates.py
 
 The workers of each version that stands beside the default one have keys of their own for jobs, bytes, images in flight,
@@ -85,6 +87,7 @@ GROUP = "workers"
 ALIVE = "mlapi:alive"
 EXAMINED = "mlapi:examined"
 VERSIONS, ROUTES = "mlapi:versions", "mlapi:routes"
+LOADS, SUPERVISOR = "mlapi:loads", "mlapi:supervisor"
 WORKER_REPORT = "mlapi:worker-report:"
 REPLIES = "mlapi:replies:"
 RESULT = "mlapi:result:"

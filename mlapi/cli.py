@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from api.keys import KeyFile
+    from jobs.redis_loads import RedisLoads
     from jobs.redis_queue import RedisJobQueue
     from mlapi.reports import Report
 
@@ -222,6 +223,13 @@ def _queue() -> "RedisJobQueue":
     return RedisJobQueue.from_settings(SharedSettings.from_env())
 
 
+def _loads() -> "RedisLoads":
+    from jobs.redis_loads import RedisLoads
+    from jobs.settings import SharedSettings
+
+    return RedisLoads.from_settings(SharedSettings.from_env())
+
+
 @cli.group()
 def model() -> None:
     """Make, list and check models, and say which versions serve."""
@@ -299,6 +307,30 @@ def model_status(as_json: bool) -> None:
 
     found = versions.status(_queue())
     _print([each.as_dict() for each in found], map(str, found), as_json=as_json)
+
+
+@model.command("load")
+@click.argument("folder", type=click.Path(path_type=Path))
+def load_model(folder: Path) -> None:
+    """Have the running `mlapi serve` start workers of a model folder beside the others.
+
+    It returns when they have loaded the version, tried it, and found its sample right. Only what names it reaches it
+    until `mlapi model serve`, `canary` or `shadow` gives it more. Exit status: 0 it is ready; 1 it is not, and nothing
+    has changed.
+    """
+    from mlapi import loading
+
+    click.echo(loading.load(_loads(), folder))
+
+
+@model.command("unload")
+@click.argument("version", metavar="NAME@VERSION")
+@click.option("--last", is_flag=True, help="Even if no other version of the model has a worker.")
+def unload_version(version: str, last: bool) -> None:
+    """Stop the workers of a version that was loaded; refused while it serves, is a canary or a shadow."""
+    from mlapi import loading
+
+    click.echo(loading.unload(_loads(), _queue(), version, last=last))
 
 
 @model.command("serve")

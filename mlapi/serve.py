@@ -7,14 +7,19 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import redis
 
 from api.settings import ApiSettings
 from jobs import logs
+from jobs.redis_loads import RedisLoads
 from jobs.redis_queue import RedisJobQueue
 from mlapi import redis_server
+from mlapi.loader import Loader
 from mlapi.settings import ServeSettings
 from mlapi.supervisor import CannotStart, Program, Supervisor
 from model.manifest import MANIFEST, ModelManifest
@@ -46,20 +51,22 @@ def serve() -> None:
         supervisor.start(_redis(port, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
-        workers = _workers(settings, {"REDIS_URL": url})
-        supervisor.start(*workers, _api(api_settings, {"REDIS_URL": url}))
+        environment = {"REDIS_URL": url}
+        workers = _workers(settings, environment)
+        supervisor.start(*workers, _api(api_settings, environment))
         address, queue = _address(api_settings), RedisJobQueue(url, max_jobs=1)
         all_up = supervisor.wait_until(
             lambda: _is_ready(address) and len(queue.live_workers()) == len(workers),
             "The service was not ready",
             _START_TIMEOUT_S,
         )
-        queue.close()
         if not all_up:
             return
         with_key = bool(api_settings.api_keys_file)
         print(_greeting(manifests, settings, address, url, with_key=with_key), flush=True)
-        supervisor.run()
+        served = {f"{each.name}@{each.version}" for each in manifests}
+        programs = partial(_loaded, settings, environment, supervisor)
+        supervisor.run(Loader(supervisor, RedisLoads(url), queue, served, programs).step)
 
 
 @contextmanager
@@ -93,11 +100,27 @@ def _manifests(*folders: Path) -> list[ModelManifest]:
 
 def _workers(settings: ServeSettings, environment: dict[str, str]) -> list[Program]:
     default: list[dict[str, str]] = [{}] * settings.instances
-    beside = [{"MODEL": str(folder), "BESIDE": "true"} for folder in settings.models_beside or ()]
-    return [
-        Program(f"model worker {n}", [*_MLAPI, "worker"], environment | own | _metrics_port(settings, n))
-        for n, own in enumerate([*default, *beside * settings.instances_beside], 1)
-    ]
+    beside = [_standing_beside(folder) for folder in settings.models_beside or ()] * settings.instances_beside
+    return [_worker(settings, number, environment | own) for number, own in enumerate([*default, *beside], 1)]
+
+
+def _loaded(
+    settings: ServeSettings, environment: dict[str, str], supervisor: Supervisor, folder: Path
+) -> list[Program]:
+    """Return the workers of a folder that is loaded later, with the first numbers that are free."""
+    taken = supervisor.names
+    possible = (_worker(settings, number, environment | _standing_beside(folder)) for number in count(1))
+    free = (replace(program, keeps_last_words=True) for program in possible if program.name not in taken)
+    return list(islice(free, settings.instances_beside))
+
+
+def _standing_beside(folder: Path) -> dict[str, str]:
+    return {"MODEL": str(folder), "BESIDE": "true"}
+
+
+def _worker(settings: ServeSettings, number: int, environment: dict[str, str]) -> Program:
+    environment = environment | _metrics_port(settings, number)
+    return Program(f"model worker {number}", [*_MLAPI, "worker"], environment)
 
 
 def _api(settings: ApiSettings, environment: dict[str, str]) -> Program:

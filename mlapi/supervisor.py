@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
-import math
 import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,7 @@ _SHORT_LIFE_S = 10.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _READY_CHECK_EVERY_S = 0.05
+_STEP_EVERY_S = 1.0
 
 
 class CannotStart(SetupError):
@@ -35,7 +36,8 @@ class CannotStart(SetupError):
 class Program:
     """A process to keep running: its name in the log, its command, and what it adds to the environment.
 
-    One that says what ails it in a file, not on standard error, has a `log_file`.
+    One that says what ails it in a file, not on standard error, has a `log_file`. Of one that `keeps_last_words`, the
+    last line on standard error is remembered as well.
     """
 
     name: str
@@ -43,41 +45,48 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_timeout_s: float = 10.0
     log_file: Path | None = None
+    keeps_last_words: bool = False
 
 
-class _Child:
-    """One program's current process."""
+class Child:
+    """One program's current process, which is started again when it ends, unless this `may_end`."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.may_end = False
+        self.is_running = False
+        self.last_words = ""
         self.started_at = 0.0
         self.short_lives = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, on_exit: Callable[["_Child"], None]) -> None:
+    def start(self, on_exit: Callable[["Child"], None]) -> None:
         """Start the process in a group of its own, and have `on_exit` called when it ends."""
         self.started_at = time.monotonic()
+        self.is_running = True
         self.process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
             self.program.command,
             env={**os.environ, **self.program.environment},
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE if self.program.keeps_last_words else None,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
             preexec_fn=lifeline.ending_with_starter(),
         )
         threading.Thread(target=self._wait, args=(self.process, on_exit), daemon=True).start()
 
-    def _wait(self, process: subprocess.Popen[bytes], on_exit: Callable[["_Child"], None]) -> None:
-        process.wait()
+    def _wait(self, process: subprocess.Popen[bytes], on_exit: Callable[["Child"], None]) -> None:
+        with process:  # which waits for its end
+            for line in process.stderr or ():
+                self.last_words = line.decode(errors="replace").strip().removeprefix("mlapi: ") or self.last_words
+                with contextlib.suppress(OSError):  # whoever read it is gone
+                    os.write(sys.stderr.fileno(), line)
+        self.is_running = False
         on_exit(self)
 
     def ask_to_stop(self) -> None:
         """Ask the process to end."""
         if self.process is not None:
             self.process.terminate()
-
-    def has_ended(self) -> bool:
-        """Tell whether no process of this program runs."""
-        return self.process is None or self.process.poll() is not None
 
     def kill_group(self) -> None:
         """Kill whatever is left of the process and those it started."""
@@ -86,10 +95,11 @@ class _Child:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def reason(self) -> str:
-        """Return what the ended process said."""
+    def failure(self) -> str:
+        """Return how the process ended, and what it said of that."""
         log_file = self.program.log_file
-        return log_file.read_text().strip() if log_file and log_file.exists() else "it says why above."
+        said = log_file.read_text().strip() if log_file and log_file.exists() else self.last_words
+        return f"The {self.program.name} {self.describe_exit()}; {said or 'it says why above.'}"
 
     def pause_s(self) -> float:
         """Return how long to wait before the ended process is started again."""
@@ -107,9 +117,10 @@ class Supervisor:
     """Starts programs one after the other, starts them again when they end, and stops them in reverse order."""
 
     def __init__(self) -> None:
-        self._children: list[_Child] = []
-        self._due: dict[_Child, float] = {}  # when to start which one again, on the monotonic clock
-        self._events: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
+        self._children: list[Child] = []
+        self._due: dict[Child, float] = {}  # when to start which one again, on the monotonic clock
+        self._events: queue.SimpleQueue[Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
+        self._stopping = False
         self._former_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Supervisor":
@@ -119,22 +130,42 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         while self._children:
-            last = self._children.pop()
-            self._due.pop(last, None)
-            self._stop(last)
+            self.stop(self._children[-1])
         for number, handler in self._former_handlers.items():
             signal.signal(number, handler)
 
     def _ask_to_stop(self, number: int, _: FrameType | None) -> None:
         log.info("stopping (%s)", signal.Signals(number).name)
+        self._stopping = True
         self._events.put(None)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the programs."""
+        return {child.program.name for child in self._children}
 
     def start(self, *programs: Program) -> None:
         """Start programs."""
         for program in programs:
-            child = _Child(program)
-            self._children.append(child)
-            child.start(self._events.put)
+            self._start(program, len(self._children))
+
+    def try_out(self, program: Program) -> Child:
+        """Start a program that may end, and that the one that was started last may need as long as it runs."""
+        child = self._start(program, len(self._children) - 1)
+        child.may_end = True
+        return child
+
+    def _start(self, program: Program, position: int) -> Child:
+        child = Child(program)
+        self._children.insert(position, child)
+        child.start(self._events.put)
+        return child
+
+    def stop(self, child: Child) -> None:
+        """Stop one of the programs for good."""
+        self._children.remove(child)
+        self._due.pop(child, None)
+        self._stop(child)
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float) -> bool:
         """Return True when `ready()` holds, False when asked to stop. Raises `CannotStart` with the reason."""
@@ -144,43 +175,43 @@ class Supervisor:
                 child = self._events.get(timeout=_READY_CHECK_EVERY_S)
                 if child is None:
                     return False
-                raise CannotStart(f"The {child.program.name} {child.describe_exit()}; {child.reason()}")
+                raise CannotStart(child.failure())
             if time.monotonic() > deadline:
                 raise CannotStart(f"{what} within {timeout_s:g} s.")
         return True
 
-    def run(self) -> None:
-        """Start again what ends, until SIGTERM, SIGINT or SIGHUP."""
-        while self._handle_next_event():
-            pass
+    def run(self, step: Callable[[], None] = lambda: None) -> None:
+        """Start again what ends, until SIGTERM, SIGINT or SIGHUP, and call `step` about every second."""
+        while not self._stopping:
+            step()
+            self._handle_next_event(time.monotonic() + _STEP_EVERY_S)
 
-    def _stop(self, child: _Child) -> None:
+    def _stop(self, child: Child) -> None:
         """Stop a child, and end what is left of its group when its time is over.
 
         Those whose turn comes later are kept running, since it may need them: a signal may have reached all of them.
         """
         give_up_at = time.monotonic() + child.program.stop_timeout_s
         child.ask_to_stop()
-        while not child.has_ended():
+        while child.is_running:
             if time.monotonic() > give_up_at:
                 log.warning("%s does not stop and is killed", child.program.name)
                 break
             self._handle_next_event(give_up_at)
         child.kill_group()
 
-    def _handle_next_event(self, give_up_at: float = math.inf) -> bool:
-        """Start again what is due or has ended, waiting for it no longer than asked; return False after a signal."""
+    def _handle_next_event(self, give_up_at: float) -> None:
+        """Start again what is due or has ended, waiting for it no longer than asked."""
         due_at = min([give_up_at, *self._due.values()])
         try:
-            child = self._events.get(timeout=None if due_at == math.inf else max(0.0, due_at - time.monotonic()))
+            child = self._events.get(timeout=max(0.0, due_at - time.monotonic()))
         except queue.Empty:
             self._start_what_is_due()
-            return True
-        if child in self._children:
+            return
+        if child in self._children and not child.may_end:
             self._plan_start(child)
-        return child is not None
 
-    def _plan_start(self, child: _Child) -> None:
+    def _plan_start(self, child: Child) -> None:
         """End what an ended process left, and plan when to start it again."""
         child.kill_group()
         pause_s = child.pause_s()

@@ -42,24 +42,33 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def service(make_service: MakeService, tmp_path: Path) -> Service:
-    """Start a service with a second version of its model: the same network under another number."""
+def second(tmp_path: Path) -> Path:
+    """Make a second version of the model: the same network under another number."""
     second = tmp_path / "second"
     shutil.copytree(ROOT / "var/models" / NAME, second)
     manifest = second / "model.toml"
     manifest.write_text(re.sub(r'(?m)^version = ".*"$', 'version = "2"', manifest.read_text()))
+    return second
+
+
+@pytest.fixture
+def service(make_service: MakeService, second: Path) -> Service:
+    """Start a service with both versions."""
     return make_service(INSTANCES="1", MODELS_BESIDE=str(second), LOG_LEVEL="WARNING").wait_until_ready()
 
 
 def mlapi_model(service: Service, *words: str) -> str:
     """Run `mlapi model` on a service's queue, and return what it prints."""
-    [url] = re.findall(r"REDIS_URL=(\S+)", service.log)
-    command = [sys.executable, "-m", "mlapi", "model", *words]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, timeout=60
-    )
+    done = run_model(service, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def run_model(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
+    [url] = re.findall(r"REDIS_URL=(\S+)", service.log)
+    command = [sys.executable, "-m", "mlapi", "model", *words]
+    environment = {**os.environ, "REDIS_URL": url}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def ask(service: Service, session: requests.Session, **fields: str) -> Answer:
@@ -218,3 +227,52 @@ def answered_without(service: Service, answers: list[Answer]) -> bool:
             if "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text():
                 os.kill(pid, signal.SIGKILL)
     return answers[-1].version == "1"
+
+
+def test_a_version_is_loaded_switched_to_and_unloaded_while_requests_come_and_none_fails(
+    make_service: MakeService, second: Path
+) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    folder = os.path.relpath(second, ROOT)  # from where the command runs
+    with load(service) as answers:
+        assert mlapi_model(service, "load", folder) == f"{NEW} is loaded"
+        assert mlapi_model(service, "serve", NEW).endswith(": 2 serves")
+        wait_for_version(answers, "2")
+        assert f"{NEW} is in use (serves)" in run_model(service, "unload", NEW).stderr
+        mlapi_model(service, "rollback", NAME)
+        wait_for_version(answers, "1")
+        assert mlapi_model(service, "unload", NEW) == f"{NEW} is unloaded"
+    assert all_right(answers), {answer for answer in answers if answer.status != 200}
+    assert [(each["version"], each["workers"]) for each in status(service)] == [("1", 1), ("2", 0)]
+    assert len(service.processes("mlapi worker")) == 1
+    assert run_model(service, "unload", NEW).returncode == 1
+
+
+def test_a_folder_that_cannot_be_served_says_why_and_changes_nothing(make_service: MakeService, second: Path) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    (second / "dog.jpeg").write_bytes(DOG)
+    with (second / "model.toml").open("a") as manifest:
+        manifest.write('\n[sample]\nfile = "dog.jpeg"\nlabel = "tabby"\n')
+    empty = second / "empty"
+    empty.mkdir()
+    for folder, said in ((second, "the network says 'Eskimo_dog'"), (empty, "model.toml: not found")):
+        done = run_model(service, "load", str(folder))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+    assert [each["version"] for each in status(service)] == ["1"]
+    assert len(service.processes("mlapi worker")) == 1
+    assert service.predict(DOG).ok
+
+
+def test_what_was_loaded_serves_again_after_a_restart_where_redis_keeps_it(
+    make_service: MakeService, second: Path, tmp_path: Path
+) -> None:
+    settings = {"INSTANCES": "1", "REDIS_FOLDER": str(tmp_path / "redis")}
+    service = make_service(**settings).wait_until_ready()
+    mlapi_model(service, "load", str(second))
+    mlapi_model(service, "serve", NEW)
+    assert service.stop() == 0
+    assert service.processes() == []
+    again = make_service(**settings).wait_until_ready()
+    with requests.Session() as session:
+        assert until(lambda: ask(again, session).version == "2", EVENT_TIMEOUT_S)

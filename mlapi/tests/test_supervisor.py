@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,83 @@ time.sleep(600)
     pids = [int(pid) for pid in needed.read_text().split()]
     assert len(pids) == 2
     assert not any(_runs(pid) for pid in pids)
+
+
+def test_what_is_tried_out_is_not_started_again_and_says_why_it_ended(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    ends = f"open({str(starts)!r}, 'ab').write(b'x'); raise SystemExit('mlapi: the folder is empty')"
+    steps_after = iter(range(2))  # in which it could be started again
+    with Supervisor() as supervisor:
+        child = supervisor.try_out(Program("trial", python(ends), keeps_last_words=True))
+        _run_until(supervisor, lambda: not child.is_running and next(steps_after, None) is None)
+        assert child.failure() == "The trial ended with exit status 1; the folder is empty"
+    assert starts.read_bytes() == b"x"
+
+
+def test_what_was_tried_out_and_is_kept_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    writes = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)"
+
+    def runs_again() -> bool:
+        written = pids.read_text().split() if pids.exists() else []
+        if len(written) == 1:
+            with suppress(ProcessLookupError):  # it was killed a step before
+                os.kill(int(written[0]), signal.SIGKILL)
+        return len(written) == 2
+
+    with Supervisor() as supervisor:
+        child = supervisor.try_out(Program("trial", python(writes)))
+        child.may_end = False
+        _run_until(supervisor, runs_again)
+        supervisor.stop(child)
+        assert not _runs(int(pids.read_text().split()[1]))
+
+
+def test_what_is_tried_out_is_there_until_the_one_that_was_started_last_has_ended(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    with Supervisor() as supervisor:
+        for name, start in (("last", supervisor.start), ("trial", supervisor.try_out)):
+            start(Program(name, python(_ENDS_WITH_A_LINE.format(file=str(ended), name=name))))
+        _run_until(supervisor, lambda: ended.exists() and len(ended.read_text().splitlines()) == 2)
+    assert ended.read_text().splitlines()[2:] == ["last ended", "trial ended"]
+
+
+def test_a_signal_that_comes_while_a_program_is_stopped_for_good_stops_the_others_too() -> None:
+    with Supervisor() as supervisor:
+        child = supervisor.try_out(Program("trial", SLEEP))
+
+        def step() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            supervisor.stop(child)
+
+        supervisor.run(step)
+        assert supervisor.names == set()
+
+
+_ENDS_WITH_A_LINE = """
+import signal, time
+def write(word):
+    with open({file!r}, "a") as file:
+        print("{name}", word, file=file)
+def end(*_):
+    write("ended")
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+write("runs")
+time.sleep(600)
+"""
+
+
+def _run_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+    """Have a supervisor run until a condition, which is looked at in each of its steps, holds."""
+    give_up_at = time.monotonic() + 60
+
+    def step() -> None:
+        if condition() or time.monotonic() > give_up_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    supervisor.run(step)
+    assert time.monotonic() < give_up_at
 
 
 def _stop_when(condition: Callable[[], bool]) -> None:
