@@ -251,8 +251,9 @@ def test_a_version_is_loaded_switched_to_and_unloaded_while_requests_come_and_no
 def test_a_folder_that_cannot_be_served_says_why_and_changes_nothing(make_service: MakeService, second: Path) -> None:
     service = make_service(INSTANCES="1").wait_until_ready()
     (second / "dog.jpeg").write_bytes(DOG)
-    with (second / "model.toml").open("a") as manifest:
-        manifest.write('\n[sample]\nfile = "dog.jpeg"\nlabel = "tabby"\n')
+    manifest = second / "model.toml"
+    sample = '[sample]\nfile = "dog.jpeg"\nlabel = "tabby"\n'
+    manifest.write_text(manifest.read_text().partition("[sample]")[0] + sample)
     empty = second / "empty"
     empty.mkdir()
     for folder, said in ((second, "the network says 'Eskimo_dog'"), (empty, "model.toml: not found")):

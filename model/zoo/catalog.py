@@ -23,7 +23,7 @@ class Recipe(Protocol):
     REVISION: str
 
     def build(self, folder: Path, weights: str | None = None) -> None:
-        """Write `model.onnx`, `model.toml` and `labels.txt` into a folder that exists and is empty."""
+        """Write `model.onnx`, `model.toml`, `labels.txt` and any sample into a folder that exists and is empty."""
 
     def version(self, weights: str | None = None) -> str:
         """Return the manifest's version that `build` writes for these weights."""

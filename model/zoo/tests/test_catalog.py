@@ -46,11 +46,11 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None
         add("vgg16", tmp_path)
 
 
-def test_an_added_model_is_a_folder_with_three_files(tmp_path: Path) -> None:
+def test_an_added_model_is_a_folder_with_four_files(tmp_path: Path) -> None:
     said: list[str] = []
     folder = add(NAME, tmp_path / "new" / "models", echo=said.append)
     assert folder == tmp_path / "new" / "models" / NAME
-    assert everything_in(folder) == ["labels.txt", "model.onnx", "model.toml"]
+    assert everything_in(folder) == ["apple.png", "labels.txt", "model.onnx", "model.toml"]
     assert everything_in(folder.parent) == [NAME]
     assert said == [f"Making {NAME} in {folder}"]
     manifest = ModelManifest.load(folder)

@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,8 +13,10 @@ from onnx.reference import ReferenceEvaluator
 
 from jobs.schema import Prediction
 from model.classifier import Classifier
-from model.manifest import ModelManifest
+from model.manifest import ModelError, ModelManifest
+from model.ml_service import load_classifier
 from model.preprocessing import preprocess
+from model.settings import ModelSettings
 from model.zoo.checkpoint import read_checkpoint, verified_bytes
 from model.zoo.efficientnet_lite0 import (
     CHECKPOINT_SHA256,
@@ -86,6 +90,29 @@ def test_the_dog_is_one_to_the_service_too(converted: Path) -> None:
     assert isinstance(outcome, Prediction)
     assert (outcome.label, outcome.class_index) == ("Eskimo_dog", 248)
     assert outcome.score == pytest.approx(0.6404, abs=5e-4)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_it_is_sure_of_its_sample(converted: Path, precision: Literal["f32", "bf16"]) -> None:
+    classifier = load_classifier(ModelSettings(model=converted, precision=precision))
+    sample = (converted / "apple.png").read_bytes()
+    [answer] = classifier.classify(preprocess(sample, classifier.manifest, max_pixels=10**6)[np.newaxis])
+    assert isinstance(answer, Prediction)
+    assert answer.label == "Granny_Smith"
+    assert answer.score == pytest.approx(0.87, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [('"RGB"', '"BGR"'), ("[127.0, 127.0, 127.0]", "[0.0, 0.0, 0.0]")], ids=["channels", "mean"]
+)
+def test_its_sample_tells_when_pictures_are_prepared_otherwise(
+    converted: Path, tmp_path: Path, right: str, wrong: str
+) -> None:
+    folder = shutil.copytree(converted, tmp_path / NAME)
+    manifest = folder / "model.toml"
+    manifest.write_text(manifest.read_text().replace(right, wrong))
+    with pytest.raises(ModelError, match="its input is not prepared as in training"):
+        load_classifier(ModelSettings(model=folder, precision="f32"))
 
 
 def test_the_batch_size_is_free_and_the_rest_is_fixed(converted: Path) -> None:
