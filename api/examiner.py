@@ -52,11 +52,13 @@ class Examiner:
                 self.step()
             except ServiceError as err:
                 log.debug("the versions cannot be examined for now: %s", err)
+            except OSError as err:
+                log.warning("an image that was corrected cannot be read: %s", err)
 
     def step(self) -> None:
         """Ask each version about the images that it has not seen, and note how many it gets right.
 
-        Raises the `ServiceError` that prevents it.
+        Raises the `ServiceError` or `OSError` that prevents it.
         """
         versions = [version for version in self._queue.versions().listed if version.workers]
         corrected = self._corrected() if len(versions) > 1 else []

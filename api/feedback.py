@@ -23,6 +23,7 @@ _MIN_FREE_BYTES = 1_000_000_000
 # Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
 _LATEST_BYTES = 1_000_000
 _REPORT_ID = re.compile(r"[0-9a-f]{32}")
+_IMAGE_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class FeedbackFile:
@@ -70,7 +71,7 @@ class FeedbackFile:
 
     def kept_name(self, image_hash: str) -> str | None:
         """Return the name under which the image of a report is kept, if it is."""
-        if not image_hash.isalnum():
+        if not _IMAGE_HASH.fullmatch(image_hash):
             return None
         names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
         return next((name for name in names if (self.images.folder / name).is_file()), None)

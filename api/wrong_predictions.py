@@ -65,16 +65,22 @@ def _last_lines(file: Path) -> list[bytes]:
 
 
 def _report(told: dict[str, object]) -> WrongPrediction:
-    return WrongPrediction(image_hash(PurePath(str(told.get("filename"))).name), str(told["prediction"]), _right(told))
+    name = PurePath(str(told.get("filename"))).name
+    return WrongPrediction(image_hash(name), _text(told["prediction"]), _right(told))
 
 
 def _record(told: dict[str, object]) -> WrongPrediction:
-    return WrongPrediction(str(told.get("image")), str(told["predicted_label"]), _right(told))
+    return WrongPrediction(str(told.get("image")), _text(told["predicted_label"]), _right(told))
 
 
 def _right(told: dict[str, object]) -> str:
     """Return the right class. What the model has no class for is `null`, in reports of the page."""
     label = told.get("label")
     if isinstance(label, str):
-        return label
+        return _text(label)
     return NO_CLASS if "label" in told and "id" in told else ""
+
+
+def _text(value: object) -> str:
+    """Return a string of JSON, where half a character (a lone surrogate) may be, as one that can be shown."""
+    return str(value).encode(errors="replace").decode()

@@ -24,6 +24,8 @@ from model.settings import ModelSettings
 _LOAD_TIMEOUT_S = 120.0
 # A worker that is busy with one image for longer counts as dead. Before that, its request has been answered 504.
 _HANG_S = 60.0
+# What a report may do harm to after it was kept.
+_OPERATORS_PAGE = HostileRequest("operators' page", path="/status", method="GET")
 # Not the default Linux start method: a fork would copy the threads' locks as they happen to be.
 _processes = get_context("spawn")
 
@@ -111,7 +113,16 @@ class Service:
         self._thread.start()
 
     def send(self, request: HostileRequest) -> Answer:
-        """Return what becomes of a request."""
+        """Return what becomes of a request; of a good report, what becomes of the operator's page where that fails.
+
+        The page shows this report alone, so that no other request has the blame.
+        """
+        self.settings.feedback_filepath.unlink(missing_ok=True)
+        answer = self._send(request)
+        shown = self._send(_OPERATORS_PAGE) if self.settings.feedback_filepath.exists() else answer
+        return shown if shown.is_failure else answer
+
+    def _send(self, request: HostileRequest) -> Answer:
         deaths, started = self.worker.deaths, time.monotonic()
         response = self._client.open(
             request.path,
@@ -132,10 +143,11 @@ class Service:
 @contextmanager
 def running(folder: Path) -> Iterator[Service]:
     """Run a service that asks for keys and keeps its files in a folder; its limits are those of the environment."""
-    uploads, keys = folder / "uploads", folder / "keys"
+    uploads, keys, feedback = folder / "uploads", folder / "keys", folder / "feedback" / "feedback"
+    (feedback.parent / "images").mkdir(parents=True)  # as if an image was reported before
     changes = {
         "upload_folder": uploads,
-        "feedback_filepath": folder / "feedback" / "feedback",
+        "feedback_filepath": feedback,
         "api_keys_file": keys,
         "trusted_proxies": 1,
         "rate_limit": None,

@@ -100,10 +100,12 @@ _content_types = st.one_of(
 )
 
 _names = st.one_of(
-    st.text(max_size=80), st.from_regex(r"[0-9a-f]{64}\.(png|jpg|svg)", fullmatch=True), st.just("../uploads/.sweep")
+    st.text(max_size=80),
+    st.from_regex(r"[0-9a-f]{64}\.(png|jpg|svg)", fullmatch=True),
+    st.sampled_from(["../uploads/.sweep", "a" * 300]),
 )
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.just("\ud800"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )

@@ -96,6 +96,7 @@ def export_lines(reports: Iterable[Report], file: Path) -> int:
 def _parse(line: str, images: Path) -> Report:
     try:
         told = dict(json.loads(line))
+        json.dumps(told, ensure_ascii=False).encode()  # half a character (a lone surrogate) could not be printed
         image = images / PurePath(told["filename"]).name  # a report is a stranger's, and leads nowhere else
         label = told.get("label")
         return Report(
@@ -104,7 +105,7 @@ def _parse(line: str, images: Path) -> Report:
             label if isinstance(label, str) else None,
             image if image.is_file() else None,
         )
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError, OSError):  # the last for a name that is too long
         return Report(text=line)
 
 

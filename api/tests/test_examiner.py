@@ -1,6 +1,7 @@
 """Every version is asked about the images that users have corrected, and what it gets right is counted."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,27 @@ def test_one_process_asks(app: Flask, queue: MemoryJobQueue, candidate: MemoryJo
     queue.examined.clear()
     Examiner(services(app)).step()
     assert queue.examined == {}
+    beside.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_kept_image_that_cannot_be_read_for_a_while_is_asked_about_later(
+    app: Flask, queue: MemoryJobQueue, candidate: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = FakeWorker(candidate, "m2")
+    correct(app, FIRST, "cat")
+    failures, stopped = [FileNotFoundError(), PermissionError()], threading.Event()
+
+    def get(_: str) -> bytes:
+        if failures:
+            raise failures.pop()
+        stopped.set()
+        return b"an image"
+
+    monkeypatch.setattr(services(app).feedback.images, "get", get)
+    monkeypatch.setattr("api.examiner._EVERY_S", 0)
+    Examiner(services(app)).run(stopped)
+    assert queue.examined == {"m1": Examined(0, 1), "m2": Examined(0, 1)}
     beside.stop()
 
 

@@ -141,6 +141,24 @@ def test_a_report_is_shown_as_text_and_leads_nowhere(client: FlaskClient, tmp_pa
     assert "/status/pictures/" not in text
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"filename": "a" * 300, "prediction": "cat"},
+        {"filename": "\0", "prediction": "cat"},
+        {"filename": "\ud800", "prediction": "cat"},
+        {"filename": "x", "prediction": "cat \ud800"},
+        {"filename": "x", "prediction": "cat", "label": "\ud800"},
+    ],
+)
+def test_no_report_keeps_the_page_from_being_shown(client: FlaskClient, tmp_path: Path, report: dict[str, str]) -> None:
+    (tmp_path / "feedback" / "images").mkdir(parents=True)
+    client.post("/feedback", data={"report": json.dumps(report)})
+    page = client.get("/status")
+    assert page.status_code == 200
+    assert "<span>cat" in page.text
+
+
 @pytest.mark.parametrize("name", ["..%2Fsecret.png", "secret.png", ".png", "x", "%00.png", "ab.html"])
 def test_there_are_no_other_files_than_kept_pictures(client: FlaskClient, tmp_path: Path, name: str) -> None:
     (tmp_path / "feedback" / "images").mkdir(parents=True)

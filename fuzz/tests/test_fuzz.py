@@ -40,6 +40,15 @@ def test_a_worker_that_dies_is_noticed_and_replaced(running: Service, dog: bytes
     assert running.send(request).status == 200
 
 
+def test_a_report_that_the_operators_page_fails_on_is_a_failure(
+    running: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = HostileRequest("reports", b"report=x", "application/x-www-form-urlencoded", "/feedback")
+    assert running.send(report).status == 200
+    monkeypatch.setattr("api.status.wrong_predictions.latest", lambda *_: [None])
+    assert running.send(report).status == 500
+
+
 def fails_on_x(request: HostileRequest) -> Answer:
     return Answer(500 if b"x" in request.body else 200, "internal-error", 0.1, worker_died=False)
 

@@ -76,6 +76,8 @@ def test_reports_are_exported_as_lines(tmp_path: Path) -> None:
         '{"filename": "x"}',
         "[" * 100_000,
         '{"filename": "x", "prediction": 1, "score": "a"}',
+        '{"filename": "x", "prediction": "\\ud800", "score": 1}',
+        '{"filename": "%s", "prediction": "x", "score": 1}' % ("a" * 300),
     ],
 )
 def test_whatever_a_report_is_it_is_listed(feedback: FeedbackFile, line: str) -> None:
