@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -18,7 +19,7 @@ from jobs.images import FolderImageStore, ImageStore
 
 log = logging.getLogger(__name__)
 
-# Reported images are never removed, so they leave the rest of the disk to everybody else.
+# Reported images stay as long as their reports, so they leave the rest of the disk to everybody else.
 _MIN_FREE_BYTES = 1_000_000_000
 # Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
 _LATEST_BYTES = 1_000_000
@@ -54,8 +55,10 @@ class FeedbackFile:
         self.append(json.dumps({**report, "id": report_id}))
         return report_id
 
-    def take_back(self, report_id: str) -> None:
-        """Remove the report with this id, if it is among the latest. Raises `NoSuchReport` or `StorageUnavailable`.
+    def take_back(self, report_id: str) -> str:
+        """Remove the report with this id, if it is among the latest, and return it.
+
+        Raises `NoSuchReport` or `StorageUnavailable`.
 
         Whoever reads the file finds whole lines of reports that stand, and need not know of any that do not.
         """
@@ -63,7 +66,7 @@ class FeedbackFile:
             raise NoSuchReport
         try:
             with self._path.open("r+b", buffering=0) as file, locks.exclusive(file):
-                _cut_out(file, f'"id": "{report_id}"}}\n'.encode())
+                return _cut_out(file, f'"id": "{report_id}"}}\n'.encode()).decode()
         except FileNotFoundError as err:
             raise NoSuchReport from err
         except OSError as err:
@@ -71,10 +74,12 @@ class FeedbackFile:
 
     def kept_name(self, image_hash: str) -> str | None:
         """Return the name under which the image of a report is kept, if it is."""
-        if not _IMAGE_HASH.fullmatch(image_hash):
-            return None
-        names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
-        return next((name for name in names if (self.images.folder / name).is_file()), None)
+        return next(self._kept_names(image_hash), None)
+
+    def _kept_names(self, image_hash: str) -> Iterator[str]:
+        if _IMAGE_HASH.fullmatch(image_hash):
+            names = (f"{image_hash}{ending}" for ending in MEDIA_TYPES)
+            yield from (name for name in names if (self.images.folder / name).is_file())
 
     def _write(self, line: bytes) -> None:
         """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""
@@ -99,9 +104,30 @@ class FeedbackFile:
         except (FileNotFoundError, StorageUnavailable) as err:
             log.warning("a reported image is not kept: %s", err, extra={"image": name})
 
+    def drop_image(self, image_hash: str, records: Path) -> None:
+        """Remove an image whose report was taken back, unless another report or a line of `records` has its hash.
 
-def _cut_out(file: IO[bytes], end: bytes) -> None:
-    """Remove the line that ends like this, and move those after it to its place. Raises `NoSuchReport`."""
+        One that comes meanwhile stores the image again, after the time of the file, and by that it stays.
+        """
+        try:
+            stored_before = self._path.stat().st_mtime
+            if not (_mentions(self._path, image_hash) or _mentions(records, image_hash)):
+                for name in self._kept_names(image_hash):
+                    self.images.remove(name, stored_before)
+        except OSError as err:
+            log.warning("the image of a report that was taken back stays: %s", err, extra={"image": image_hash})
+
+
+def _mentions(file: Path, text: str) -> bool:
+    try:
+        with file.open("rb") as lines:
+            return any(text.encode() in line for line in lines)
+    except FileNotFoundError:
+        return False
+
+
+def _cut_out(file: IO[bytes], end: bytes) -> bytes:
+    """Remove the line that ends like this, move those after it to its place, and return it. Raises `NoSuchReport`."""
     start = max(0, file.seek(0, os.SEEK_END) - _LATEST_BYTES)
     file.seek(start)
     lines = file.read().splitlines(keepends=True)
@@ -115,3 +141,4 @@ def _cut_out(file: IO[bytes], end: bytes) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     file.truncate()
     os.fsync(file.fileno())
+    return lines[index]

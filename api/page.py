@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 from api.problems import error_headers
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
 from jobs.errors import BadRequest, DeadlinePassed, NoFile, QueueUnavailable, ServiceError, UnknownLabel, error_types
-from jobs.schema import Prediction
+from jobs.schema import Prediction, image_hash
 
 blueprint = Blueprint("page", __name__)
 
@@ -107,7 +107,7 @@ def feedback() -> Answer:
     """Keep a report of a wrong prediction, or take one back."""
     report, report_id = request.form.get("report", ""), request.form.get("undo", "")
     if report_id:
-        services().feedback.take_back(report_id)
+        _drop_image(services().feedback.take_back(report_id))
         return page_or_part("report.html", report=report, taken_back=True, labels=_labels())
     if not report:
         return render_template("index.html")
@@ -166,6 +166,13 @@ def _follow_up(report: str) -> None:
         services().feedback.keep_image(name, services().images)
         with suppress(QueueUnavailable):
             services().queue.forget(name)
+
+
+def _drop_image(report: str) -> None:
+    """Remove the image of a report that was taken back, unless it is that of another one, too."""
+    name = _reported_image(report)
+    if name:
+        services().feedback.drop_image(image_hash(name), services().settings.feedback_records)
 
 
 def _reported_image(report: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import resource
 import shutil
@@ -13,6 +14,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.feedback import FeedbackFile
+from api.feedback import _mentions as mentions
+from api.feedback_records import FeedbackRecords
 from api.tests.conftest import MakeApp
 from jobs.errors import StorageUnavailable
 from jobs.images import FolderImageStore
@@ -219,6 +222,61 @@ def test_a_report_can_be_made_again_after_it_was_taken_back(client: FlaskClient,
     assert feedback_path.read_text() == ""
     client.post("/feedback", data=form)
     assert len(reports(feedback_path)) == 1
+
+
+def report_and_keep(client: FlaskClient, images: Path, name: str) -> str:
+    """Report an image that is not of this very moment, and return the answer."""
+    thanks = client.post("/feedback", data={"report": json.dumps({"filename": name}), "label": "cat"}).text
+    os.utime(images / name, (1, 1))
+    return thanks
+
+
+def test_the_image_of_a_report_goes_with_the_last_report_on_it(
+    client: FlaskClient, feedback_path: Path, upload: str
+) -> None:
+    images = feedback_path.parent / "images"
+    first, second = (report_and_keep(client, images, upload) for _ in range(2))
+    undo(client, second)
+    assert (images / upload).exists()
+    undo(client, first)
+    assert list(images.iterdir()) == []
+
+
+def test_an_image_that_feedback_of_v1_is_about_stays(client: FlaskClient, feedback_path: Path, upload: str) -> None:
+    images = feedback_path.parent / "images"
+    thanks = report_and_keep(client, images, upload)
+    records = FeedbackRecords(feedback_path.with_name("feedback.jsonl"))
+    records.append({"image": upload.removesuffix(".png"), "correct": False})
+    assert undo(client, thanks).status_code == 200
+    assert (images / upload).exists()
+
+
+def test_an_image_that_is_reported_anew_meanwhile_stays(
+    client: FlaskClient, feedback_path: Path, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = feedback_path.parent / "images"
+    thanks = report_and_keep(client, images, upload)
+
+    def mentions_before_another_report(file: Path, text: str) -> bool:
+        found = mentions(file, text)
+        if file == feedback_path:
+            report_on(client, upload)
+        return found
+
+    monkeypatch.setattr("api.feedback._mentions", mentions_before_another_report)
+    undo(client, thanks)
+    assert (images / upload).exists()
+
+
+def test_an_image_that_cannot_be_removed_costs_no_answer(
+    client: FlaskClient, feedback_path: Path, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError
+
+    thanks = report_and_keep(client, feedback_path.parent / "images", upload)
+    monkeypatch.setattr(FolderImageStore, "remove", fail)
+    assert undo(client, thanks).status_code == 200
 
 
 def test_a_report_is_taken_back_once(client: FlaskClient, feedback_path: Path) -> None:
