@@ -19,7 +19,7 @@ from jobs.images import FolderImageStore, ImageStore
 
 log = logging.getLogger(__name__)
 
-# Reported images stay as long as their reports, so they leave the rest of the disk to everybody else.
+# Reports and their images stay, so they leave the rest of the disk to everybody else.
 _MIN_FREE_BYTES = 1_000_000_000
 # Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
 _LATEST_BYTES = 1_000_000
@@ -45,6 +45,8 @@ class FeedbackFile:
             raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._path.parent).free < _MIN_FREE_BYTES:
+                raise _no_space()
             self._write(line + b"\n")
         except OSError as err:
             raise StorageUnavailable("The report cannot be kept at the moment. Try again shortly.") from err
@@ -88,17 +90,14 @@ class FeedbackFile:
             size = file.seek(0, os.SEEK_END)
             try:
                 if file.write(line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    raise _no_space()
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(size)
                 raise
 
     def keep_image(self, name: str, uploads: ImageStore) -> None:
-        """Copy the image of a report, since uploads are removed in time; one that is gone, or does not fit, is not."""
-        if shutil.disk_usage(self._path.parent).free < _MIN_FREE_BYTES:
-            log.warning("the disk is nearly full: a reported image is not kept", extra={"image": name})
-            return
+        """Copy the image of a report, since uploads are removed in time; where that fails, the report is without it."""
         try:
             self.images.put(name, uploads.get(name))
         except (FileNotFoundError, StorageUnavailable) as err:
@@ -116,6 +115,10 @@ class FeedbackFile:
                     self.images.remove(name, stored_before)
         except OSError as err:
             log.warning("the image of a report that was taken back stays: %s", err, extra={"image": image_hash})
+
+
+def _no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _mentions(file: Path, text: str) -> bool:

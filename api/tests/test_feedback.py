@@ -88,14 +88,16 @@ def test_a_report_on_an_image_that_is_gone_is_kept_all_the_same(client: FlaskCli
     assert not (feedback_path.parent / "images").exists()
 
 
-def test_no_report_fills_the_disk_with_images(
+def test_no_report_fills_the_disk(
     client: FlaskClient, feedback_path: Path, upload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(feedback_path.anchor)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9 - 1))
-    report_on(client, upload)
-    assert upload in feedback_path.read_text()
-    assert not (feedback_path.parent / "images").exists()
+    answer = client.post("/feedback", data={"report": json.dumps({"filename": upload})})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    with pytest.raises(StorageUnavailable):
+        FeedbackRecords(feedback_path.with_name("feedback.jsonl")).append({"correct": False})
+    assert list(feedback_path.parent.iterdir()) == []
 
 
 def test_an_image_that_cannot_be_kept_costs_no_report(client: FlaskClient, feedback_path: Path, upload: str) -> None:
