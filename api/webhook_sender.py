@@ -10,7 +10,10 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 from jobs.errors import SetupError
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
+# For the connection, for TLS, and for message and answer: in all less than what a webhook is leased for.
 _TIMEOUT_S = 10.0
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -43,15 +47,11 @@ class Sender:
             raise NotSent(f"it was answered with {status}")
 
     def _post(self, url: SplitResult, message_id: str, body: bytes) -> int:
-        connection = self._connection(url)
-        try:
-            path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            connection.request(
-                "POST", path, body, {"Content-Type": "application/json", **self.headers(message_id, body)}
-            )
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        headers = {"Content-Type": "application/json", **self.headers(message_id, body)}
+        with closing(self._connection(url)) as connection, _within(_TIMEOUT_S, connection.sock):
+            connection.request("POST", path, body, headers)
             return connection.getresponse().status
-        finally:
-            connection.close()
 
     def headers(self, message_id: str, body: bytes, at_s: float | None = None) -> dict[str, str]:
         """Return the headers by which the receiver knows that the message is ours and new."""
@@ -78,6 +78,32 @@ class Sender:
             if not self._allow_private and not is_public(ip_address(address)):
                 raise PermissionError(f"{host} is {address}, which is not on the Internet")
         return addresses[0]
+
+
+@contextmanager
+def _within(timeout_s: float, connected: socket.socket) -> Iterator[None]:
+    """End what goes on over a connection in time: a socket's own timeout begins anew with each byte.
+
+    Raises `TimeoutError`.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        with suppress(OSError):  # it is closed by now
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # TLS has one of its own, for its own thread
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as err:
+        if is_over.is_set():
+            raise TimeoutError(f"no answer within {timeout_s:g} s") from err
+        raise
+    finally:
+        timer.cancel()
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 from typing import Any
@@ -140,6 +141,34 @@ def test_a_result_that_is_gone_is_not_posted(results: MemoryResults, sender: Web
     results.drop("r1")
     assert [sender.step(), sender.step()] == [True, False]
     assert receiver.received == []
+
+
+@pytest.fixture
+def slow_receiver() -> Iterator[str]:
+    """Return the address of a server that answers with a thousand bytes, one by one."""
+    gone = threading.Event()
+
+    def answer(listening: socket.socket) -> None:
+        connected, _ = listening.accept()
+        with connected, suppress(OSError):
+            for _ in range(1000):
+                connected.sendall(b"x")
+                gone.wait(0.005)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=[listening])
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        gone.set()
+        thread.join()
+
+
+def test_a_receiver_that_answers_byte_by_byte_is_not_waited_for(
+    slow_receiver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.webhook_sender._TIMEOUT_S", 0.1)
+    with pytest.raises(NotSent, match=r"no answer within 0\.1 s"):
+        Sender(SECRET, allow_private=True).post(slow_receiver, "r1", {})
 
 
 @pytest.mark.parametrize(
