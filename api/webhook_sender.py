@@ -23,6 +23,8 @@ from jobs.errors import SetupError
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
 # For the connection, for TLS, and for message and answer: in all less than what a webhook is leased for.
 _TIMEOUT_S = 10.0
+# What a receiver sends in place of a status line may be part of the reason, and go on for 64 KB.
+_MAX_REASON = 200
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -42,7 +44,7 @@ class Sender:
         try:
             status = self._post(urlsplit(url), message_id, json.dumps(document).encode())
         except (OSError, http.client.HTTPException, ValueError) as err:
-            raise NotSent(f"{type(err).__name__}: {err}") from err
+            raise NotSent(f"{type(err).__name__}: {err}"[:_MAX_REASON]) from err
         if not 200 <= status < 300:
             raise NotSent(f"it was answered with {status}")
 

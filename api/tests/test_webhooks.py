@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import BadStatusLine, HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 from typing import Any
@@ -141,6 +142,15 @@ def test_a_result_that_is_gone_is_not_posted(results: MemoryResults, sender: Web
     results.drop("r1")
     assert [sender.step(), sender.step()] == [True, False]
     assert receiver.received == []
+
+
+def test_of_what_a_receiver_says_a_little_is_told(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: HTTPConnection) -> None:
+        raise BadStatusLine("x" * 65_536)
+
+    monkeypatch.setattr(HTTPConnection, "getresponse", answer)
+    with pytest.raises(NotSent, match=r"^BadStatusLine: x{185}$"):
+        Sender(SECRET, allow_private=True).post(receiver.url, "r1", {})
 
 
 @pytest.fixture

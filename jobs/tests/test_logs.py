@@ -33,6 +33,28 @@ def test_text_puts_the_fields_after_the_message(capsys: pytest.CaptureFixture[st
     assert last_line(capsys).endswith("INFO    test: batch of 2 ms=3.5")
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r", "\r\n", "\v", "\x1b[2J", "\0", "\x7f", "\x85", "\u2028", "\u2029"])
+def test_what_others_say_ends_no_line_and_controls_no_terminal(capsys: pytest.CaptureFixture[str], ending: str) -> None:
+    logs.configure("INFO", "text")
+    log.info("they said: %s", f"é{ending}2026-01-01 INFO forged", extra={"field": f"x{ending}y"})
+    written = capsys.readouterr().err
+    escaped = repr(ending)[1:-1]
+    assert written.endswith(f"they said: é{escaped}2026-01-01 INFO forged field=x{escaped}y\n")
+    assert sum(not character.isprintable() for character in written) == 1
+
+
+def test_the_text_of_an_error_ends_no_line_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    try:
+        raise ValueError("why\n2026-01-01 INFO forged\x1b[2J")
+    except ValueError:
+        log.exception("it failed")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith("ERROR   test: it failed")
+    assert others[-1] == "  2026-01-01 INFO forged\\x1b[2J"
+    assert all(line.startswith("  ") for line in others)
+
+
 def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "json")
     log.warning("two\nlines", extra={"ms": 3.5})
