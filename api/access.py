@@ -1,6 +1,7 @@
 """Who may call: whoever has a key, as often as the rate allows, and nobody through a page of another site."""
 
 import logging
+import re
 from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -35,6 +36,8 @@ _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What one subscriber gets of the Internet's IPv6 addresses, at least.
 _IPV6_PREFIX = 64
+# Some proxies write the port, too, which is another one with each connection.
+_WITH_PORT = re.compile(r"([\d.]+):\d+|\[(.+)\](?::\d+)?")
 
 
 def install(app: Flask, settings: ApiSettings) -> None:
@@ -154,8 +157,9 @@ def _is_loopback(address: str) -> bool:
 
 def subscriber(address: str) -> str:
     """Return what stands for all addresses of one client: of IPv6 the network, since there each has billions."""
+    with_port = _WITH_PORT.fullmatch(address)
     try:
-        ip = ip_address(address)
+        ip = ip_address(with_port[1] or with_port[2] if with_port else address)
     except ValueError:  # a proxy's word for an address it does not tell
         return address
     if not isinstance(ip, IPv6Address):
