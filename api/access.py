@@ -137,14 +137,15 @@ def refuse_cross_site() -> None:
 
 
 def admit_operator(settings: ApiSettings) -> None:
-    """Raise `OperatorsOnly` where nobody had to show a key, and the request comes from another machine.
+    """Raise `OperatorsOnly` where nobody had to show a key, and the request may come from another machine.
 
-    What a proxy on this machine passes on comes from another one.
+    What a proxy on this machine passes on does, and not every proxy says that it is one.
     """
     if settings.api_keys_file:
         return
     address = request.remote_addr or ""
-    if not _is_loopback(address) or any(header in request.headers for header in _PROXY_HEADERS):
+    passed_on = settings.trusted_proxies or any(header in request.headers for header in _PROXY_HEADERS)
+    if passed_on or not _is_loopback(address):
         raise OperatorsOnly
 
 

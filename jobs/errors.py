@@ -110,7 +110,8 @@ class OperatorsOnly(ServiceError):
     status = 403
     code = "operators-only"
     message = (
-        "Without API keys, only the machine that the service runs on may read this. Ask there, or set API_KEYS_FILE."
+        "Without API keys and proxies, only the machine that the service runs on may read this. Ask there, or set "
+        "API_KEYS_FILE."
     )
 
 

@@ -199,6 +199,11 @@ def test_without_keys_other_machines_may_not_read_feedback(
     check_problem(response, 403, "operators-only")
 
 
+@pytest.mark.parametrize("path", ["/v1/feedback", "/status", "/metrics"])
+def test_without_keys_nobody_is_an_operator_where_proxies_are_expected(make_app: MakeApp, path: str) -> None:
+    assert make_app(trusted_proxies=1).test_client().get(path).status_code == 403
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_without_keys_this_machine_may_read_feedback(client: FlaskClient, address: str) -> None:
     assert client.get("/v1/feedback", environ_base={"REMOTE_ADDR": address}).status_code == 200
