@@ -21,6 +21,7 @@ from jobs.errors import NotAnImage, TooLarge
 from model.manifest import Interpolation, ModelManifest
 from model.preprocessing import LEAST_SPARE, crop_box, decode, fit, preprocess
 from model.preprocessing import _divisor as divisor_of
+from model.preprocessing import _open as opened
 from model.resizing import resize
 
 MAX_PIXELS = 1_000_000
@@ -278,7 +279,6 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged metadata
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_nothing_but_a_picture_or_a_refusal_comes_of_a_damaged_file(picture: Image.Image) -> None:
     files = [store(picture) for store, _, _ in FORMS.values()]
     chance = random.Random(0)  # noqa: S311  # chooses bytes to damage, no secret
@@ -457,13 +457,20 @@ def test_a_large_jpeg_cut_short_is_refused(progressive: bool, share: float, mani
         preprocess(whole[: int(len(whole) * share)], manifest, MAX_PIXELS)
 
 
+def test_no_limit_but_the_given_one_holds() -> None:
+    """Pillow warns of 90 million pixels, and refuses 180 million."""
+    file = png(20_000, 10_000, 8, 0, [])
+    assert opened(file, 200_000_000).size == (20_000, 10_000)
+    with pytest.raises(TooLarge, match="20000 x 10000 pixels; at most 199999999"):
+        decode(file, 199_999_999)
+
+
 def test_a_jpeg_of_too_many_pixels_is_refused_before_it_is_decoded(manifest: ModelManifest) -> None:
     with pytest.raises(TooLarge, match="pixels"):
         preprocess(encoded(Image.new("L", (1001, 1000)), "JPEG"), manifest, MAX_PIXELS)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged metadata
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_nothing_but_pixels_or_a_refusal_comes_of_a_large_jpeg_that_is_damaged(
     manifest: ModelManifest, picture: Image.Image
 ) -> None:
