@@ -30,7 +30,8 @@ _other_headers = st.sampled_from(
         "Range",
         "If-None-Match",
         "If-Modified-Since",
-        "Content-Length",
+        "Transfer-Encoding",
+        "Expect",
         "Content-Encoding",
         "Inference-Header-Content-Length",
     ]

@@ -49,6 +49,13 @@ def test_a_report_that_the_operators_page_fails_on_is_a_failure(
     assert running.send(report).status == 500
 
 
+def test_what_comes_before_flask_is_asked_too(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = HostileRequest("a kind", path="/livez", method="GET")
+    assert running.send(request).status == 200
+    monkeypatch.delattr("api.gateway.wsgi.environ")
+    assert running.send(request).status == 500
+
+
 def fails_on_x(request: HostileRequest) -> Answer:
     return Answer(500 if b"x" in request.body else 200, "internal-error", 0.1, worker_died=False)
 
