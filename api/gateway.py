@@ -8,13 +8,14 @@ import asyncio
 import io
 import json
 import logging
+import math
 import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,22 @@ _IMAGE_ENDPOINTS = [
 _IMAGE_PATHS = [(re.compile(re.sub("<[a-z]+>", "[^/]+", each.route)), each) for each in _IMAGE_ENDPOINTS]
 
 
+class _Places:
+    """Where requests wait at once, of which so many are `free`."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Have one of them taken meanwhile."""
+        self.free -= 1
+        try:
+            yield
+        finally:
+            self.free += 1
+
+
 class Gateway:
     """The application as Granian calls it."""
 
@@ -99,7 +116,8 @@ class Gateway:
         self._results: ResultStore = app.extensions["services"].results
         self._metrics: Metrics = app.extensions["services"].metrics
         self._feed: Feed = app.extensions["services"].feed
-        self._free_places = settings.api_threads
+        self._places = _Places(settings.api_threads)
+        self._polls = _Places(math.ceil(settings.api_threads / 2))  # each holds a thread
         self._threads = ThreadPoolExecutor(settings.threads, "request")
         self._draining = False
         self._give_up_after_s = settings.drain_s + settings.stop_timeout_s
@@ -130,7 +148,7 @@ class Gateway:
             client.received_at_s = time.monotonic()
             if brings_images:
                 self._look_at_queue()
-            with self._place(brings_images or _asks_to_wait(scope)):
+            with self._place(scope, brings_images):
                 client.turn = await self._turn() if brings_images else None
                 await self._serve(scope, protocol, client)
         except ServiceError as err:
@@ -141,7 +159,7 @@ class Gateway:
     async def _receive(self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
         if endpoint and "expect" in scope.headers:  # the client asks before it sends
-            self._look_for_place()
+            self._look_for_place(self._places)
             self._look_at_queue()
         elif endpoint and self._queue.refusal():
             await self._until_next_refusals()
@@ -151,19 +169,16 @@ class Gateway:
     async def _until_next_refusals(self) -> None:
         await asyncio.sleep(_REFUSE_EVERY_S - self._loop.time() % _REFUSE_EVERY_S)
 
-    @contextmanager
-    def _place(self, waits: bool) -> Iterator[None]:
-        """Have one more request wait meanwhile, if it does. Raises `QueueFull`."""
-        if waits:
-            self._look_for_place()
-        self._free_places -= waits
-        try:
-            yield
-        finally:
-            self._free_places += waits
+    def _place(self, scope: Scope, brings_images: bool) -> AbstractContextManager[None]:
+        """Return what has one more request wait meanwhile, if it does. Raises `QueueFull`."""
+        if not brings_images and not _asks_to_wait(scope):
+            return nullcontext()
+        places = self._places if brings_images else self._polls
+        self._look_for_place(places)
+        return places.one()
 
-    def _look_for_place(self) -> None:
-        if not self._free_places:
+    def _look_for_place(self, places: _Places) -> None:
+        if not places.free:
             raise QueueFull(retry_after_s=self._queue.retry_after_s())
 
     def _look_at_queue(self) -> None:
@@ -250,8 +265,11 @@ def _image_endpoint(scope: Scope) -> _ImageEndpoint | None:
 
 
 def _asks_to_wait(scope: Scope) -> bool:
-    """Tell whether a request may hold a thread until a prediction is done."""
-    return scope.path.startswith(f"{_PREDICTIONS}/") and "wait=" in scope.query_string
+    """Tell whether a request may hold a thread until a prediction is done: that is all that a query asks for there.
+
+    What it says is not looked at, since `wait` can be spelled in many ways.
+    """
+    return scope.path.startswith(f"{_PREDICTIONS}/") and scope.query_string != ""
 
 
 def _watch(protocol: HTTPProtocol, client: Connection, answered: "asyncio.Future[None]") -> None:

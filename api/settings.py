@@ -20,7 +20,7 @@ class ApiSettings(SharedSettings):
     api_processes: int = Field(
         default=1, ge=1, description="API processes; one serves far more than a few cores classify"
     )
-    # Those that wait for a result with `?wait=` count too, and hold a thread each; others hold some memory.
+    # They hold some memory. Half as many requests may wait for a result with `?wait=`, and hold a thread each.
     api_threads: int = Field(
         default=1024, ge=1, description="Images that one API process waits for at once; beyond it, 429"
     )

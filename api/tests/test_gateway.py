@@ -437,19 +437,17 @@ def test_a_request_for_predictions_may_be_larger_than_others(make_gateway: MakeG
     assert run(gateway, lambda: ask(gateway, scope, body)).status == 400  # it is read, and is no image
 
 
+@pytest.mark.parametrize("spelling", ["wait=60", "w%61it=60", "a=b&%77%61%69%74=60"])
 def test_who_waits_for_a_prediction_takes_a_place_until_the_service_stops(
-    make_gateway: MakeGateway, queue: MemoryJobQueue
+    make_gateway: MakeGateway, queue: MemoryJobQueue, spelling: str
 ) -> None:
     gateway = make_gateway(api_threads=1)
-    queue.results.keep(
-        "r1", Result({"top_k": 1, "created": "", "images": [{"filename": None, "name": None}]}, ("j1",)), 60
-    )
+    keep_pending(queue, "r1")
 
     async def steps() -> list[Answer]:
-        waiting = asyncio.create_task(ask(gateway, FakeScope(path="/v1/predictions/r1", query_string="wait=60")))
-        await until(lambda: gateway._free_places == 0)  # noqa: SLF001 - nobody is told of it
-        paths = [("/v1/predictions/r1", "wait=1"), ("/v1/predictions/r1", "")]
-        answers = [await ask(gateway, FakeScope(path=path, query_string=query)) for path, query in paths]
+        waiting = asyncio.create_task(ask(gateway, poll("r1", spelling)))
+        await until(lambda: gateway._polls.free == 0)  # noqa: SLF001 - nobody is told of it
+        answers = [await ask(gateway, poll("r1", query)) for query in ("wait=1", "")]
         gateway.drain()
         return [*answers, await waiting]
 
@@ -457,3 +455,32 @@ def test_who_waits_for_a_prediction_takes_a_place_until_the_service_stops(
     assert (refused.status, json.loads(refused.body)["code"]) == (429, "queue-full")
     assert (read.status, waited.status) == (200, 200)
     assert json.loads(waited.body)["status"] == "pending"
+
+
+@pytest.mark.usefixtures("worker")
+def test_those_who_wait_for_predictions_leave_the_places_of_images_to_them(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes
+) -> None:
+    gateway, body = make_gateway(api_threads=4), form(dog)
+    keep_pending(queue, "r1")
+
+    async def steps() -> list[Answer]:
+        waiting = [asyncio.create_task(ask(gateway, poll("r1", "wait=60"))) for _ in range(4)]
+        await until(lambda: sum(request.done() for request in waiting) == 2)
+        answer = await ask(gateway, upload(len(body)), body)
+        gateway.drain()
+        return [answer, *[await request for request in waiting]]
+
+    image, *polls = run(gateway, steps)
+    assert image.status == 200
+    assert sorted(answer.status for answer in polls) == [200, 200, 429, 429]
+
+
+def poll(result_id: str, query: str) -> FakeScope:
+    return FakeScope(path=f"/v1/predictions/{result_id}", query_string=query)
+
+
+def keep_pending(queue: MemoryJobQueue, result_id: str) -> None:
+    """Keep a prediction that is never done."""
+    request = {"top_k": 1, "created": "", "images": [{"filename": None, "name": None}]}
+    queue.results.keep(result_id, Result(request, ("j1",)), 60)
