@@ -4,118 +4,146 @@ None of this takes a thread: a client that sends slowly costs the memory of what
 """
 
 import asyncio
-import time
+import io
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from api.rsgi import HTTPProtocol, Scope
+from api.access import subscriber
+from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from jobs.errors import RETRY_AFTER_S, QueueFull, ServiceError, TooManyBytes, TooSlow
 
-# Where too many bytes are under way, those that have been so for longer make room.
-_PATIENCE_S = 5.0
+# Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
+# kilobytes.
+MAX_CONNECTIONS = 10_000
+# How long uploads have that are under way when the service is about to stop.
+_HURRY_S = 5.0
 # A refused body is received all the same and thrown away, for so long: a client that still sends looks for no answer.
 _LINGER_S = 5.0
 
 
-@dataclass(eq=False, frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Upload:
-    task: "asyncio.Task[Any] | None"
-    max_bytes: int
-    started_at: float  # on the monotonic clock
+    """A body under way, whose task is cancelled when its time is over; what came of it, while it is not refused."""
 
-    def end(self) -> None:
-        """Have it raise `asyncio.CancelledError`."""
-        if self.task:
-            self.task.cancel()
+    task: "asyncio.Task[Any]"
+    timer: asyncio.TimerHandle
+    body: io.BytesIO = field(default_factory=io.BytesIO)
+    size: int = 0
+    refusal: ServiceError | None = None
 
 
 class Bodies:
-    """The bodies of one process, in one event loop: `max_bytes` of them under way."""
+    """The bodies of one process, in one event loop: `max_bytes` of them, as far as they have come.
 
-    def __init__(self, *, max_bytes: int, timeout_s: float) -> None:
+    Where more come, who has the most under way makes room. Small ones never do: as many as there are connections have
+    room. They are counted by what they announce, which costs less.
+    """
+
+    def __init__(self, *, max_bytes: int, timeout_s: float, trusted_proxies: int = 0) -> None:
         self._max_bytes = max_bytes
+        self._small_bytes = max_bytes // MAX_CONNECTIONS
         self._timeout_s = timeout_s
-        self._under_way: dict[_Upload, None] = {}  # oldest first
-        self._bytes_under_way = 0
+        self._trusted_proxies = trusted_proxies
+        self._under_way: set[_Upload] = set()
+        self._senders: dict[_Upload, str] = {}  # of those that are not small; oldest first
+        self._bytes = 0
 
     async def receive(self, scope: Scope, protocol: HTTPProtocol, max_body_bytes: int) -> bytes:
-        """Return a request's body, of up to so many bytes. Raises `TooManyBytes`, `QueueFull` or `TooSlow`."""
-        chunked = "transfer-encoding" in scope.headers
-        length = max_body_bytes if chunked else int(scope.headers.get("content-length") or 0)
-        if not length:
+        """Return a request's body, of up to so many bytes.
+
+        Raises `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the client hangs up.
+        """
+        length = None if "transfer-encoding" in scope.headers else int(scope.headers.get("content-length") or 0)
+        if length == 0:
             return b""
-        refusal = self._refusal(length, max_body_bytes)
-        if refusal:
-            await _throw_away(protocol)
-            raise refusal
-        with self._timed(length):
-            return await (_chunks(protocol, max_body_bytes) if chunked else protocol())
+        with self._under_time() as upload:
+            if length is not None and length <= min(self._small_bytes, max_body_bytes):
+                self._count(upload, length)
+                return await protocol()
+            self._senders[upload] = _sender(scope, self._trusted_proxies)
+            await self._collect(upload, protocol, length or 0, max_body_bytes)
+            return upload.body.getvalue()
 
     def hurry(self) -> None:
         """Let no upload take much longer from now on."""
-        asyncio.get_running_loop().call_later(_PATIENCE_S, self._end_all)
+        asyncio.get_running_loop().call_later(_HURRY_S, self._end_all)
 
     def _end_all(self) -> None:
-        for upload in list(self._under_way):
-            upload.end()
-
-    def _refusal(self, length: int, max_body_bytes: int) -> ServiceError | None:
-        if length > max_body_bytes:
-            return TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
-        self._make_room(length)
-        if self._under_way and self._bytes_under_way + length > self._max_bytes:
-            return QueueFull("Too many uploads are under way. Try again later.", RETRY_AFTER_S)
-        return None
-
-    def _make_room(self, length: int) -> None:
-        """End uploads that have had their time, where there is no place for another one."""
-        patient_until = time.monotonic() - _PATIENCE_S
-        while self._under_way and self._bytes_under_way + length > self._max_bytes:
-            oldest = next(iter(self._under_way))
-            if oldest.started_at > patient_until:
-                return
-            self._forget(oldest)
-            oldest.end()
+        for upload in self._under_way:
+            upload.task.cancel()
 
     @contextmanager
-    def _timed(self, length: int) -> Iterator[None]:
-        """Count an upload, and end it when its time is over."""
-        upload = _Upload(asyncio.current_task(), length, time.monotonic())
-        self._under_way[upload] = None
-        self._bytes_under_way += length
-        timer = asyncio.get_running_loop().call_later(self._timeout_s, upload.end)
+    def _under_time(self) -> Iterator[_Upload]:
+        """Yield an upload that is ended when its time is over, and forgotten in the end."""
+        task: Any = asyncio.current_task()
+        upload = _Upload(task, asyncio.get_running_loop().call_later(self._timeout_s, task.cancel))
+        self._under_way.add(upload)
         try:
-            yield
+            yield upload
         except asyncio.CancelledError as err:
-            raise TooSlow from err
+            raise upload.refusal or TooSlow from err
         finally:
-            timer.cancel()
-            self._forget(upload)
+            upload.timer.cancel()
+            self._under_way.remove(upload)
+            self._drop(upload)
 
-    def _forget(self, upload: _Upload) -> None:
-        if upload in self._under_way:
-            del self._under_way[upload]
-            self._bytes_under_way -= upload.max_bytes
+    async def _collect(self, upload: _Upload, protocol: HTTPProtocol, length: int, max_body_bytes: int) -> None:
+        """Have a body come piece by piece; what comes of one that is refused is thrown away."""
+        if length > max_body_bytes:
+            self._refuse(upload, _too_many(max_body_bytes))
+        async for piece in protocol:
+            if not upload.refusal:
+                upload.body.write(piece)
+                self._count(upload, len(piece))
+            if upload.size > max_body_bytes:
+                self._refuse(upload, _too_many(max_body_bytes))
+        if upload.refusal:
+            raise upload.refusal
+        if upload.size < length:  # of a client that hangs up, no more pieces come
+            raise ProtocolClosed
+
+    def _count(self, upload: _Upload, size: int) -> None:
+        """Count so many bytes more, and have room made for them where there is none."""
+        upload.size += size
+        self._bytes += size
+        while self._bytes > self._max_bytes and self._senders:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Refuse the latest uploads of whoever has the most under way, so that the earlier ones can come to an end."""
+        sizes = Counter[str]()
+        for upload, sender in self._senders.items():
+            sizes[sender] += upload.size
+        [(most, _)] = sizes.most_common(1)
+        for upload in [each for each in reversed(self._senders) if self._senders[each] == most]:
+            if self._bytes > self._max_bytes:
+                self._refuse(upload, QueueFull("Too many uploads are under way. Try again later.", RETRY_AFTER_S))
+
+    def _refuse(self, upload: _Upload, refusal: ServiceError) -> None:
+        """Keep nothing of an upload any more, and end it soon."""
+        self._drop(upload)
+        upload.refusal = refusal
+        upload.timer.cancel()
+        upload.timer = asyncio.get_running_loop().call_later(_LINGER_S, upload.task.cancel)
+
+    def _drop(self, upload: _Upload) -> None:
+        """Count an upload no more, and forget what came of it."""
+        self._bytes -= upload.size
+        upload.size = 0
+        upload.body = io.BytesIO()
+        self._senders.pop(upload, None)
 
 
-async def _chunks(protocol: HTTPProtocol, max_body_bytes: int) -> bytes:
-    """Return a body that did not say before how long it is."""
-    chunks, size = [], 0
-    async for chunk in protocol:
-        size += len(chunk)
-        if size <= max_body_bytes:
-            chunks.append(chunk)
-    if size > max_body_bytes:
-        raise TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
-    return b"".join(chunks)
+def _too_many(max_body_bytes: int) -> TooManyBytes:
+    return TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
 
 
-async def _throw_away(protocol: HTTPProtocol) -> None:
-    async def receive() -> None:
-        async for _ in protocol:
-            pass
-
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(receive(), _LINGER_S)
+def _sender(scope: Scope, trusted_proxies: int) -> str:
+    """Return what stands for the client that sends a request, as far as its proxies tell who that is."""
+    told = [value for name, value in scope.headers.items() if name == "x-forwarded-for"]
+    addresses = [address.strip() for value in told for address in value.split(",")]
+    told_by_proxies = 0 < trusted_proxies <= len(addresses)
+    return subscriber(addresses[-trusted_proxies] if told_by_proxies else scope.client.rpartition(":")[0].strip("[]"))

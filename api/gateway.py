@@ -107,12 +107,13 @@ class Gateway:
     def __init__(self, app: Flask, settings: ApiSettings, queue: JobQueue) -> None:
         self._app = app
         self._queue = queue
-        self._bodies = Bodies(
-            max_bytes=settings.max_queued_bytes,
-            timeout_s=settings.upload_timeout_s,
-        )
         self._max_body_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
         self._max_request_bytes = settings.max_request_bytes
+        self._bodies = Bodies(
+            max_bytes=max(settings.max_queued_bytes, self._max_body_bytes, self._max_request_bytes),
+            timeout_s=settings.upload_timeout_s,
+            trusted_proxies=settings.trusted_proxies,
+        )
         self._results: ResultStore = app.extensions["services"].results
         self._metrics: Metrics = app.extensions["services"].metrics
         self._feed: Feed = app.extensions["services"].feed

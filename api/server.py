@@ -20,6 +20,7 @@ from prometheus_client import start_http_server
 
 from api import metrics
 from api.app import create_app
+from api.bodies import MAX_CONNECTIONS
 from api.examiner import Examiner
 from api.gateway import DRAIN_SIGNAL, Gateway
 from api.keys import KeyFile
@@ -38,9 +39,6 @@ from jobs.retention import FolderUploads, Uploads, UploadSweeper
 
 log = logging.getLogger(__name__)
 
-# Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
-# kilobytes.
-_MAX_CONNECTIONS = 10_000
 _BACKLOG = 4096
 # What a process has open besides: connections to Redis, files.
 _OTHER_FILES = 2000
@@ -115,7 +113,7 @@ def _collect_seldom() -> None:
 def _max_connections() -> int:
     """Return how many connections a process may have, after asking for as many as the system's limits allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    wanted = MAX_CONNECTIONS + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

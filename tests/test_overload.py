@@ -14,10 +14,12 @@ from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
 from tests.images import DOG
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n' + DOG + b"\r\n--b--\r\n"
-HEAD = (
+_HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    b"Content-Length: %d\r\n\r\n" % len(FORM)
+    b"Content-Length: %d\r\n\r\n"
 )
+HEAD = _HEAD % len(FORM)
+HEAD_OF_MUCH = _HEAD % 10_000_000
 
 
 @contextmanager
@@ -34,8 +36,8 @@ def connections(service: Service, count: int, sent: bytes) -> Iterator[list[sock
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"POST /predict HTT", HEAD[:-2], HEAD, HEAD + FORM[:1000], HEAD + FORM[:-1]],
-    ids=["nothing", "half a line", "half the headers", "no body", "the body's beginning", "all but a byte"],
+    [b"", b"POST /predict HTT", HEAD[:-2], HEAD, HEAD + FORM[:1000], HEAD + FORM[:-1], HEAD_OF_MUCH + FORM],
+    ids=["nothing", "half a line", "half the headers", "no body", "its beginning", "all but a byte", "little of much"],
 )
 def test_hundreds_of_slow_clients_keep_nobody_else_waiting(make_service: MakeService, sent: bytes) -> None:
     service = make_service(INSTANCES="1", API_THREADS="4").wait_until_ready()

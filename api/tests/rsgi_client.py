@@ -80,11 +80,12 @@ class FakeProtocol:
         return b"".join(self._pieces)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces."""
+        """Yield the body in pieces, and an empty one in the end, also where the client hangs up."""
         for piece in self._pieces:
             yield piece
         if self._slow:
-            await self._read()
+            await self._hang_up.wait()
+        yield b""
 
     def client_disconnect(self) -> "asyncio.Future[None]":
         """Return what is done when the client has hung up."""
