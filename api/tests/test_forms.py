@@ -4,6 +4,7 @@ import io
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.formparser import FormDataParser
 
 from api.forms import FormParser
 from api.tests.conftest import MakeApp
@@ -85,6 +86,30 @@ def test_a_form_is_read_no_further_than_to_its_limit(body: bytes) -> None:
     with pytest.raises(TooLarge):
         FormParser().parse(stream, "multipart/form-data", None, {"boundary": "b"})
     assert stream.tell() <= 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/feedback"])
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"%41&" * 20, "too-many-parts"),
+        (b"&" * 20, "too-many-parts"),
+        (b"%41" * 22_000, "field-too-large"),
+        (b"%41&" * 124_000, "field-too-large"),
+    ],
+)
+def test_a_form_as_in_a_url_has_the_same_limits(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, body: bytes, error: str
+) -> None:
+    monkeypatch.setattr(FormDataParser, "parse", None)  # which would take its time
+    response = client.post(path, data=body, content_type="application/x-www-form-urlencoded")
+    assert (response.status_code, response.headers["X-Error"].partition(":")[0]) == (413, error)
+
+
+def test_a_form_as_in_a_url_may_have_as_many_fields_as_others(make_app: MakeApp) -> None:
+    data = {f"field{number}": "a & b" for number in range(20)}
+    with make_app().test_request_context("/", method="POST", data=data) as ctx:
+        assert ctx.request.form.to_dict() == data
 
 
 def test_a_field_that_is_no_utf8_is_read_with_replacements(make_app: MakeApp) -> None:
