@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flask import request
 
@@ -19,7 +20,8 @@ ENVIRON_KEY = "mlapi.connection"
 class Connection:
     """The connection of one request, begun at `began_at_s`, with its `body`, all of which was there at `received_at_s`.
 
-    `stream`, where the endpoint sets it, sends the answer and what comes after it, in the event loop.
+    `stream`, where the endpoint sets it, sends the answer and what comes after it, in the event loop; `file` is sent as
+    the answer's body, by a server that `sends_files`.
     `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` is
     given back when all that is left to do is to wait.
     """
@@ -31,6 +33,8 @@ class Connection:
     draining: bool = False
     turn: asyncio.Semaphore | None = None
     stream: "Callable[[HTTPProtocol, Answer], Awaitable[None]] | None" = None
+    sends_files: bool = False
+    file: Path | None = None
     _closed: bool = False
     _on_close: Callable[[], None] | None = None
 

@@ -143,7 +143,7 @@ class Gateway:
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         endpoint = _image_endpoint(scope)
         brings_images = endpoint is not None
-        client = Connection(draining=self._draining)
+        client = Connection(draining=self._draining, sends_files=True)
         try:
             client.body = io.BytesIO(await self._receive(scope, protocol, endpoint))
             client.received_at_s = time.monotonic()
@@ -215,6 +215,8 @@ class Gateway:
         headers = [*headers, *self._last_headers(status)]
         if client.stream:
             await client.stream(protocol, (status, headers, body))
+        elif client.file:
+            protocol.response_file(status, headers, str(client.file))
         else:
             protocol.response_bytes(status, headers, body)
 

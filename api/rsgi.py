@@ -60,5 +60,8 @@ class HTTPProtocol(Protocol):
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Answer, from any thread; what comes after the first answer is dropped."""
 
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
+        """Answer with a file, which is read as fast as the client takes it."""
+
     def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Stream:
         """Begin to answer."""

@@ -11,14 +11,13 @@ from flask import Blueprint, Flask, Response, abort, redirect, render_template, 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import connection, wrong_predictions
+from api import connection, views, wrong_predictions
 from api.access import admit_operator
 from api.events import MEDIA_TYPE, event
-from api.headers import UPLOAD_POLICY
 from api.history import EVERY_S, Period
 from api.metrics import registry
 from api.utils import MEDIA_TYPES
-from api.views import DISPLAY_CACHING, services
+from api.views import services
 from jobs.errors import QueueUnavailable
 from jobs.schema import SetAsideImage
 
@@ -76,8 +75,7 @@ def picture(name: str) -> Response:
     image_hash, dot, ending = name.partition(".")
     if not dot or name != services().feedback.kept_name(image_hash):
         abort(404)
-    headers = {"Cache-Control": DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
-    return Response(services().feedback.images.get(name), mimetype=MEDIA_TYPES[f".{ending}"], headers=headers)
+    return views.picture(services().feedback.images, name, MEDIA_TYPES[f".{ending}"])
 
 
 @blueprint.post("/status/release")

@@ -34,7 +34,7 @@ from jobs.errors import (
     TooManyBytes,
     Unavailable,
 )
-from jobs.images import ImageStore
+from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 from jobs.schema import ImageJob, Lane, Prediction, Timings
@@ -48,7 +48,7 @@ FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "s
 # To hash, look through and write what is larger takes longer than others should be kept waiting.
 SMALL_BYTES = 1_000_000
 # Uploads never change under their name, so a browser need not ask again.
-DISPLAY_CACHING = "private, max-age=31536000, immutable"
+_DISPLAY_CACHING = "private, max-age=31536000, immutable"
 STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
 
 
@@ -105,11 +105,24 @@ def display(name: str) -> Response:
     if not match or match[1] not in MEDIA_TYPES:
         abort(404)
     try:
-        data = services().images.get(name)
+        return picture(services().images, name, MEDIA_TYPES[match[1]])
     except FileNotFoundError as err:
         raise NoSuchImage from err
-    headers = {"Cache-Control": DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
-    return Response(data, mimetype=MEDIA_TYPES[match[1]], headers=headers)
+
+
+def picture(images: ImageStore, name: str, media_type: str) -> Response:
+    """Return a stored picture. Raises `FileNotFoundError` or `StorageUnavailable`.
+
+    A file is read by the server while it sends it, so that a client which takes its time holds no memory.
+    """
+    headers = {"Cache-Control": _DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
+    client = connection.current()
+    if not (client.sends_files and isinstance(images, FolderImageStore)):
+        return Response(images.get(name), mimetype=media_type, headers=headers)
+    file = images.folder / name
+    headers["Content-Length"] = str(file.stat().st_size)
+    client.file = file
+    return Response(mimetype=media_type, headers=headers)
 
 
 @blueprint.get("/livez")

@@ -5,6 +5,7 @@ They import nothing of it but what ends their services should they be killed the
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -83,6 +84,11 @@ class Service:
         return [
             pid for pid in _process_ids() if self._is_ours(pid) and words in _read(pid, "cmdline").replace("\0", " ")
         ]
+
+    def memory_bytes(self, words: str) -> int:
+        """Return how much memory the processes have whose command line contains `words`."""
+        pages = [int(_read(pid, "statm").split()[1]) for pid in self.processes(words)]
+        return sum(pages) * resource.getpagesize()
 
     def _is_ours(self, pid: int) -> bool:
         """Tell by the environment, or, since Redis writes its title over that, by the folder it runs in."""

@@ -55,6 +55,21 @@ def test_a_slow_upload_is_ended_after_its_time(make_service: MakeService) -> Non
     assert b"too-slow" in answer
 
 
+def test_clients_that_do_not_read_their_pictures_take_no_memory_for_them(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    picture = os.urandom(10_000_000)
+    uploads = service.folder / "uploads"
+    uploads.mkdir(exist_ok=True)
+    (uploads / f"{'0' * 64}.png").write_bytes(picture)
+    before = service.memory_bytes("mlapi api")
+    with connections(service, 40, b"GET /display/" + b"0" * 64 + b".png HTTP/1.1\r\nHost: localhost\r\n\r\n") as opened:
+        for connection in opened:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert service.memory_bytes("mlapi api") - before < 40 * len(picture) / 3
+        assert service.predict(DOG).status_code == 200
+    assert requests.get(f"{service.url}/display/{'0' * 64}.png", timeout=60).content == picture
+
+
 def test_clients_that_hang_up_free_their_places(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1", MAX_QUEUED_JOBS="8", CACHE_TTL_S="0").wait_until_ready()
     service.pause_workers()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from api.rsgi import ProtocolClosed
 
@@ -65,6 +66,7 @@ class FakeProtocol:
     def __init__(self, pieces: Iterable[bytes] = (), slow: bool = False) -> None:
         self.answer: Answer | None = None
         self.stream: FakeStream | None = None
+        self.file: str | None = None
         self._pieces = list(pieces)
         self._slow = slow
         self._hang_up = asyncio.Event()
@@ -101,6 +103,11 @@ class FakeProtocol:
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Note the first answer."""
         self.answer = self.answer or Answer(status, dict(headers), body)
+
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
+        """Note the first answer, and the file."""
+        self.file = file
+        self.response_bytes(status, headers, Path(file).read_bytes())
 
     def response_stream(self, status: int, headers: list[tuple[str, str]]) -> FakeStream:
         """Note the beginning of an answer that is sent in pieces."""

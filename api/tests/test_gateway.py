@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -14,6 +15,7 @@ from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs import backlog
 from jobs.errors import QueueFull
+from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery
 from jobs.results import Result
@@ -448,6 +450,41 @@ def test_those_who_wait_for_predictions_leave_the_places_of_images_to_them(
     image, *polls = run(gateway, steps)
     assert image.status == 200
     assert sorted(answer.status for answer in polls) == [200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_picture_is_sent_from_its_file_and_not_read_before(
+    make_gateway: MakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(FolderImageStore, "get", None)
+    gateway, image_hash = make_gateway(), "0" * 64
+    paths = {
+        f"/display/{image_hash}.png": tmp_path / "uploads",
+        f"/status/pictures/{image_hash}.png": tmp_path / "feedback" / "images",
+    }
+    for folder in paths.values():
+        folder.mkdir(parents=True)
+        (folder / f"{image_hash}.png").write_bytes(str(folder).encode())
+
+    async def steps() -> None:
+        for path, folder in paths.items():
+            protocol = FakeProtocol()
+            await gateway.__rsgi__(FakeScope(method, path, client="127.0.0.1:40000"), protocol)
+            assert protocol.file == str(folder / f"{image_hash}.png")
+            assert protocol.answer
+            assert protocol.answer.status == 200
+            assert protocol.answer.headers["Content-Type"] == "image/png"
+            assert protocol.answer.headers["Content-Length"] == str(len(str(folder)))
+            assert "sandbox" in protocol.answer.headers["Content-Security-Policy"]
+
+    run(gateway, steps)
+
+
+def test_of_a_picture_that_is_gone_no_file_is_sent(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
+    answer = run(gateway, lambda: ask(gateway, FakeScope(path=f"/display/{'0' * 64}.png")))
+    assert answer.status == 404
+    assert b"removed after a while" in answer.body
 
 
 def poll(result_id: str, query: str) -> FakeScope:
