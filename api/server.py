@@ -40,7 +40,7 @@ from jobs.retention import FolderUploads, Uploads, UploadSweeper
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-# What a process has open besides: connections to Redis, files.
+# What a process has open besides connections, and a picture for each that is sent: connections to Redis, files.
 _OTHER_FILES = 2000
 # The processes give up by themselves; one that does not is ended so much later.
 _STOP_SPARE_S = 3
@@ -113,11 +113,11 @@ def _collect_seldom() -> None:
 def _max_connections() -> int:
     """Return how many connections a process may have, after asking for as many as the system's limits allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + _OTHER_FILES
+    wanted = 2 * MAX_CONNECTIONS + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(allowed - _OTHER_FILES, allowed // 2)
+    return max(allowed - _OTHER_FILES, allowed // 2) // 2
 
 
 def _look_for_keys(file: Path | None) -> None:
