@@ -6,6 +6,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, g, request
+from werkzeug.datastructures import Authorization
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.hosts import HostNames, is_local, is_trusted
@@ -42,7 +43,9 @@ _WITH_PORT = re.compile(r"([\d.]+):\d+|\[(.+)\](?::\d+)?")
 
 def install(app: Flask, settings: ApiSettings) -> None:
     """Have `app` refuse whoever may not call."""
-    app.before_request(Access(settings).admit)
+    access = Access(settings)
+    app.before_request(access.admit)
+    app.extensions["access"] = access
     if proxies := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
 
@@ -71,6 +74,12 @@ class Access:
             logs.bind(client=request.remote_addr)
             raise
 
+    def knows(self, authorization: str | None) -> bool:
+        """Tell by its header whether a request has a key, where it needs one, before anything else of it is there."""
+        with suppress(KeyFileError):
+            return not self._keys or self._keys.find(_secret(Authorization.from_header(authorization))) is not None
+        return False
+
     def _refuse_untrusted_host(self) -> None:
         """Raise `UntrustedHost` where a browser, or whoever asks, knows the service by a name that it does not have."""
         if self._hosts is not None and not is_trusted(request.host, self._hosts):
@@ -81,7 +90,7 @@ class Access:
         if not self._keys:
             return None
         try:
-            key = self._keys.find(_secret())
+            key = self._keys.find(_secret(request.authorization))
         except KeyFileError as err:
             log.error("%s", err)
             raise KeysUnavailable(retry_after_s=RETRY_AFTER_S) from err
@@ -110,9 +119,8 @@ def _trusted_hosts(settings: ApiSettings) -> HostNames | None:
     return () if this_machine_alone and not settings.api_keys_file else None
 
 
-def _secret() -> str:
+def _secret(authorization: Authorization | None) -> str:
     """Return the key that a program sends as bearer token, a browser as password; "" where there is none."""
-    authorization = request.authorization
     if authorization is None:
         return ""
     return {"bearer": authorization.token, "basic": authorization.password}.get(authorization.type) or ""

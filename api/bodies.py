@@ -51,19 +51,26 @@ class Bodies:
         self._senders: dict[_Upload, str] = {}  # of those that are not small; oldest first
         self._bytes = 0
 
-    async def receive(self, scope: Scope, protocol: HTTPProtocol, max_body_bytes: int) -> bytes:
-        """Return a request's body, of up to so many bytes.
+    async def receive(
+        self, scope: Scope, protocol: HTTPProtocol, max_body_bytes: int, refusal: ServiceError | None = None
+    ) -> bytes:
+        """Return a request's body, of up to so many bytes; keep nothing of one that is refused anyway.
 
-        Raises `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the client hangs up.
+        Raises the `refusal`, `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the client hangs up.
         """
         length = None if "transfer-encoding" in scope.headers else int(scope.headers.get("content-length") or 0)
         if length == 0:
             return b""
+        if not refusal and length and length > max_body_bytes:
+            refusal = _too_many(max_body_bytes)
         with self._under_time() as upload:
-            if length is not None and length <= min(self._small_bytes, max_body_bytes):
+            if refusal:
+                self._refuse(upload, refusal)
+            elif length is not None and length <= self._small_bytes:
                 self._count(upload, length)
                 return await protocol()
-            self._senders[upload] = _sender(scope, self._trusted_proxies)
+            else:
+                self._senders[upload] = _sender(scope, self._trusted_proxies)
             await self._collect(upload, protocol, length or 0, max_body_bytes)
             return upload.body.getvalue()
 
@@ -92,8 +99,6 @@ class Bodies:
 
     async def _collect(self, upload: _Upload, protocol: HTTPProtocol, length: int, max_body_bytes: int) -> None:
         """Have a body come piece by piece; what comes of one that is refused is thrown away."""
-        if length > max_body_bytes:
-            self._refuse(upload, _too_many(max_body_bytes))
         async for piece in protocol:
             if not upload.refusal:
                 upload.body.write(piece)

@@ -22,6 +22,7 @@ from typing import Any
 from flask import Flask
 
 from api import connection, request_log, wsgi
+from api.access import Access
 from api.bodies import Bodies
 from api.connection import Connection
 from api.events import Feed
@@ -33,7 +34,7 @@ from api.settings import ApiSettings
 from api.v2 import errors as v2_errors
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
-from jobs.errors import QueueFull, ServiceError
+from jobs.errors import KeyRequired, QueueFull, ServiceError
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 
@@ -114,6 +115,7 @@ class Gateway:
             timeout_s=settings.upload_timeout_s,
             trusted_proxies=settings.trusted_proxies,
         )
+        self._access: Access = app.extensions["access"]
         self._results: ResultStore = app.extensions["services"].results
         self._metrics: Metrics = app.extensions["services"].metrics
         self._feed: Feed = app.extensions["services"].feed
@@ -165,7 +167,8 @@ class Gateway:
         elif endpoint and self._queue.refusal():
             await self._until_next_refusals()
         max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
-        return await self._bodies.receive(scope, protocol, max_bytes)
+        stranger = None if self._access.knows(scope.headers.get("authorization")) else KeyRequired()
+        return await self._bodies.receive(scope, protocol, max_bytes, stranger)
 
     async def _until_next_refusals(self) -> None:
         await asyncio.sleep(_REFUSE_EVERY_S - self._loop.time() % _REFUSE_EVERY_S)
@@ -232,8 +235,11 @@ class Gateway:
     async def _refuse(
         self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None, err: ServiceError
     ) -> None:
-        """Answer a program without a thread, since there may be a thousand a second; all else gets the page."""
-        if not endpoint or not endpoint.say_refused:
+        """Answer a program without a thread, since there may be a thousand a second; all else gets the page.
+
+        Who has no key is refused, and counted, where all others are.
+        """
+        if not endpoint or not endpoint.say_refused or isinstance(err, KeyRequired):
             await self._serve(scope, protocol, Connection(refusal=err))
             return
         self._count_refusal(err)

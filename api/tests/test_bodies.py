@@ -10,7 +10,7 @@ from api import bodies
 from api.bodies import MAX_CONNECTIONS, Bodies
 from api.rsgi import ProtocolClosed
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.errors import QueueFull, ServiceError, TooManyBytes, TooSlow
+from jobs.errors import KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 MAX_BODY_BYTES = 1000
 SMALL_BYTES = 10
@@ -94,6 +94,16 @@ def test_one_that_is_too_large_is_refused_even_if_it_never_ends(received: Bodies
     protocol = FakeProtocol([bytes(MAX_BODY_BYTES), b"a"], slow=True)
     with pytest.raises(TooManyBytes):
         run(lambda: received.receive(a_request(length), protocol, MAX_BODY_BYTES))
+
+
+@pytest.mark.parametrize("length", [SMALL_BYTES, MAX_BODY_BYTES, MAX_BODY_BYTES + 1, None])
+def test_one_that_is_refused_anyway_is_thrown_away(received: Bodies, length: int | None) -> None:
+    async def steps() -> None:
+        protocol = FakeProtocol([bytes(MAX_BODY_BYTES)], slow=True)
+        await received.receive(a_request(length), protocol, MAX_BODY_BYTES, KeyRequired())
+
+    with pytest.raises(KeyRequired):
+        run(steps)
 
 
 def test_what_is_only_announced_keeps_nobody_out(received: Bodies) -> None:

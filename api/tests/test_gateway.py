@@ -5,12 +5,15 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 
 from api.gateway import Gateway
+from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs import backlog
@@ -485,6 +488,32 @@ def test_of_a_picture_that_is_gone_no_file_is_sent(make_gateway: MakeGateway) ->
     answer = run(gateway, lambda: ask(gateway, FakeScope(path=f"/display/{'0' * 64}.png")))
     assert answer.status == 404
     assert b"removed after a while" in answer.body
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/predictions", "/", "/feedback"])
+def test_of_who_has_no_key_no_body_is_looked_at_and_each_request_counts(
+    make_gateway: MakeGateway, tmp_path: Path, redis_url: str, path: str
+) -> None:
+    key = KeyFile(tmp_path / "keys").add("somebody", "100/day")
+    gateway = make_gateway(
+        api_keys_file=tmp_path / "keys",
+        rate_limit="2/day",
+        redis_url=redis_url,
+        max_upload_bytes=1,
+        max_request_bytes=1,
+    )
+
+    address = uuid4().int % 2**32  # that no other test counts requests of
+
+    async def send(secret: str) -> int:
+        scope = upload(100_000, path, ("authorization", f"Bearer {secret}"))
+        scope.client = f"{IPv4Address(address)}:40000"
+        return (await ask(gateway, scope, bytes(100_000))).status
+
+    async def steps() -> list[int]:
+        return [await send(secret) for secret in ("guess", "mlapi_guess", "x", key)]
+
+    assert run(gateway, steps) == [401, 401, 429, 413]
 
 
 def poll(result_id: str, query: str) -> FakeScope:
