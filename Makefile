@@ -36,14 +36,14 @@ imports: $(VENV)/dev.stamp ## Check which package imports which
 test-parity: setup $(VENV)/dev.stamp $(VENV)-parity/stamp ## Compare with PyTorch and Keras, which it installs beside
 	@$(VENV)-parity/bin/python -m pytest -m parity model
 
-test-versions: setup $(VENV)/dev.stamp ## Switch versions of a model under load, and print what came of it
-	@$(BIN)/python -m pytest -q --capture=no tests/test_versions.py
+test-versions: setup $(VENV)/dev.stamp ## Switch versions of a model under load, and print figures
+	@$(BIN)/python -m pytest tests/test_versions.py
 
 test-compose: setup $(VENV)/dev.stamp ## Build and test the containers; needs a Docker engine
 	@$(BIN)/python -m pytest -m compose --compose tests
 
 test-hosts: setup $(VENV)/dev.stamp ## Cut off and kill containers that share no volume: make test-hosts [TIMES=1]
-	@TIMES=$(or $(TIMES),1) $(BIN)/python -m pytest -m hosts --compose --capture=no tests/test_hosts.py
+	@TIMES=$(or $(TIMES),1) $(BIN)/python -m pytest -m hosts --compose tests/test_hosts.py
 
 screenshots: setup $(VENV)/dev.stamp ## Take the pictures of the page in docs/images anew; needs Chromium
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest --require-browser tests/test_browser.py tests/test_status_page.py

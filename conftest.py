@@ -1,4 +1,4 @@
-"""What the tests of every package share: options, and a real Redis and object storage, started for them."""
+"""What the tests of every package share: options, figures, and a real Redis and object storage, started for them."""
 
 import os
 import signal
@@ -26,6 +26,8 @@ from mlapi import redis_server
 hypothesis.settings.register_profile("tests", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("tests")
 
+_FIGURES = pytest.StashKey[list[str]]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the caller ask for tests that need more than Python and make."""
@@ -44,6 +46,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item, marker in product(items, ("compose", "hosts")):
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=f"needs a Docker engine: run `make test-{marker}`"))
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> list[str]:
+    """What tests have measured: texts that the run ends with."""
+    return pytestconfig.stash.setdefault(_FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the tests have measured."""
+    if figures := config.stash.get(_FIGURES, []):
+        terminalreporter.write_sep("=", "figures")
+        terminalreporter.write_line("\n".join(figures))
 
 
 def wait_until_written(connection: "redis.Redis") -> None:

@@ -1,6 +1,6 @@
 """Several machines: workers come, go, die and are cut off while callers ask, and more of them do more.
 
-`make test-hosts` prints what the callers noticed, and how throughput follows the workers.
+`make test-hosts` ends with what the callers noticed, and with how throughput follows the workers.
 """
 
 import os
@@ -103,11 +103,11 @@ def questions() -> Questions:
 
 
 @pytest.fixture(scope="module")
-def results() -> Iterator[list[Result]]:
+def results(figures: list[str]) -> Iterator[list[Result]]:
     """Collect what the faults have led to, to be printed in the end."""
     results: list[Result] = []
     yield results
-    print(f"\n\n{table.render(results, [])}\n")
+    figures.append(table.render(results, []))
 
 
 @pytest.mark.hosts
@@ -137,13 +137,13 @@ def test_every_request_is_answered_right_or_refused(
 
 
 @pytest.mark.hosts
-def test_throughput_follows_the_number_of_workers(tmp_path: Path) -> None:
+def test_throughput_follows_the_number_of_workers(tmp_path: Path, figures: list[str]) -> None:
     answer = Expected(frozenset({ANSWER.label}), ANSWER.score)
     questions = Questions(pictures.render(None, PICTURES), [answer] * PICTURES)
     with started(Hosts(tmp_path, "tests/compose.simulated.yml")) as hosts:
         cells = {workers: measure_workers(hosts, workers, questions) for workers in (1, 2, 4, 8)}
     header = ("simulated workers", "users", "images/s", "p50 ms", "p99 ms", "errors")
-    print(f"\n\n{markdown(header, [row(*each) for each in cells.items()])}\n")
+    figures.append(markdown(header, [row(*each) for each in cells.items()]))
     assert {cell.errors for cell in cells.values()} == {0}
     # Nearly four times as many; half of that tells it from none on a busy machine, too.
     assert cells[4].rate_per_s > 2 * cells[1].rate_per_s

@@ -1,8 +1,12 @@
 """The service with object storage, and without a folder that API and workers share."""
 
 import hashlib
+import statistics
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import requests
@@ -12,6 +16,7 @@ from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
 from tests.images import DOG
 
 NAME = f"{hashlib.sha256(DOG).hexdigest()}.jpeg"
+IMAGES, CALLERS = 40, 4
 
 
 @pytest.fixture
@@ -36,6 +41,27 @@ def test_images_go_through_object_storage_alone(service: Service, tmp_path: Path
     assert not (tmp_path / "no-uploads").exists()
     for word in ("an-id", "a-secret"):
         assert word not in service.log
+
+
+def test_every_image_of_several_callers_is_stored_and_classified_right(service: Service, figures: list[str]) -> None:
+    def call(data: bytes) -> tuple[bool, float, float]:
+        """Tell whether an image is classified right and shown again, and how many milliseconds each took."""
+        started = time.perf_counter()
+        label = service.predict(data, "dog.jpeg").json()["prediction"]
+        classified = time.perf_counter()
+        shown = requests.get(f"{service.url}/display/{hashlib.sha256(data).hexdigest()}.jpeg", timeout=60).content
+        is_right = (label, shown) == ("Eskimo_dog", data)
+        return is_right, 1000 * (classified - started), 1000 * (time.perf_counter() - classified)
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        calls = list(pool.map(call, (DOG + uuid4().bytes for _ in range(IMAGES))))
+    right = sum(is_right for is_right, _, _ in calls)
+    predict_ms, display_ms = (statistics.median(column) for column in list(zip(*calls, strict=True))[1:])
+    figures.append(
+        f"Object storage: {right} of {IMAGES} images of {CALLERS} callers right; median {predict_ms:.0f} ms to store, "
+        f"read and classify one, {display_ms:.0f} ms to show it"
+    )
+    assert right == IMAGES
 
 
 def test_several_images_of_a_request_are_classified(service: Service) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import statistics
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,8 @@ from tests.images import BAD_FILES, DOG, forms, save
 
 MODEL = "efficientnet-lite0"
 FORMS = forms()
+# Requests for each figure.
+TIMES = 10
 
 
 @pytest.fixture
@@ -35,6 +39,13 @@ def encoded(*images: bytes, column: bool = False) -> InferInput:
         array = array.reshape(-1, 1)
     tensor = InferInput("image", list(array.shape), "BYTES")
     tensor.set_data_from_numpy(array)
+    return tensor
+
+
+def in_base64(image: bytes) -> InferInput:
+    """Return an input of one file, within the JSON."""
+    tensor = InferInput("image", [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([base64.b64encode(image)], dtype=np.object_), binary_data=False)
     return tensor
 
 
@@ -99,9 +110,7 @@ def test_several_images_get_what_v1_tells_of_them(
 
 
 def test_images_may_be_base64_in_json(triton: InferenceServerClient) -> None:
-    tensor = InferInput("image", [1], "BYTES")
-    tensor.set_data_from_numpy(np.array([base64.b64encode(DOG)], dtype=np.object_), binary_data=False)
-    assert told(triton.infer(MODEL, [tensor], model_version="1"), "labels")[0][0] == "Eskimo_dog"
+    assert told(triton.infer(MODEL, [in_base64(DOG)], model_version="1"), "labels")[0][0] == "Eskimo_dog"
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -114,6 +123,29 @@ def test_pixels_are_classified_as_the_file_that_has_them(
     expected = [predicted(base_url, save(image, "PNG")) for image in images]
     assert [row[0] for row in told(result, "labels")] == [labels[0] for labels, _, _ in expected]
     assert [row[0] for row in told(result, "scores")] == [pytest.approx(row[0], abs=0.01) for _, _, row in expected]
+
+
+def test_each_encoding_of_an_image_gets_the_same_answer(triton: InferenceServerClient, figures: list[str]) -> None:
+    photo = Image.open(io.BytesIO(DOG)).resize((160, 120))
+    tensors = {
+        "file": encoded(save(photo, "PNG")),
+        "file in base64": in_base64(save(photo, "PNG")),
+        "pixels": pixels(photo),
+        "pixels in JSON": pixels(photo, binary=False),
+    }
+    answers: list[Any] = []
+    median_ms: dict[str, float] = {}
+    for name, tensor in tensors.items():
+        times_ms = []
+        for _ in range(TIMES):
+            started = time.perf_counter()
+            answers.append(told(triton.infer(MODEL, [tensor]), "labels"))
+            times_ms.append(1000 * (time.perf_counter() - started))
+        median_ms[name] = statistics.median(times_ms)
+    alike = sum(answer == answers[0] for answer in answers)
+    times = ", ".join(f"{name} {each_ms:.0f} ms" for name, each_ms in median_ms.items())
+    figures.append(f"tritonclient: {alike} of {len(answers)} answers alike; medians by encoding: {times}")
+    assert alike == len(answers)
 
 
 @pytest.mark.parametrize("binary", [True, False])

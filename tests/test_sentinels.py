@@ -32,7 +32,7 @@ def predict(api: Service) -> tuple[float, str]:
 
 
 def test_every_accepted_image_is_classified_right_though_the_master_dies(
-    make_service: MakeService, sentinels: Sentinels
+    make_service: MakeService, sentinels: Sentinels, figures: list[str]
 ) -> None:
     api = make_service([*MLAPI, "api"], REDIS_URL=sentinels.url)
     shared = {"REDIS_URL": sentinels.url, "UPLOAD_FOLDER": str(api.folder / "uploads")}
@@ -47,6 +47,9 @@ def test_every_accepted_image_is_classified_right_though_the_master_dies(
         sentinels.wait_for_promotion()
         after = [pool.submit(predict, api) for _ in range(50)]
         answers = sorted(request.result() for request in before + after)
-    assert {label for _, label in answers} == {"Eskimo_dog"}, api.log
+    right = sum(label == "Eskimo_dog" for _, label in answers)
     pause_s = max(later - earlier for (earlier, _), (later, _) in pairwise(answers))
-    print(f"{len(answers)} images classified right; none for {pause_s:.1f} s after the master's death")
+    figures.append(
+        f"Sentinels: {right} of {len(answers)} images right; none for {pause_s:.1f} s after the master's death"
+    )
+    assert right == len(answers), api.log

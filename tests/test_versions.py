@@ -127,7 +127,7 @@ def all_right(answers: list[Answer]) -> bool:
     return {(answer.status, answer.label) for answer in answers} == {(200, "Eskimo_dog")}
 
 
-def test_switching_and_rolling_back_under_load_fails_no_request(service: Service) -> None:
+def test_switching_and_rolling_back_under_load_fails_no_request(service: Service, figures: list[str]) -> None:
     took_s: dict[str, float] = {}
     with load(service) as answers, ThreadPoolExecutor(1) as pool:
         for words, version in ((("serve", NEW), "2"), (("rollback", NAME), "1")):
@@ -141,9 +141,9 @@ def test_switching_and_rolling_back_under_load_fails_no_request(service: Service
     failed = [answer for answer in answers if answer.status != 200]
     latencies_s = sorted(answer.came_at - answer.sent_at for answer in answers)
     times = ", ".join(f"{verb} after {seconds:.2f} s" for verb, seconds in took_s.items())
-    print(
-        f"\n{len(answers)} requests, {len(failed)} failed; the last one that the version before got came: {times}; "
-        f"p99 {1000 * latencies_s[int(0.99 * len(latencies_s))]:.0f} ms"
+    figures.append(
+        f"Versions: {len(answers)} requests, {len(failed)} failed; the last one that the version before got came: "
+        f"{times}; p99 {1000 * latencies_s[int(0.99 * len(latencies_s))]:.0f} ms"
     )
     assert failed == []
     assert all_right(answers)
