@@ -2,17 +2,20 @@
 
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import requests
 import yaml
 
+from tests import pages
 from tests.conftest import ROOT, until
 from tests.images import DOG
 from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, classify, grown, load, run
@@ -69,6 +72,24 @@ def test_object_storage_is_reached_and_known_by_api_and_workers() -> None:
         assert "default" in {*base[name]["networks"], *service.get("networks", [])}
         assert service["env_file"] == ["storage.env"]
         assert service["environment"] == {"UPLOAD_URL": "${UPLOAD_URL:?names no object storage}"}
+
+
+@pytest.mark.compose
+def test_another_version_beside_reaches_object_storage_as_the_page_has_it(tmp_path: Path) -> None:
+    files = ("docker-compose.yml", "compose.storage.yml", "compose.beside.yml")
+    for file in files:
+        shutil.copy(ROOT / file, tmp_path)
+    [block] = [block for block in pages.blocks("docs/compose.md") if block.marker == "tested by tests/test_compose.py"]
+    (tmp_path / "docker-compose.override.yml").write_text(block.text)
+    (tmp_path / "storage.env").write_text("AWS_REGION=eu-central-1\n")
+    options = [f"--file={tmp_path / file}" for file in (*files, "docker-compose.override.yml")]
+    command = ("docker", "compose", *options, "config", "--format", "json")
+    config = run(*command, UPLOAD_URL="s3://pictures/uploads", MODEL_BESIDE="/models/pets-2")
+    beside = json.loads(config)["services"]["model-beside"]
+    assert beside["networks"] == {"default": None, "queue": {"aliases": ["model"]}}
+    told = {"UPLOAD_URL": "s3://pictures/uploads", "AWS_REGION": "eu-central-1", "MODEL": "/models/pets-2"}
+    assert {**told, "BESIDE": "true"}.items() <= beside["environment"].items()
+    assert "/models/pets-2" in {volume["target"] for volume in beside["volumes"]}
 
 
 @pytest.mark.compose

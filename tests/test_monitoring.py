@@ -165,6 +165,11 @@ def test_prometheus_asks_where_api_and_workers_answer() -> None:
         assert set(asked["networks"]) & set(services["prometheus"]["networks"])
 
 
+def test_workers_of_another_version_are_found_under_the_name_of_the_others() -> None:
+    [beside] = yaml.safe_load((ROOT / "compose.beside.yml").read_text())["services"].values()
+    assert beside["networks"]["queue"]["aliases"] == [beside["extends"]["service"]]
+
+
 def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
     [group] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
     assert len(group["rules"]) > 5
