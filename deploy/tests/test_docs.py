@@ -138,6 +138,32 @@ def test_object_storage_needs_no_volume_and_is_reached_by_api_and_workers(name: 
         assert (credentials in workload.container.get("envFrom", [])) == is_reached
 
 
+def test_a_volume_with_models_is_read_by_the_workers_of_all_versions_and_by_nobody_else(tmp_path: Path) -> None:
+    [more] = [yaml.safe_load(block.text) for block in TESTED if "components/model-volume" in block.text]
+    mine = {**yaml.safe_load(overlay_of_the_page()), **more, "resources": ["../two-versions"]}
+    resources = rendered(tmp_path, yaml.safe_dump(mine, default_flow_style=None))
+    for resource in resources:
+        check(resource)
+    assert workloads(resources)["model"].settings(resources)["MODEL"] == "/models/mine/pets-1"
+    volume = {"name": "models", "persistentVolumeClaim": {"claimName": "models"}}
+    mount = {"name": "models", "mountPath": "/models/mine", "readOnly": True}
+    assert of_kind(resources, "PersistentVolumeClaim")["models"]["spec"]["storageClassName"] == "nfs"
+    for name, workload in workloads(resources).items():
+        reads = name in {"model", "model-beside"}
+        assert (volume in workload.pod["volumes"], mount in workload.container["volumeMounts"]) == (reads, reads)
+
+
+def test_the_pod_that_fills_the_volume_is_a_restricted_one_that_may_write_to_it() -> None:
+    [pod] = [yaml.safe_load(block.text) for block in TESTED if "kind: Pod\n" in block.text]
+    check(pod)
+    worker = workloads(overlay("small"))["model"]
+    [container] = pod["spec"]["containers"]
+    security = {**pod["spec"]["securityContext"], **container["securityContext"]}
+    assert security.items() <= {**worker.pod["securityContext"], **worker.container["securityContext"]}.items()
+    assert {"runAsNonRoot", "seccompProfile", "allowPrivilegeEscalation", "capabilities"} <= set(security)
+    assert container["volumeMounts"] == [{"name": "models", "mountPath": "/models/mine"}]
+
+
 def test_every_secret_is_made_with_the_files_that_the_services_read(made: dict[str, dict[str, bytes]]) -> None:
     mounted = set(re.findall(r'"secretName": "([\w-]+)"', json.dumps(overlay("autoscaled"))))
     text = "\n".join(block.text for block in TESTED)
