@@ -31,9 +31,10 @@ _EXPORT_HINT = "export the network with a dynamic batch dimension"
 class Classifier:
     """A network ready to run on the CPU. For one caller at a time; a worker process has its own."""
 
-    def __init__(self, manifest: ModelManifest, request: ov.InferRequest) -> None:
+    def __init__(self, manifest: ModelManifest, request: ov.InferRequest, *, is_quantized: bool = False) -> None:
         self.manifest = manifest
         self._request = request
+        self._is_quantized = is_quantized
 
     @classmethod
     def load(cls, manifest: ModelManifest, *, threads: int = 1, precision: Precision = "f32") -> "Classifier":
@@ -52,7 +53,7 @@ class Classifier:
             compiled = _core().compile_model(
                 _with_preprocessing(network, manifest), "CPU", _settings(threads, precision)
             )
-            classifier = cls(manifest, compiled.create_infer_request())
+            classifier = cls(manifest, compiled.create_infer_request(), is_quantized=_is_quantized(network))
         except RuntimeError as err:
             raise ModelError(f"{manifest.network_path}: cannot be compiled: {_reason(err)}") from err
         classifier._check_answers()
@@ -60,8 +61,9 @@ class Classifier:
 
     @property
     def precision(self) -> str:
-        """The arithmetic that the engine uses inside the network, such as "f32" or "bf16"."""
-        return str(self._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string())
+        """The arithmetic inside the network: "f32" or "bf16", behind "int8+" where it is quantized."""
+        floats = str(self._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string())
+        return f"int8+{floats}" if self._is_quantized else floats
 
     def classify(self, pixels: NDArray[np.uint8]) -> list[Outcome]:
         """Return, in the order of the batch, each picture's most probable classes, or why it has none.
@@ -167,6 +169,11 @@ def _set_shape(network: ov.Model, manifest: ModelManifest) -> None:
         raise ModelError(
             f"{path}: input is {_text(found)} and cannot be made {_text(expected)}: {_reason(err)}; {_EXPORT_HINT}"
         ) from err
+
+
+def _is_quantized(network: ov.Model) -> bool:
+    """Tell whether a network computes in 8-bit integers; ONNX's QuantizeLinear is read as this operation."""
+    return any(operation.get_type_name() == "FakeQuantize" for operation in network.get_ops())
 
 
 def _with_preprocessing(network: ov.Model, manifest: ModelManifest) -> ov.Model:

@@ -138,14 +138,14 @@ def _report(
         agreement = pair.agreement(progress)
     click.echo("Measuring", err=True)
     speeds = pair.images_per_s(held_out)
-    original = _figures(pair.original, pair.original.precision, speeds[0])
-    quantized = _figures(pair.quantized, "INT8", speeds[1])
+    original, quantized = map(_figures, (pair.original, pair.quantized), speeds)
     return Report(str(target), calibration_images, original, quantized, agreement, accuracy)
 
 
-def _figures(classifier: Classifier, precision: str, images_per_s: float) -> Figures:
+def _figures(classifier: Classifier, images_per_s: float) -> Figures:
     manifest = classifier.manifest
-    return Figures(f"{manifest.name}@{manifest.version}", precision, manifest.network_path.stat().st_size, images_per_s)
+    size_bytes = manifest.network_path.stat().st_size
+    return Figures(f"{manifest.name}@{manifest.version}", classifier.precision, size_bytes, images_per_s)
 
 
 def _progress(items: Iterable[T], label: str, length: int | None = None) -> "ProgressBar[T]":

@@ -14,7 +14,7 @@ from mlapi.quantization import int8
 from mlapi.quantization.int8 import QuantizationError
 from mlapi.quantization.pictures import find, read
 from mlapi.quantization.tests.conftest import COLOURS, MakeModel
-from model.classifier import Classifier
+from model.classifier import Classifier, Precision
 from model.manifest import NETWORK, ModelManifest
 from model.tests.networks import COLOUR_WEIGHTS
 
@@ -68,6 +68,17 @@ def test_the_network_is_calibrated_with_what_it_is_served(
     assert (first.shape, last.shape) == ((3, 24, 32), (24, 32, 3))
     assert first.dtype == last.dtype == np.dtype(np.float32)
     assert first[:, 5, 7].tolist() == last[5, 7].tolist() == expected
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_the_classifier_says_that_it_computes_in_integers_and_what_else(
+    make_model: MakeModel, pictures: Path, tmp_path: Path, precision: Precision
+) -> None:
+    manifest = make_model()
+    original = Classifier.load(manifest, precision=precision).precision
+    made = quantized(manifest, pixels(pictures, manifest)[:4], tmp_path / "int8").manifest
+    assert Classifier.load(made, precision=precision).precision == f"int8+{original}"
+    assert "int8" not in original
 
 
 def test_weights_are_integers_with_a_scale_for_each_channel(
