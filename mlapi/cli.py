@@ -306,7 +306,8 @@ def model_status(as_json: bool) -> None:
     from mlapi import versions
 
     found = versions.status(_queue())
-    _print([each.as_dict() for each in found], map(str, found), as_json=as_json)
+    lines = map(str, found) if found else ["No worker has made itself known yet."]
+    _print([each.as_dict() for each in found], lines, as_json=as_json)
 
 
 @model.command("load")

@@ -54,6 +54,12 @@ def test_the_status_says_what_each_version_is_for() -> None:
     assert found[1] == {**told, "comparison": None, "examined": None}
 
 
+def test_the_status_says_that_no_worker_has_been_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_queue", lambda: MemoryJobQueue(max_jobs=10))
+    assert run("status") == "No worker has made itself known yet.\n"
+    assert json.loads(run("status", "--json")) == []
+
+
 def test_the_status_says_how_a_version_does(queue: MemoryJobQueue) -> None:
     queue.comparisons["pets@2"] = Comparison(
         images=20, agreeing=19, failures=1, dropped=3, score_difference=0.5, ms=300, served_ms=250
