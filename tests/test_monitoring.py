@@ -21,6 +21,13 @@ MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 # What Prometheus adds itself.
 ADDED = {"up"}
+# What /status tells of versions, and the dashboard does not.
+ON_THE_PAGE_ALONE = {
+    "mlapi_version_workers",
+    "mlapi_shadow_score_difference",
+    "mlapi_shadow_failures",
+    "mlapi_shadow_dropped",
+}
 
 
 def is_free(port: int) -> bool:
@@ -97,7 +104,10 @@ def test_what_is_told_is_as_prometheus_wants_it_and_what_is_looked_at_exists(
         name for expression in expressions() for name in re.findall(r"\b(?:mlapi|process)_\w+|\bup\b", expression)
     }
     assert len(wanted) > 20
-    assert wanted - ADDED <= api.names | worker.names
+    # Of versions, there is nothing to compare here.
+    assert wanted - ADDED <= api.names | worker.names | told_of
+    of_versions = {name for name in told_of if name.startswith(("mlapi_version_", "mlapi_shadow_"))}
+    assert of_versions - wanted == ON_THE_PAGE_ALONE
 
 
 def test_a_worker_that_is_started_again_shows_its_metrics_at_the_same_port(service: Service, metrics_port: int) -> None:
@@ -122,6 +132,22 @@ def test_a_service_leaves_no_counts_behind(service: Service) -> None:
 @pytest.mark.parametrize("expression", expressions())
 def test_every_query_is_one_that_prometheus_can_read(expression: str) -> None:
     promql_parser.parse(expression.replace("$__rate_interval", "1m"))
+
+
+def test_how_long_predictions_take_is_asked_of_every_route_that_takes_images(service: Service) -> None:
+    model = f"{service.url}/v2/models/efficientnet-lite0"
+    for path in (f"{model}/infer", f"{model}/versions/1/infer"):
+        requests.post(path, DOG, headers={"Inference-Header-Content-Length": "0"}, timeout=60).raise_for_status()
+    requests.post(f"{service.url}/v1/predictions", files={"file": DOG}, timeout=60).raise_for_status()
+    requests.post(service.url, files={"file": DOG}, timeout=60).raise_for_status()
+
+    text = Exposition.of(f"{service.url}/metrics").text
+    posted = set(re.findall(r'^mlapi_http_request_duration_seconds_count\{method="POST",route="([^"]+)"', text, re.M))
+    assert len(posted) == 6
+    asked = [pattern for each in expressions() for pattern in re.findall(r'method="POST", route=~"([^"]+)"', each)]
+    assert len(asked) > 3
+    for pattern in asked:
+        assert {route for route in posted if re.fullmatch(pattern, route)} == posted - {"/feedback"}
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.name)
