@@ -21,7 +21,8 @@ _KEPT = 120
 _LATELY = 12
 
 # What is asked for predictions with: only these requests tell how long one takes.
-_IMAGE_REQUESTS = frozenset({("POST", "/"), ("POST", "/predict"), ("POST", "/v1/predictions")})
+_V2_MODEL = "/v2/models/<name>"
+_IMAGE_ROUTES = {"/", "/predict", "/v1/predictions", f"{_V2_MODEL}/infer", f"{_V2_MODEL}/versions/<version>/infer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Counts:
 def _latency(samples: Iterable[Sample]) -> Counter[float]:
     counts: Counter[float] = Counter()
     for sample in samples:
-        if "le" in sample.labels and (sample.labels["method"], sample.labels["route"]) in _IMAGE_REQUESTS:
+        labels = sample.labels
+        if "le" in labels and labels["method"] == "POST" and labels["route"] in _IMAGE_ROUTES:
             counts[float(sample.labels["le"])] += int(sample.value)
     return counts
 

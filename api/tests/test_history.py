@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.gateway import _IMAGE_ENDPOINTS
 from api.history import Counts, History, Period
 from api.metrics import Metrics
 from jobs.errors import QueueUnavailable
@@ -59,14 +60,14 @@ def test_batches_are_those_since_then_and_a_worker_that_is_gone_takes_none_away(
 
 def test_the_counts_are_those_of_predictions_whoever_asks_for_other_things() -> None:
     metrics = Metrics()
-    metrics.answered("POST", "/predict", 200, 0.04)
-    metrics.answered("POST", "/v1/predictions", 200, 0.04)
+    for endpoint in _IMAGE_ENDPOINTS:
+        metrics.answered("POST", endpoint.route, 200, 0.04)
     metrics.answered("GET", "/v1/predictions/<prediction_id>", 200, 20)
     metrics.answered("GET", "/", 200, 20)
     metrics.predicted(COMPUTED, CACHED)
     counts = Counts.of(metrics, MemoryJobQueue(max_jobs=1))
-    assert (counts.requests, counts.outcomes) == (4, {"classified": 1, "cached": 1})
-    assert (counts.latency[0.03], counts.latency[0.05], counts.latency[float("inf")]) == (0, 2, 2)
+    assert (counts.requests, counts.outcomes) == (7, {"classified": 1, "cached": 1})
+    assert (counts.latency[0.03], counts.latency[0.05], counts.latency[float("inf")]) == (0, 5, 5)
     assert counts.queue == QueueFigures()
 
 
