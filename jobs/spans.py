@@ -1,7 +1,8 @@
 """Traces by OpenTelemetry's SDK, sent by OTLP over HTTP; imported only where they are on.
 
-The SDK reads its own settings: which traces are recorded (OTEL_TRACES_SAMPLER), where they are sent and with which
-headers (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS), and how many at once (OTEL_BSP_...).
+The SDK reads its own settings: which traces are recorded (OTEL_TRACES_SAMPLER, whose default is ours), where they are
+sent and with which headers (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS), and how many at once
+(OTEL_BSP_...).
 """
 
 import threading

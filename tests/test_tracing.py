@@ -76,7 +76,7 @@ def test_a_trace_goes_through_all_processes_and_is_sent_when_they_stop(
     make_service: MakeService, collector: Collector
 ) -> None:
     # So that nothing is sent before.
-    patient = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "LOG_FORMAT": "json"}
+    patient = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_TRACES_SAMPLER": "always_on", "LOG_FORMAT": "json"}
     service = make_service(
         INSTANCES="1", API_PROCESSES="2", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **patient
     ).wait_until_ready()
@@ -108,9 +108,8 @@ def test_a_trace_goes_through_all_processes_and_is_sent_when_they_stop(
 def test_a_collector_that_is_away_disturbs_nobody(make_service: MakeService, collector: Collector) -> None:
     url = collector.url
     collector.server_close()
-    service = make_service(
-        INSTANCES="1", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_SCHEDULE_DELAY="50"
-    ).wait_until_ready()
+    settings = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_TRACES_SAMPLER": "always_on"}
+    service = make_service(INSTANCES="1", OTEL_EXPORTER_OTLP_ENDPOINT=url, **settings).wait_until_ready()
     assert [predict(service).status_code for _ in range(5)] == [200] * 5
     assert service.stop() == 0
 

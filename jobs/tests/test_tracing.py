@@ -105,6 +105,31 @@ def test_the_environment_goes_before_the_file_and_before_our_name(
     tracing.stop()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "fewest", "most"),
+    [
+        ({}, 20, 180),  # of 2000; a twentieth is 100, give or take 10
+        ({"OTEL_TRACES_SAMPLER": ""}, 20, 180),
+        ({"OTEL_TRACES_SAMPLER_ARG": "0.5"}, 800, 1200),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}, 2000, 2000),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, 0, 0),
+    ],
+)
+def test_a_twentieth_is_recorded_unless_a_sampler_is_named(sampler: dict[str, str], fewest: int, most: int) -> None:
+    os.environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT, **sampler}
+    tracing.start(SharedSettings.from_env(), "a-service")
+    recorded = sum(tracing.span("request").recorded for _ in range(2000))  # never ended, so nothing is sent
+    assert fewest <= recorded <= most
+    tracing.stop()
+
+
+def test_by_default_whatever_the_caller_records_is_recorded() -> None:
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = ENDPOINT
+    tracing.start(SharedSettings.from_env(), "a-service")
+    assert all(tracing.span("request", parent={"traceparent": PARENT}).recorded for _ in range(100))
+    tracing.stop()
+
+
 @pytest.mark.usefixtures("exporter")
 def test_a_job_goes_on_with_the_trace_of_the_caller() -> None:
     job = carried({"traceparent": PARENT, "tracestate": "vendor=1"})
