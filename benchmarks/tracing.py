@@ -11,9 +11,11 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -29,6 +31,10 @@ from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, Timings
 from jobs.spans import OpenTelemetryTracer
 from model import batch_trace
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+_FORK = get_context("fork")
 _PICTURE = Path(__file__).parents[1] / "tests" / "dog.jpeg"
 _ANSWER = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(5, 10, 10, 4))
 _HEADER = ("traces", "a prediction in the API", "of that, more than off", "a batch of 4 in a worker")
@@ -40,13 +46,16 @@ _SAMPLERS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-class _Collector(BaseHTTPRequestHandler):
-    """Throws away what it gets."""
+class _Receiver(BaseHTTPRequestHandler):
+    """Counts what it gets, and throws it away."""
 
     protocol_version = "HTTP/1.1"
+    server: "_Server"
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        received = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.received_bytes.get_lock():
+            self.server.received_bytes.value += len(received)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -55,13 +64,27 @@ class _Collector(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receiver)
+        self.received_bytes = _FORK.Value("q")
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Where spans are sent, and how many bytes have been."""
+
+    url: str
+    received_bytes: "Synchronized[int]"
+
+
 @contextmanager
-def _collector() -> Iterator[str]:
-    """Yield the address of a collector, in a process of its own."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
-    process = get_context("fork").Process(target=server.serve_forever, daemon=True)
+def collector() -> Iterator[Collector]:
+    """Yield a collector, in a process of its own."""
+    server = _Server()
+    process = _FORK.Process(target=server.serve_forever, daemon=True)
     process.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield Collector(f"http://127.0.0.1:{server.server_port}", server.received_bytes)
     process.terminate()
     process.join()
 
@@ -136,8 +159,8 @@ class _Setting:
 def main(rounds: int, times: int) -> None:
     """Measure a prediction and a batch with traces off and on, in turn."""
     logging.disable()
-    with _collector() as url, tempfile.TemporaryDirectory() as folder:
-        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+    with collector() as sent_to, tempfile.TemporaryDirectory() as folder:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = sent_to.url
         settings = {name: _Setting(sampler, Path(folder)) for name, sampler in _SAMPLERS.items()}
         rows = [{name: setting.measure(times) for name, setting in settings.items()} for _ in range(rounds)]
     print(markdown(_HEADER, [_row(name, rows) for name in _SAMPLERS]))

@@ -1,0 +1,94 @@
+"""What traces cost in throughput: the service without and with them, in turn, each time started anew.
+
+`python -m benchmarks.traced` starts the service and a collector, asks over HTTP, and prints one table. What each part
+of a request takes of a processor is told by `python -m benchmarks.tracing`.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks import pictures, processes, quiet, systems
+from benchmarks.load import Cell, Load
+from benchmarks.pictures import Questions
+from benchmarks.raw import Limit
+from benchmarks.table import conditions, markdown
+from benchmarks.tracing import collector
+from jobs.errors import SetupError
+from model.settings import ModelSettings
+from stress_test.errors import CannotRun
+
+_PICTURES = 64
+_WARM_UP_S = 2.0
+_HEADER = ("traces", "images/s", "p50 ms", "p99 ms", "errors", "images/s to those without, each round", "median")
+_OFF = "off"
+
+
+def settings(url: str) -> Mapping[str, Mapping[str, str]]:
+    """Return what is measured, by the environment that it takes; an empty variable is as good as none."""
+    on = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_TRACES_SAMPLER": "", "OTEL_TRACES_SAMPLER_ARG": ""}
+    return {
+        _OFF: {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        "on, as by default": on,
+        "on, all recorded": {**on, "OTEL_TRACES_SAMPLER": "always_on"},
+    }
+
+
+def measure(
+    environment: Mapping[str, str], questions: Questions, users: int, seconds: float, patience_s: float
+) -> Cell:
+    """Start a service, and have it asked."""
+    with systems.running("this service", environment) as port:
+        load = Load(port, questions)
+        load.run(users, min(_WARM_UP_S, seconds))
+        quiet.wait(patience_s)
+        measured = load.run(users, seconds)
+        for reason, count in load.failures.most_common(5):
+            click.echo(f"  {count} x {reason}", err=True)
+        return measured
+
+
+def row(name: str, off: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return a line of the table: the medians of the rounds, and the ratio of each round to the same one without."""
+    rate, p50, _, p99 = (statistics.median(figures) for figures in list(zip(*cells, strict=True))[:4])
+    ratios = [after.rate_per_s / before.rate_per_s for before, after in zip(off, cells, strict=True)]
+    each, median = " ".join(f"{ratio:.2f}" for ratio in ratios), f"{statistics.median(ratios):.3f}"
+    errors = str(sum(cell.errors for cell in cells))
+    return (name, f"{rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", errors, *(("", "") if name == _OFF else (each, median)))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--users", type=click.IntRange(min=1), default=16, help="How many ask, each when answered.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, help="How long each is measured.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, help="How often; the table has the medians.")
+@click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each measurement.")
+@click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
+def main(users: int, seconds: float, rounds: int, patience: float, photos: Path | None) -> None:
+    """Measure the service without and with traces, in turn; progress goes to stderr, the table to stdout."""
+    processes.stop_on_sigterm()
+    try:
+        files = pictures.render(photos, _PICTURES)
+        questions = Questions(files, Limit(files, ModelSettings.from_env()).answers())
+        with collector() as sent_to:
+            measured = settings(sent_to.url)
+            cells: dict[str, list[Cell]] = {name: [] for name in measured}
+            for number in range(rounds):
+                # In the other order in every second round, since a machine becomes busier or quieter.
+                for name in list(measured)[:: -1 if number % 2 else 1]:
+                    cells[name].append(measure(measured[name], questions, users, seconds, patience))
+                    click.echo(f"{name}: {cells[name][-1].rate_per_s:.1f} images/s", err=True)
+            received = sent_to.received_bytes.value
+    except (CannotRun, SetupError) as err:
+        sys.exit(f"traced: {err}")
+    print(markdown(_HEADER, [row(name, cells[_OFF], cells[name]) for name in cells]))
+    print(
+        f"\n{conditions()}. {users} users, {rounds} x {seconds:g} s of each in turn. The collector, on the same"
+        f" machine, was sent {received / 1000:.0f} kB."
+    )
+
+
+if __name__ == "__main__":
+    main()
