@@ -107,8 +107,7 @@ def feedback() -> Answer:
     """Keep a report of a wrong prediction, or take one back."""
     report, report_id = request.form.get("report", ""), request.form.get("undo", "")
     if report_id:
-        _drop_image(services().feedback.take_back(report_id))
-        return page_or_part("report.html", report=report, taken_back=True, labels=_labels())
+        return _take_back(report, report_id)
     if not report:
         return render_template("index.html")
     if "label" in request.form:
@@ -122,12 +121,25 @@ def _keep_with_label(report: str) -> Answer:
     """Keep a report of the page, which says what the picture shows and can be taken back."""
     try:
         said = _what_it_is(_labels())
-    except UnknownLabel as err:
-        context = {"report": report, "error": err, "said": request.form["label"], "labels": _labels()}
-        return page_or_part("report.html", **context), err.status, error_headers(err)
-    report_id = services().feedback.append_with_id({**_fields(report), **said})
+        report_id = services().feedback.append_with_id({**_fields(report), **said})
+    except ServiceError as err:
+        return _refused("report.html", err, report=report, said=request.form["label"])
     _follow_up(report)
     return page_or_part("thanks.html", thanks=True, report=report, report_id=report_id, right=said)
+
+
+def _take_back(report: str, report_id: str) -> Answer:
+    """Take a report of the page back."""
+    try:
+        _drop_image(services().feedback.take_back(report_id))
+    except ServiceError as err:
+        return _refused("thanks.html", err, thanks=True, report=report, report_id=report_id)
+    return page_or_part("report.html", report=report, taken_back=True, labels=_labels())
+
+
+def _refused(part: str, err: ServiceError, **context: object) -> Answer:
+    """Answer with the form as it was sent, and what is wrong, so that it can be sent again."""
+    return page_or_part(part, error=err, labels=_labels(), **context), err.status, error_headers(err)
 
 
 def _what_it_is(labels: Sequence[str]) -> dict[str, str | None]:

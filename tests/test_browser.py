@@ -321,6 +321,35 @@ def test_when_the_connection_breaks_a_report_can_be_sent_again(open_page: OpenPa
         expect(page.get_by_role("status")).to_contain_text("Thank you")
 
 
+@pytest.mark.parametrize("scripted", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_report_that_cannot_be_kept_is_there_to_be_sent_again(
+    open_page: OpenPage, make_service: MakeService, scripted: bool
+) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    file = service.folder / "feedback" / "feedback"
+    file.mkdir(parents=True)
+    with open_page(service.url, expected="status of 503", java_script_enabled=scripted) as page:
+        send(page, ("dog.jpeg", DOG))
+        page.get_by_text("Wrong?").click()
+        page.get_by_label("What does it show?").fill("malamute")
+        page.get_by_role("button", name="Report").click()
+        expect(page.get_by_role("alert")).to_contain_text("cannot be kept")
+        expect(page.get_by_label("What does it show?")).to_have_value("malamute")
+        file.rmdir()
+        page.get_by_role("button", name="Report").click()
+        expect(page.get_by_role("status")).to_contain_text("it is “malamute”")
+
+        file.rename(file.with_name("moved"))
+        file.mkdir()
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("alert")).to_contain_text("cannot be taken back")
+        file.rmdir()
+        file.with_name("moved").rename(file)
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_text("Taken back").click()
+        assert reports(service) == []
+
+
 # Earlier pictures
 
 

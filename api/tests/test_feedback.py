@@ -330,6 +330,28 @@ def test_where_the_disk_is_full_the_page_says_so(make_app: MakeApp) -> None:
     assert "report cannot be kept" in answer.text
 
 
+@pytest.mark.usefixtures("labels")
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+@pytest.mark.parametrize(
+    ("path", "form", "message"),
+    [
+        ("/dev/full", {"label": "Siberian husky"}, "report cannot be kept"),
+        ("/dev", {"undo": "0" * 32}, "report cannot be taken back"),
+    ],
+)
+def test_what_cannot_be_kept_or_taken_back_comes_back_with_its_form_to_be_sent_again(
+    make_app: MakeApp, path: str, form: dict[str, str], message: str, headers: dict[str, str]
+) -> None:
+    client = make_app(feedback_filepath=Path(path)).test_client()
+    answer = client.post("/feedback", data={"report": REPORT, **form}, headers=headers)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert message in answer.text
+    assert "Thank you" not in answer.text
+    for name, value in {"report": REPORT, **form}.items():
+        assert f'name="{name}"' in answer.text
+        assert f'value="{html.escape(value).replace("&quot;", "&#34;")}"' in answer.text
+
+
 def _append_up_to(max_bytes: int, path: Path, report: str) -> None:
     """Append reports until no file of this process may be larger."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
