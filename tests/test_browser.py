@@ -350,6 +350,48 @@ def test_a_report_that_cannot_be_kept_is_there_to_be_sent_again(
         assert reports(service) == []
 
 
+# What proxies answer in the service's place: the bundled HAProxy, without an API, and nginx.
+NO_API = {"status": 503, "json": {"success": False, "prediction": None, "score": None}}
+BAD_GATEWAY = {"status": 502, "body": "<html><body><center><h1>502 Bad Gateway</h1></center></body></html>"}
+TOO_LARGE = {"status": 413, "body": "<html><body><center><h1>413 Request Entity Too Large</h1></center></body></html>"}
+
+UNREACHABLE = re.compile(r"^\s*The service does not answer, or the connection is gone\.\s+Try again\s*$")
+
+
+@pytest.mark.parametrize("answer", [NO_API, BAD_GATEWAY, TOO_LARGE], ids=["HAProxy", "nginx", "nginx's limit"])
+def test_when_a_proxy_answers_in_the_services_place_pictures_and_reports_can_be_sent_again(
+    open_page: OpenPage, answer: Any
+) -> None:
+    with open_page(expected="status of (502|503|413)") as page:
+        page.route("**/", lambda route: route.fulfill(**answer))
+        send(page, ("dog.jpeg", DOG))
+        expect(cards(page).locator(".answer")).to_have_text(UNREACHABLE)
+        page.unroute("**/")
+        page.get_by_role("button", name="Try again").click()
+        expect_the_dog(cards(page))
+
+        page.get_by_text("Wrong?").click()
+        page.get_by_label("What does it show?").fill("malamute")
+        page.route("**/feedback", lambda route: route.fulfill(**answer))
+        page.get_by_role("button", name="Report").click()
+        expect(page.get_by_role("alert")).to_contain_text("does not answer")
+        page.unroute("**/feedback")
+        page.get_by_role("button", name="Report").click()
+        expect(page.get_by_role("status")).to_contain_text("it is “malamute”")
+
+
+def test_a_report_that_is_refused_unread_is_there_to_be_sent_again(open_page: OpenPage) -> None:
+    with open_page(expected="status of 413") as page:
+        send(page, ("dog.jpeg", DOG))
+        page.get_by_text("Wrong?").click()
+        page.get_by_label("What does it show?").fill("malamute")
+        page.evaluate("document.querySelector('[name=report]').value += ' '.repeat(1e6)")
+        for _ in range(2):
+            page.get_by_role("button", name="Report").click()
+            expect(page.get_by_role("alert")).to_contain_text("too large")
+        expect(page.get_by_label("What does it show?")).to_have_value("malamute")
+
+
 # Earlier pictures
 
 

@@ -6,6 +6,12 @@ const sent = new WeakMap(); // card -> file
 
 const copy = (id) => document.querySelector(id).content.cloneNode(true);
 
+function parse(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+}
+
 function add(files) {
   const cards = [...files].map(makeCard);
   answers.prepend(...cards);
@@ -63,13 +69,23 @@ document.addEventListener("drop", (event) => {
 });
 
 answers.addEventListener("htmx:xhr:progress", showProgress);
-// Where the service is not reached, of a picture or of a report.
-answers.addEventListener("htmx:sendError", ({ target }) => {
-  const answer = target.querySelector(".answer");
-  if (answer) return answer.replaceChildren(copy("#unreachable"));
-  target.querySelector("[role=alert]")?.remove();
-  target.append(copy("#unreachable").querySelector("[role=alert]"));
+answers.addEventListener("htmx:sendError", ({ detail }) => showFailure(detail.target, copy("#unreachable")));
+// A refusal says why, unless a proxy has answered in the service's place.
+answers.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, xhr } = event.detail;
+  const answer = parse(xhr.response);
+  if (xhr.status < 400 || answer.querySelector(".report")) return;
+  event.preventDefault();
+  showFailure(target, answer.firstElementChild?.matches("[role=alert]") ? answer : copy("#unreachable"));
 });
+
+// Of a picture, in its answer's place; of a report, within its form, which keeps what was written there.
+function showFailure(target, failure) {
+  if (target.matches(".answer")) return target.replaceChildren(failure);
+  target.querySelector("[role=alert]")?.remove();
+  target.querySelector("form").append(failure.querySelector("[role=alert]"));
+}
+
 answers.addEventListener("click", ({ target }) => {
   if (target.matches(".again")) send(target.closest(".card"));
 });
