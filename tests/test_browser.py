@@ -518,10 +518,30 @@ def test_a_form_on_another_sites_page_is_refused(browser: Browser, base_url: str
 def test_the_documentation_shows_every_endpoint_and_tries_one(open_page: OpenPage, base_url: str) -> None:
     with open_page(f"{base_url}/docs") as page:
         expect(page.locator(".opblock-summary-path")).to_have_count(9)
+        expect(page.locator(".opblock-tag")).to_have_text(["Predictions", "Feedback", "Models", "Problems"])
         page.get_by_text("List the models that are served").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
         expect(page.locator(".live-responses-table")).to_contain_text("efficientnet-lite0")
+
+
+@pytest.mark.parametrize("media_type", ["multipart/form-data", "application/json", "image/jpeg"])
+def test_on_the_documentations_page_an_image_is_classified_by_each_way_to_send_it(
+    open_page: OpenPage, base_url: str, media_type: str
+) -> None:
+    with open_page(f"{base_url}/docs") as page:
+        page.get_by_text("Classify one image or many").click()
+        page.get_by_role("button", name="Try it out").click()
+        body = page.locator(".opblock-section-request-body")
+        expect(body.get_by_role("combobox")).to_have_value("multipart/form-data")
+        body.get_by_role("combobox").select_option(media_type)
+        if media_type == "application/json":
+            expect(body.get_by_role("textbox")).to_have_value(re.compile('"data"'))  # an image, to begin with
+        else:
+            body.locator("input[type=file]").set_input_files(payloads(("dog.jpeg", DOG)))
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
+        expect(page.locator(".live-responses-table")).to_contain_text('"predictions"')
 
 
 def screenshot(page: Page, name: str) -> None:

@@ -15,7 +15,10 @@ MAX_IMAGES = 16
 # Longer names say nothing more to anybody.
 MAX_NAME = 255
 
-_BINARY: dict[str, Any] = {"type": "string", "contentMediaType": "application/octet-stream"}
+# As OpenAPI 3.0 writes it, which is what tools know a file by.
+_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+# A white pixel, as a GIF.
+_EXAMPLE = "R0lGODdhAQABAIAAAP///////ywAAAAAAQABAAACAkQBADs="
 
 
 class Options(BaseModel):
@@ -36,11 +39,11 @@ class Options(BaseModel):
     )
 
 
-class UploadForm(Options):
-    """A form with files."""
+class UploadForm(BaseModel):
+    """A form with files. The parameters of the address may be in it, too."""
 
     file: list[Any] = Field(
-        min_length=1, max_length=MAX_IMAGES, json_schema_extra={"items": _BINARY}, description="PNG, JPEG or GIF files"
+        min_length=1, max_length=MAX_IMAGES, json_schema_extra={"items": _FILE}, description="PNG, JPEG or GIF files"
     )
 
 
@@ -49,7 +52,9 @@ class EncodedImage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str = Field(description="The file in base64", json_schema_extra={"contentEncoding": "base64"})
+    data: str = Field(
+        description="The file in base64", examples=[_EXAMPLE], json_schema_extra={"contentEncoding": "base64"}
+    )
     filename: str | None = Field(default=None, max_length=MAX_NAME, description="What to call it in the answer")
 
 

@@ -16,7 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ALWAYS = (400, 401, 403, 408, 413, 429, 500, 503)
 _RETRY_AFTER = {"description": "Seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}
 _LOCATION = {"description": "Where the prediction will be", "schema": {"type": "string"}}
-_IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif")
+_FORM = "multipart/form-data"
+_IMAGES: dict[str, Any] = {media_type: {"schema": {}} for media_type in ("image/jpeg", "image/png", "image/gif")}
 _SECURITY_SCHEMES = [
     SecurityScheme("bearer", SecuritySchemeData(SecureType.HTTP, "An API key", scheme="bearer")),
     SecurityScheme("basic", SecuritySchemeData(SecureType.HTTP, "An API key, as the password", scheme="basic")),
@@ -89,9 +90,11 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI document of the current application."""
     spec: dict[str, Any] = _spec.spec
     body = spec["paths"]["/v1/predictions"]["post"]["requestBody"]
-    body["content"] |= {media_type: {"schema": {}} for media_type in _IMAGE_TYPES}
-    for path in spec["paths"].values():
-        for described in path.values():
+    # What stands first is what the page of the document offers first.
+    body["content"] = {_FORM: body["content"][_FORM], **body["content"], **_IMAGES}
+    for path, operations in spec["paths"].items():
+        for described in operations.values():
+            described["tags"] = [path.split("/")[2].capitalize()]
             for parameter in described["parameters"]:
                 _forbid_null(parameter["schema"])
     return spec
