@@ -13,12 +13,14 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
+from api.labels import meant, plain, readable
 from api.problems import error_headers
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
 from jobs.errors import BadRequest, DeadlinePassed, NoFile, QueueUnavailable, ServiceError, UnknownLabel, error_types
 from jobs.schema import Prediction, image_hash
 
 blueprint = Blueprint("page", __name__)
+blueprint.add_app_template_filter(readable)
 
 Answer = str | tuple[str, int, Headers]
 
@@ -48,12 +50,6 @@ class Card:
 def limits() -> dict[str, int]:
     """Return what the page says of pictures before they are sent."""
     return {"max_upload_bytes": services().settings.max_upload_bytes}
-
-
-@blueprint.app_template_filter()
-def readable(label: str) -> str:
-    """Return a label as people write it."""
-    return label.replace("_", " ")
 
 
 @blueprint.get("/")
@@ -149,18 +145,14 @@ def _what_it_is(labels: Sequence[str]) -> dict[str, str | None]:
     """
     if "none" in request.form:
         return {"label": None}
-    said = _plain(request.form["label"])
-    if not said:
+    said = request.form["label"].strip()
+    if not plain(said):
         return {}
-    by_name = {_plain(label): label for label in labels} or {said: request.form["label"].strip()}
-    if said not in by_name:
-        near = [readable(label) for name, label in by_name.items() if said in name][:_MAX_SUGGESTIONS]
+    label = meant(said, labels) if labels else said
+    if label is None:
+        near = [readable(each) for each in dict.fromkeys(labels) if plain(said) in plain(each)][:_MAX_SUGGESTIONS]
         raise UnknownLabel(f"The model knows no such class, but: {', '.join(near)}." if near else None)
-    return {"label": by_name[said]}
-
-
-def _plain(text: str) -> str:
-    return readable(text).casefold().strip()
+    return {"label": label}
 
 
 def _labels() -> Sequence[str]:

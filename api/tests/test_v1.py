@@ -11,7 +11,7 @@ from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.v1 import documents
-from jobs.errors import InferenceFailed, error_types
+from jobs.errors import InferenceFailed, QueueUnavailable, error_types
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo
 from jobs.versions import Route
@@ -98,6 +98,27 @@ def test_feedback_is_one_more_line_of_json(client: FlaskClient, tmp_path: Path) 
     [line] = (tmp_path / "feedback" / "feedback.jsonl").read_text().splitlines()
     assert json.loads(line) == record
     assert not (tmp_path / "feedback" / "feedback").exists()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("said", "label"), [("eskimo dog ", "Eskimo_dog"), ("Eskimo_dog", "Eskimo_dog"), ("Grüner Hund", "Grüner Hund")]
+)
+def test_a_label_may_be_written_as_people_do(client: FlaskClient, said: str, label: str) -> None:
+    assert give(client, predict(client), correct=False, label=said)["label"] == label
+    assert [record["label"] for record in listed(client, label=label)["feedback"]] == [label]
+
+
+@pytest.mark.usefixtures("worker")
+def test_while_the_model_is_not_known_a_label_is_kept_as_it_is(
+    client: FlaskClient, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object = None) -> ModelInfo:
+        raise QueueUnavailable
+
+    prediction_id = predict(client)
+    monkeypatch.setattr(queue, "model", away)
+    assert give(client, prediction_id, correct=False, label="eskimo dog")["label"] == "eskimo dog"
 
 
 def test_the_image_of_a_wrong_prediction_is_kept_and_computed_anew(

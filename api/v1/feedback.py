@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from flask import g
 
 from api.feedback_records import Record
+from api.labels import meant
 from api.v1.documents import Feedback
 from api.v1.predictions import served_model
 from api.views import Services
@@ -29,7 +30,8 @@ def keep(services: Services, result_id: str, result: Result, feedback: Feedback)
     prediction = _prediction(result, feedback.image)
     name = result.request["images"][feedback.image]["name"]
     told = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "prediction": result_id}
-    record: Record = {**told, **_judged(services.queue, name, prediction), **_judgement(feedback)}
+    label = _label(services.queue, prediction.model, feedback.label)
+    record: Record = {**told, **_judged(services.queue, name, prediction), **_judgement(feedback, label)}
     services.records.append(record)
     _count(services, prediction, feedback)
     if not feedback.correct:
@@ -58,11 +60,19 @@ def _judged(queue: JobQueue, name: str, prediction: Prediction) -> Record:
     }
 
 
-def _judgement(feedback: Feedback) -> Record:
+def _label(queue: JobQueue, model_id: str, said: str | None) -> str | None:
+    """Return the model's label that is meant by what was said, or that as it is where it is none."""
+    with suppress(QueueUnavailable):
+        model = queue.model(model_id)
+        return (said and model and meant(said, model.labels)) or said
+    return said
+
+
+def _judgement(feedback: Feedback, label: str | None) -> Record:
     """Return what was said, and with whose key."""
     return {
         "correct": feedback.correct,
-        "label": feedback.label,
+        "label": label,
         "comment": feedback.comment,
         "key": g.get("key_name"),
     }
