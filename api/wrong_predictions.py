@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePath
 
 from jobs.errors import StorageUnavailable
@@ -25,12 +26,15 @@ class WrongPrediction:
 
 
 def latest(file: Path, records: Path) -> list[WrongPrediction]:
-    """Return the latest reports of the page, then the latest feedback of `/v1`, each the newest first.
+    """Return the latest reports of the page and the latest feedback of `/v1` in turn, each the newest first.
 
-    Reports that say in other words what is wrong are left out. Raises `StorageUnavailable`.
+    Reports do not tell their time, so nobody knows which of the two kinds is newer. What says in other words what is
+    wrong is left out. Raises `StorageUnavailable`.
     """
     try:
-        return [*map(_report, _objects(file, "prediction")), *map(_record, _objects(records, "predicted_label"))]
+        reports = map(_report, _objects(file, "prediction"))
+        feedback = map(_record, _objects(records, "predicted_label"))
+        return [each for pair in zip_longest(reports, feedback) for each in pair if each]
     except OSError as err:
         raise StorageUnavailable("Feedback cannot be read at the moment. Try again shortly.") from err
 

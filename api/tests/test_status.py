@@ -123,6 +123,8 @@ def test_reports_have_their_picture_and_what_was_taken_for_what(
 @pytest.mark.usefixtures("worker")
 def test_feedback_on_predictions_of_v1_is_shown_too(client: FlaskClient, dog: bytes) -> None:
     answer = client.post("/v1/predictions", data=dog, content_type="image/jpeg").get_json()
+    for _ in range(20):  # more than are shown
+        client.post("/feedback", data={"report": json.dumps({"prediction": "cat", "filename": "gone.png"})})
     judged = {"correct": False, "label": "malamute"}
     assert client.post(f"/v1/predictions/{answer['id']}/feedback", json=judged).status_code == 201
     text = client.get("/status").text

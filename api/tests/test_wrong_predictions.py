@@ -28,7 +28,7 @@ def test_without_feedback_there_is_none(file: Path, records: Path) -> None:
     assert latest(file, records) == []
 
 
-def test_reports_of_the_page_come_first_and_each_kind_has_its_newest_first(file: Path, records: Path) -> None:
+def test_reports_of_the_page_and_feedback_come_in_turn_each_with_the_newest_first(file: Path, records: Path) -> None:
     write(
         file,
         {"filename": "aa.png", "prediction": "cat", "score": 0.5},
@@ -39,10 +39,10 @@ def test_reports_of_the_page_come_first_and_each_kind_has_its_newest_first(file:
     write(records, told, {**told, "image": "ee", "correct": True}, {**told, "image": "ff", "label": None})
     assert latest(file, records) == [
         WrongPrediction("cc", "cat", NO_CLASS),
-        WrongPrediction("bb", "cat", "dog"),
-        WrongPrediction("aa", "cat", ""),
         WrongPrediction("ff", "dog", ""),
+        WrongPrediction("bb", "cat", "dog"),
         WrongPrediction("dd", "dog", "wolf"),
+        WrongPrediction("aa", "cat", ""),
     ]
 
 
