@@ -4,7 +4,7 @@ import hashlib
 from pathlib import PurePath
 
 from api.image_structure import ImageLimits, image_format
-from jobs.errors import NotAnImage, UnsupportedFile
+from jobs.errors import NotAnImage
 
 # The endings we accept, by the format of the content; the first is the one we give.
 EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",)}
@@ -22,24 +22,14 @@ def get_file_hash(data: bytes) -> str:
 
 
 def image_name(data: bytes, filename: str, limits: ImageLimits) -> str:
-    """Return the name to store an upload under: its hash, and the ending that fits its content.
+    """Return the name to store an upload under: its hash, and the ending of its file's name where it fits the content.
 
-    Decodes nothing. Raises `UnsupportedFile`, `NotAnImage` or a kind of `TooLarge`.
+    Decodes nothing. Raises `NotAnImage` or a kind of `TooLarge`.
     """
-    if not allowed_file(filename):
-        raise UnsupportedFile
-    return _name(data, limits, _extension(filename))
-
-
-def content_name(data: bytes, limits: ImageLimits) -> str:
-    """Return the name to store an image under, whatever it is called. Raises `NotAnImage` or a kind of `TooLarge`."""
-    return _name(data, limits, "")
-
-
-def _name(data: bytes, limits: ImageLimits, extension: str) -> str:
     if not data:
         raise NotAnImage("The file is empty.")
     extensions = EXTENSIONS[image_format(data, limits)]
+    extension = _extension(filename)
     return get_file_hash(data) + (extension if extension in extensions else extensions[0])
 
 

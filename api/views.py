@@ -22,7 +22,7 @@ from api.metrics import Metrics
 from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
-from api.utils import MEDIA_TYPES, content_name, image_name
+from api.utils import MEDIA_TYPES, allowed_file, image_name
 from api.v2 import errors as v2_errors
 from jobs import tracing, waiting
 from jobs.errors import (
@@ -33,6 +33,7 @@ from jobs.errors import (
     Stopping,
     TooManyBytes,
     Unavailable,
+    UnsupportedFile,
 )
 from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import JobQueue
@@ -215,11 +216,11 @@ def _store(upload: FileStorage) -> ImageJob:
     with closing(upload):
         data = upload.read()
     connection.current().drop_body()
-    return store(data, upload.filename or "", services().settings.predict_timeout_s)
+    return store(data, upload.filename, services().settings.predict_timeout_s)
 
 
 def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "interactive", model: str = "") -> ImageJob:
-    """Check and store an image, whose file name must fit where it has one, and return a job for it."""
+    """Check and store an image, which may have a file name, and return a job for it."""
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
@@ -231,7 +232,7 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
 
 
 def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLimits) -> str:
-    name = content_name(data, limits) if filename is None else image_name(data, filename, limits)
+    name = image_name(data, filename or "", limits)
     images.put(name, data)
     return name
 
@@ -248,8 +249,10 @@ def _server_timing(timings: Timings | None, total_s: float) -> str:
 
 
 def _uploaded_file() -> FileStorage:
-    """Return the form's file."""
+    """Return the form's file, whose name has to end like an image's."""
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         raise NoFile
+    if not allowed_file(upload.filename):
+        raise UnsupportedFile
     return upload

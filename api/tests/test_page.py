@@ -37,7 +37,7 @@ def test_a_classified_picture_is_shown_with_class_score_and_report_button(client
     [
         ({}, "Choose an image first"),
         ({"file": (io.BytesIO(b"hello"), "text.jpg")}, "not a PNG, JPEG or GIF"),
-        ({"file": (io.BytesIO(b"hello"), "notes.txt")}, "name ends in"),
+        ({"file": (io.BytesIO(b"hello"), "notes.txt")}, "not a PNG, JPEG or GIF"),
     ],
 )
 def test_a_bad_upload_leads_back_with_a_message(client: FlaskClient, form: dict[str, object], message: str) -> None:
@@ -46,6 +46,17 @@ def test_a_bad_upload_leads_back_with_a_message(client: FlaskClient, form: dict[
     page = client.get(response.headers["Location"])
     assert page.status_code == 200
     assert message in page.text
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("filename", ["dog.jfif", "dog", "dog.jpeg.download"])
+def test_the_page_goes_by_the_content_of_a_file_whatever_its_name(
+    client: FlaskClient, dog: bytes, filename: str
+) -> None:
+    page = client.post("/", data={"file": (io.BytesIO(dog), filename)})
+    assert page.status_code == 200
+    assert client.get(re.findall(r'src="(/display/[^"]+\.jpg)"', page.text)[0]).data == dog
+    assert client.post("/predict", data={"file": (io.BytesIO(dog), filename)}).status_code == 400
 
 
 def test_the_message_of_a_link_is_never_the_links_own_text(client: FlaskClient) -> None:
