@@ -200,6 +200,14 @@ def test_without_javascript_an_empty_form_says_what_is_missing(open_page: OpenPa
         expect(page.get_by_role("alert")).to_contain_text("Choose an image first")
 
 
+@pytest.mark.parametrize("scripted", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_the_form_says_how_large_what_it_sends_at_once_may_be(open_page: OpenPage, scripted: bool) -> None:
+    with open_page(java_script_enabled=scripted) as page:
+        hint = page.get_by_text("PNG, JPEG or GIF")
+        limit = "up to 10 MB." if scripted else "up to 10 MB together."
+        expect(hint).to_contain_text(limit, use_inner_text=True)
+
+
 # Ways in
 
 
