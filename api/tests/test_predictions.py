@@ -83,8 +83,12 @@ def check_problem(response: TestResponse, status: int, code: str) -> Any:
         (lambda dog: {"json": in_json(dog)}, None),
         (lambda dog: {"json": {"images": [{"data": base64.b64encode(dog).decode(), "filename": "rex"}]}}, "rex"),
         (lambda dog: {"json": {"images": [{**in_json(dog)["images"][0], "filename": "ü" * 200}]}}, "ü" * 127),
+        (lambda dog: {"json": {"images": [{"data": base64.encodebytes(dog).decode()}]}}, None),
     ],
-    ids=["form", "form without an ending", "form with a long name", "bytes", "JSON", "JSON with a name", "JSON, long"],
+    ids=[
+        *("form", "form without an ending", "form with a long name", "bytes", "JSON", "JSON with a name", "JSON, long"),
+        "JSON with lines of base64",
+    ],
 )
 def test_an_image_gets_its_classes_however_it_is_sent(
     client: FlaskClient, dog: bytes, request_of: Any, filename: str | None

@@ -143,9 +143,9 @@ def _kept_name(name: str | None) -> str | None:
 
 
 def decode_base64(data: str) -> bytes:
-    """Return the image that a text stands for. Raises `BadParameter`."""
+    """Return the image that a text stands for, which may be in lines, as `base64` writes it. Raises `BadParameter`."""
     try:
-        return b64decode(data, validate=True)
+        return b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError) as err:
         raise BadParameter(f"An image is not in base64: {err}.") from err
 
