@@ -32,6 +32,11 @@ OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz", "v2.live", 
 # How to send a key: programs as a token, browsers as a password, for which they have a dialog and need no cookie.
 CHALLENGES = ('Bearer realm="Flask ML API"', 'Basic realm="Flask ML API", charset="UTF-8"')
 
+_UNKNOWN_KEY = (
+    "The service does not know the API key that was sent. "
+    'Programs send theirs in the header "Authorization: Bearer KEY".'
+)
+
 # What says that a proxy passes a request on for somebody else.
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -69,7 +74,7 @@ class Access:
             key = self._key()
             self._count(key)  # those without a key too, so that nobody tries keys faster than the rate allows
             if self._keys and not key:
-                raise KeyRequired
+                raise KeyRequired(_UNKNOWN_KEY if request.authorization else None)
         except ServiceError:
             logs.bind(client=request.remote_addr)
             raise

@@ -245,6 +245,14 @@ def test_without_a_right_key_nothing_is_answered(
     assert [challenge.split()[0] for challenge in response.headers.getlist("WWW-Authenticate")] == ["Bearer", "Basic"]
 
 
+def test_whoever_sends_a_wrong_key_is_told_so_and_whoever_sends_none_that_one_is_needed(closed: FlaskClient) -> None:
+    needed = closed.get("/v1/models").get_json()
+    wrong = closed.get("/v1/models", headers={"Authorization": "Bearer mlapi_x"}).get_json()
+    assert needed["detail"].startswith("This service needs an API key.")
+    assert wrong["detail"].startswith("The service does not know the API key that was sent.")
+    assert needed["code"] == wrong["code"] == "key-required"
+
+
 def test_a_key_of_another_scheme_or_in_the_address_does_not_count(closed: FlaskClient, keys: KeyFile) -> None:
     key = keys.add("alice")
     assert closed.get("/", auth=Authorization("digest", {"password": key})).status_code == 401
