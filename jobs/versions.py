@@ -146,7 +146,11 @@ def _percent(text: str) -> int:
 
 
 class Versions:
-    """All versions that there are at a moment, that of the default pool first, then as they came; and the routes."""
+    """All versions that there are at a moment, that of the default pool first, then as they came; and the routes.
+
+    What names no model is for that of the default pool. Before its workers have come once, nobody knows which one that
+    is, and so which of the versions beside it are candidates: without a route, none of them serves.
+    """
 
     def __init__(self, versions: Sequence[Version] = (), routes: Mapping[str, Route] | None = None) -> None:
         self.all = tuple(versions)
@@ -154,16 +158,17 @@ class Versions:
         # Of the same version in the default pool and beside it, the one that has workers.
         last_wins = sorted(self.all, key=lambda each: (each.workers > 0, each.pool == DEFAULT_POOL))
         self._by_name = {each.name: each for each in last_wins}
-        self._served = {name: self._serving(name) for name in self.names}
-        self._targets = {each.name: _Target(each.pool) for each in self.all}
+        self._default = next((each for each in self.all if each.pool == DEFAULT_POOL), None)
+        serving = {each.info.name: self._serving(each.info.name) for each in self.all}
+        self._served = {name: version for name, version in serving.items() if version}
+        self._targets = {name: _Target(version.pool) for name, version in self._by_name.items()}
         self._targets |= {name: self._target(name, served) for name, served in self._served.items()}
-        default = self._targets[self.names[0]] if self.names else _Target(DEFAULT_POOL)
-        self._targets.setdefault("", default)
+        self._targets[""] = self._targets[self._default.info.name] if self._default else _Target(DEFAULT_POOL)
 
     @property
     def names(self) -> list[str]:
-        """The names of the models; the first is that of jobs that name none."""
-        return list(dict.fromkeys(version.info.name for version in self.all))
+        """The names of the models that are served; that of jobs that name none comes first."""
+        return list(self._served)
 
     @property
     def all_pools(self) -> list[str]:
@@ -182,7 +187,7 @@ class Versions:
 
     def served(self, name: str = "") -> Version | None:
         """Return the version that serves a model, or would if a worker of it were alive; None where there is none."""
-        return self._served.get(name or next(iter(self.names), ""))
+        return self._served.get(name or (self._default.info.name if self._default else ""))
 
     def find(self, asked: str) -> Version:
         """Return the version with this name, or the one that serves the model with this name. Raises `NoSuchModel`."""
@@ -232,16 +237,19 @@ class Versions:
     def _served_by(self, pool: str) -> Version | None:
         return next((version for version in self._served.values() if version.pool == pool), None)
 
-    def _serving(self, name: str) -> Version:
+    def _serving(self, name: str) -> Version | None:
         """Return the version that serves a model.
 
-        Where the one that should has no live worker, one that served before stands in, or that of the default pool.
+        That is the one of its route or, without one, that of the default pool; where this is of another model, the one
+        that came first. Where the one that should has no live worker, one that served before stands in, or that of the
+        default pool.
         """
-        route, of_name = self.routes.get(name), [each for each in self.all if each.info.name == name]
-        wanted = [route.serve, *route.before] if route else []
-        found = [self._by_name[f"{name}@{each}"] for each in wanted if f"{name}@{each}" in self._by_name]
-        candidates = [*found, of_name[0]]
-        return next((each for each in candidates if each.workers), candidates[0])
+        route, of_name = self.routes.get(name), [each.name for each in self.all if each.info.name == name]
+        wanted = [f"{name}@{each}" for each in (route.serve, *route.before)] if route else []
+        candidates = [self._by_name[each] for each in wanted if each in self._by_name]
+        if self._default and (not candidates or self._default.info.name == name):
+            candidates.append(self._by_name[of_name[0]])
+        return next((each for each in candidates if each.workers), candidates[0] if candidates else None)
 
     def _target(self, name: str, served: Version) -> _Target:
         """Return where jobs for a model go. Each canary has its own percents, whichever of them are alive."""

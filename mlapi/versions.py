@@ -123,7 +123,7 @@ def _route(versions: Versions, name: str) -> Route:
     """Return a model's route or, where nobody has given it one, what it would say. Raises `NoSuchModel`."""
     served = versions.served(name)
     if not served:
-        raise NoSuchModel(f"No model is called {name}. There are: {', '.join(versions.names) or 'none'}.")
+        raise NoSuchModel(f"No model called {name} is served. There are: {', '.join(versions.names) or 'none'}.")
     return versions.routes.get(name) or Route(served.info.version)
 
 

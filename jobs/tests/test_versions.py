@@ -33,8 +33,35 @@ def test_without_a_route_the_default_pool_serves_and_others_get_what_names_them(
         pools(versions, "birds")
 
 
-def test_of_a_model_beside_the_default_pool_the_version_that_came_first_serves() -> None:
-    assert pools(Versions([version("cars@1"), version("cars@2")]), "cars") == ["cars@1"]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_of_a_model_beside_the_default_pool_the_version_that_came_first_serves(workers: int) -> None:
+    found = [PETS, version("cars@1", workers=workers), version("cars@2")]
+    assert pools(Versions(found), "cars") == ["cars@1"]
+
+
+def test_before_the_default_workers_have_come_versions_beside_them_get_only_what_names_them() -> None:
+    versions = Versions([PETS_2, CARS])
+    assert [pools(versions, name) for name in ("", "pets@2", "cars@1")] == [[""], ["pets@2"], ["cars@1"]]
+    assert (versions.served(), versions.names, versions.role(PETS_2)) == (None, [], ("idle", 0))
+    for name in ("pets", "cars"):
+        with pytest.raises(NoSuchModel):
+            pools(versions, name)
+
+
+def test_what_a_route_says_holds_before_the_default_workers_have_come() -> None:
+    versions = Versions([PETS_2, CARS], {"pets": Route("2")})
+    assert [pools(versions, name) for name in ("", "pets")] == [[""], ["pets@2"]]
+
+
+def test_default_workers_that_are_gone_leave_what_names_no_model_to_nobody() -> None:
+    versions = Versions([version("pets@1", pool="", workers=0), PETS_2, CARS])
+    assert [pools(versions, name) for name in ("", "pets", "cars")] == [[""], [""], ["cars@1"]]
+
+
+@pytest.mark.parametrize(("workers", "pool"), [(1, ""), (0, "pets@1")])
+def test_a_version_in_the_default_pool_and_beside_it_is_answered_where_it_has_workers(workers: int, pool: str) -> None:
+    versions = Versions([version("pets@1", pool="", workers=workers), version("pets@1", workers=1 - workers)])
+    assert [pools(versions, name) for name in ("", "pets", "pets@1")] == [[pool]] * 3
 
 
 def test_the_route_says_which_version_serves() -> None:

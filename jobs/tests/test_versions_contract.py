@@ -66,7 +66,7 @@ def beside_ttl_s(worker_ttl_s: float) -> float:
 
 
 @pytest.fixture
-def workers(queue: JobQueue, request: pytest.FixtureRequest) -> Iterator[Workers]:
+def make_beside(queue: JobQueue, request: pytest.FixtureRequest) -> Iterator[Callable[[str], JobQueue]]:
     made: list[JobQueue] = []
 
     def beside(version: str) -> JobQueue:
@@ -76,9 +76,14 @@ def workers(queue: JobQueue, request: pytest.FixtureRequest) -> Iterator[Workers
         made.append(RedisJobQueue(url, max_jobs=1, worker_ttl_s=worker_ttl_s, pool=version))
         return made[-1]
 
-    yield Workers(queue, beside)
+    yield beside
     for other in made:
         other.close()
+
+
+@pytest.fixture
+def workers(queue: JobQueue, make_beside: Callable[[str], JobQueue]) -> Workers:
+    return Workers(queue, make_beside)
 
 
 def submit(queue: JobQueue, image_name: str = "dog.jpg", model: str = "") -> ImageJob:
@@ -158,6 +163,27 @@ def is_refused(queue: JobQueue, model: str) -> bool:
     except NoWorker:
         return True
     return False
+
+
+class TestBesideAlone:
+    """Workers beside others that have not come yet, by an API that takes images without a worker, too."""
+
+    @pytest.fixture
+    def queue(self, make_queue: MakeQueue) -> JobQueue:
+        return make_queue(without_worker=True)
+
+    def test_they_answer_only_what_names_their_version(
+        self, queue: JobQueue, make_beside: Callable[[str], JobQueue]
+    ) -> None:
+        beside = make_beside("pets@2")
+        beside.publish(PETS_2)
+        beside.heartbeat("w1", 0.01, PETS_2.id)
+        submit(queue, "unnamed.jpg")
+        submit(queue, "named.jpg", "pets@2")
+        assert names(beside.take_batch("w1", 10, 0.05)) == ["named.jpg"]
+        assert (queue.live_workers(""), queue.model()) == ([], None)
+        with pytest.raises(NoSuchModel):
+            submit(queue, model="pets")
 
 
 def test_live_workers_are_told_of_all_versions_or_of_one(queue: JobQueue, workers: Workers) -> None:
