@@ -34,8 +34,11 @@ MAX_REPLIES = 5000
 _REPLY_TTL_S = 300
 # A report of a worker that is not heard of any more is forgotten after this.
 _REPORT_TTL_S = 60
-# A model that no worker serves any more is forgotten after this.
-_MODEL_TTL_S = 86_400
+# So long after its last worker, what is known of a model is forgotten, and which one the default workers serve: asking
+# for that by its name may be what has one started.
+_MODEL_TTL_S = 365 * 86_400
+# A version beside them is forgotten earlier.
+_BESIDE_TTL_S = 86_400
 # What is known of a comparison is forgotten so long after the last image.
 _COMPARISON_TTL_S = 30 * 86_400
 # Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
@@ -166,7 +169,10 @@ class RedisTaking:
                     *(self._own.workers, self._own.service_times, self._own.model, self._own.images_per_s),
                     *(keys.ALIVE, keys.VERSIONS),
                 ],
-                args=[self._worker_ttl_ms, worker, service_time_s, model, self._pool, _MODEL_TTL_S],
+                args=[
+                    *(self._worker_ttl_ms, worker, service_time_s, model, self._pool),
+                    _BESIDE_TTL_S if self._pool else _MODEL_TTL_S,
+                ],
             )
 
     def report(self, worker: str, report: WorkerReport) -> None:

@@ -64,6 +64,7 @@ class ScaledObjectSpec(_Strict):
     maxReplicaCount: int = Field(ge=1)
     pollingInterval: int = Field(ge=1)
     cooldownPeriod: int = Field(default=300, ge=0)
+    initialCooldownPeriod: int = Field(default=0, ge=0)
     fallback: _Fallback
     advanced: _Advanced
     triggers: list[Trigger] = Field(min_length=1)

@@ -62,6 +62,12 @@ def test_a_worker_is_always_there_unless_jobs_are_taken_without_one(name: str) -
 
 
 @pytest.mark.parametrize("name", SCALED)
+def test_the_first_worker_stays_until_it_has_made_its_model_known(name: str) -> None:
+    spec = scaled_object(name).spec
+    assert spec.minReplicaCount or spec.initialCooldownPeriod >= 60
+
+
+@pytest.mark.parametrize("name", SCALED)
 def test_more_workers_are_asked_for_when_more_waits_than_those_take_at_once(name: str) -> None:
     jobs_at_once = ModelSettings().jobs_at_once
     lengths = {lane: int(queue.streamLength) for lane, queue in queues(name).items()}

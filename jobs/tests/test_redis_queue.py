@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from conftest import RedisServer
 from jobs import redis_shared_script, redis_taking
-from jobs.errors import DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
+from jobs.errors import DeadlinePassed, NoSuchModel, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
 from jobs.queue import Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction
@@ -359,16 +359,42 @@ def test_after_redis_lost_everything_labels_are_published_anew(server: RedisServ
     assert list(queue.labels()) == ["dog"]
 
 
-def test_labels_are_fetched_once_and_forgotten_when_nobody_serves_the_model(
-    server: RedisServer, queue: RedisJobQueue
-) -> None:
+def test_labels_are_fetched_once(server: RedisServer, queue: RedisJobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     queue.publish(ModelInfo("m1", labels=("dog",)))
     assert list(queue.labels()) == ["dog"]
     with redis.Redis.from_url(server.url) as connection:
-        assert 0 < connection.ttl("mlapi:model:m1") <= 86_400
         connection.delete("mlapi:model:m1")
     assert list(queue.labels()) == ["dog"]
+
+
+def pass_days(server: RedisServer, days: int) -> None:
+    """Have Redis forget what it would by then, and with it that workers were heard of."""
+    with redis.Redis.from_url(server.url) as connection:
+        for key in connection.scan_iter():
+            if 0 <= connection.ttl(key) <= days * 86_400:
+                connection.delete(key)
+        connection.delete(*connection.scan_iter("mlapi:workers*"))
+
+
+def test_the_default_model_is_known_by_its_name_though_its_workers_are_long_gone_and_not_those_beside_them(
+    server: RedisServer,
+) -> None:
+    queue = RedisJobQueue(server.url, max_jobs=10, without_worker=True)
+    beside = RedisJobQueue(server.url, max_jobs=10, pool="cars@1")
+    for pool, name in ((queue, "pets"), (beside, "cars")):
+        pool.publish(ModelInfo(f"{name}-id", name, "1"))
+        pool.heartbeat(name, 0.01, f"{name}-id")
+    pass_days(server, 30)
+    for name in ("", "pets", "pets@1"):
+        queue.submit(ImageJob.create(f"{name}.jpg", 60, model=name))
+    with pytest.raises(NoSuchModel):
+        queue.submit(ImageJob.create("car.jpg", 60, model="cars"))
+    assert take(queue) == [".jpg", "pets.jpg", "pets@1.jpg"]
+    pass_days(server, 366)
+    assert queue.figures().versions == ()
+    queue.close()
+    beside.close()
 
 
 def test_what_is_answered_leaves_the_queue_and_its_reply_is_forgotten_in_time(
