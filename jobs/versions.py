@@ -154,11 +154,11 @@ class Versions:
 
     def __init__(self, versions: Sequence[Version] = (), routes: Mapping[str, Route] | None = None) -> None:
         self.all = tuple(versions)
-        self.routes = routes or {}
         # Of the same version in the default pool and beside it, the one that has workers.
         last_wins = sorted(self.all, key=lambda each: (each.workers > 0, each.pool == DEFAULT_POOL))
         self._by_name = {each.name: each for each in last_wins}
         self._default = next((each for each in self.all if each.pool == DEFAULT_POOL), None)
+        self.routes = {name: self._after_roll_out(name, route) for name, route in (routes or {}).items()}
         serving = {each.info.name: self._serving(each.info.name) for each in self.all}
         self._served = {name: version for name, version in serving.items() if version}
         self._targets = {name: _Target(version.pool) for name, version in self._by_name.items()}
@@ -236,6 +236,13 @@ class Versions:
 
     def _served_by(self, pool: str) -> Version | None:
         return next((version for version in self._served.values() if version.pool == pool), None)
+
+    def _after_roll_out(self, name: str, route: Route) -> Route:
+        """Return a route or, where its version is not known any more, one by which that of the default pool serves."""
+        default = self._default
+        if f"{name}@{route.serve}" in self._by_name or default is None or default.info.name != name:
+            return route
+        return route.serving(default.info.version)
 
     def _serving(self, name: str) -> Version | None:
         """Return the version that serves a model.

@@ -71,6 +71,28 @@ def test_the_route_says_which_version_serves() -> None:
     assert versions.default_pool == "pets@2"
 
 
+def test_a_version_that_is_rolled_out_in_place_of_the_one_that_served_serves_whatever_did_before() -> None:
+    switched_and_back = Route("1").serving("2").serving("1")
+    versions = Versions([version("pets@3", pool=""), PETS_2], {"pets": switched_and_back})
+    assert [pools(versions, name) for name in ("", "pets", "pets@2")] == [[""], [""], ["pets@2"]]
+    assert versions.routes == {"pets": Route("3", ("1", "2"))}
+
+
+def test_a_version_that_served_before_stands_in_for_one_that_was_rolled_out_and_has_no_worker() -> None:
+    versions = Versions([version("pets@3", pool="", workers=0), PETS_2], {"pets": Route("1", ("2",))})
+    assert pools(versions) == ["pets@2"]
+
+
+def test_a_roll_out_of_another_version_leaves_a_switch_as_it_is() -> None:
+    versions = Versions([version("pets@3", pool=""), PETS_2], {"pets": Route("2", ("1",))})
+    assert pools(versions) == ["pets@2"]
+
+
+def test_a_route_of_a_model_that_is_not_the_default_one_outlives_its_versions() -> None:
+    versions = Versions([PETS, version("cars@3")], {"cars": Route("1", ("2",))})
+    assert (pools(versions, "cars"), versions.routes) == (["cars@3"], {"cars": Route("1", ("2",))})
+
+
 @pytest.mark.parametrize(
     ("route", "alive", "serves"),
     [
