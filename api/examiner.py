@@ -1,10 +1,12 @@
-"""Has every version classify the images whose right class users have said, and notes how many it gets right.
+"""Has the versions classify the images whose right class users have said, and notes how many each gets right.
 
-A version that comes later is asked about earlier images, too. Where there is one version alone, nothing is asked.
+A version is asked about images of its model, or of which nobody knows the model, whose right class is one of its own.
+One that comes later is asked about earlier images, too. Where there is one version alone, nothing is asked.
 """
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -21,16 +23,18 @@ _EVERY_S = 5.0
 # The latest images that were corrected, as far as they are kept.
 _MOST_IMAGES = 500
 _TURN, _TURN_S = "examiner", 60
+_NO_RIGHT_CLASS = {"", wrong_predictions.NO_CLASS}
 # A version whose answer does not come in time is asked again later.
 _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Corrected:
-    """An image that is kept, by its name, and its right class."""
+    """An image that is kept, by its name, its right class, and the model that was wrong, "" where nobody knows it."""
 
     name: str
     label: str
+    model: str
 
 
 class Examiner:
@@ -65,12 +69,17 @@ class Examiner:
         if not corrected or not self._is_its_turn():
             return
         for version in versions:
-            for image in corrected:
-                self._ask(version, image)
-            answers = [self._answers[version.info.id, image.name] == image.label for image in corrected]
-            self._queue.note_examined(version.info.id, Examined(right=sum(answers), images=len(answers)))
+            self._examine(version, _of(version, corrected))
         asked = {(version.info.id, image.name) for version in versions for image in corrected}
         self._answers = {key: label for key, label in self._answers.items() if key in asked}
+
+    def _examine(self, version: Version, images: Sequence[_Corrected]) -> None:
+        """Ask a version about the images that it has not seen, and note how many of all it gets right."""
+        for image in images:
+            self._ask(version, image)
+        answers = [self._answers[version.info.id, image.name] == image.label for image in images]
+        if answers:
+            self._queue.note_examined(version.info.id, Examined(right=sum(answers), images=len(answers)))
 
     def _is_its_turn(self) -> bool:
         """Tell whether this process is the one that asks; another takes over when it is not heard of for a while."""
@@ -80,14 +89,11 @@ class Examiner:
         return True
 
     def _corrected(self) -> list[_Corrected]:
-        """Return the latest images that were corrected, each with its latest right class."""
-        wrong = wrong_predictions.latest(*self._files)
-        labels: dict[str, str] = {}
-        for each in wrong:
-            if each.right not in {"", wrong_predictions.NO_CLASS}:
-                labels.setdefault(each.image_hash, each.right)
-        named = ((self._kept.kept_name(image_hash), label) for image_hash, label in labels.items())
-        return [_Corrected(name, label) for name, label in named if name][:_MOST_IMAGES]
+        """Return the latest corrections of images that are kept."""
+        wrong = [each for each in wrong_predictions.latest(*self._files) if each.right not in _NO_RIGHT_CLASS]
+        names = {image_hash: self._kept.kept_name(image_hash) for image_hash in {each.image_hash for each in wrong}}
+        named = ((names[each.image_hash], each) for each in wrong)
+        return [_Corrected(name, each.right, each.model) for name, each in named if name]
 
     def _ask(self, version: Version, image: _Corrected) -> None:
         """Have a version classify an image as bulk work, unless it did before."""
@@ -103,3 +109,12 @@ class Examiner:
         except ServiceError:
             label = ""  # which is not right
         self._answers[version.info.id, image.name] = label
+
+
+def _of(version: Version, corrected: Sequence[_Corrected]) -> list[_Corrected]:
+    """Return the latest images to ask a version about, each with its latest right class."""
+    latest: dict[str, _Corrected] = {}
+    for image in corrected:
+        if image.model in {"", version.info.name}:
+            latest.setdefault(image.name, image)
+    return [image for image in latest.values() if image.label in version.info.labels][:_MOST_IMAGES]

@@ -18,11 +18,15 @@ NO_CLASS = "none of the classes"
 
 @dataclass(frozen=True, slots=True)
 class WrongPrediction:
-    """A wrong prediction: the hash of its image, its class, and the right one, which is "" where nobody said it."""
+    """A wrong prediction: the hash of its image, its class, and the right one, which is "" where nobody said it.
+
+    `model` is the name of the model that predicted it, where that is known.
+    """
 
     image_hash: str
     predicted: str
     right: str
+    model: str = ""
 
 
 def latest(file: Path, records: Path) -> list[WrongPrediction]:
@@ -74,7 +78,8 @@ def _report(told: dict[str, object]) -> WrongPrediction:
 
 
 def _record(told: dict[str, object]) -> WrongPrediction:
-    return WrongPrediction(str(told.get("image")), _text(told["predicted_label"]), _right(told))
+    image, model = str(told.get("image")), _text(told.get("model") or "")
+    return WrongPrediction(image, _text(told["predicted_label"]), _right(told), model)
 
 
 def _right(told: dict[str, object]) -> str:

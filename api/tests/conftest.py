@@ -28,7 +28,7 @@ class FakeWorker:
         self._queue = queue
         self._model = model
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # where a test fails, nobody stops it
         queue.heartbeat("fake", 0.01, model)
         self._thread.start()
 

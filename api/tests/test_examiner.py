@@ -16,12 +16,13 @@ from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Prediction
 
 FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64
+LABELS = ("Eskimo_dog", "cat", "bird")
 
 
 @pytest.fixture
 def queue() -> MemoryJobQueue:
     queue = MemoryJobQueue(max_jobs=8, worker_ttl_s=60)
-    queue.publish(ModelInfo("m1", "pets", "1", labels=("Eskimo_dog", "cat")))
+    queue.publish(ModelInfo("m1", "pets", "1", labels=LABELS))
     return queue
 
 
@@ -29,7 +30,7 @@ def queue() -> MemoryJobQueue:
 def candidate(queue: MemoryJobQueue) -> MemoryJobQueue:
     """Have a second version stand beside the first one."""
     beside = queue.beside("pets@2")
-    beside.publish(ModelInfo("m2", "pets", "2", labels=("Eskimo_dog", "cat")))
+    beside.publish(ModelInfo("m2", "pets", "2", labels=LABELS))
     return beside
 
 
@@ -43,9 +44,9 @@ def services(app: Flask) -> Services:
     return found
 
 
-def correct(app: Flask, image_hash: str, label: str | None, *, kept: bool = True) -> None:
+def correct(app: Flask, image_hash: str, label: str | None, *, kept: bool = True, model: str = "pets") -> None:
     """Keep that an image was taken for an Eskimo dog, and what it is."""
-    record = {"image": image_hash, "predicted_label": "Eskimo_dog", "correct": False, "label": label}
+    record = {"image": image_hash, "predicted_label": "Eskimo_dog", "correct": False, "label": label, "model": model}
     services(app).records.append(record)
     if kept:
         services(app).feedback.images.put(f"{image_hash}.jpg", b"an image")
@@ -84,6 +85,25 @@ def test_images_that_nobody_says_the_class_of_or_that_are_not_kept_are_left_out(
     Examiner(services(app)).step()
     assert queue.examined == {}
     beside.stop()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_version_is_asked_about_images_of_its_model_whose_right_class_it_has(
+    app: Flask, queue: MemoryJobQueue, worker: FakeWorker
+) -> None:
+    cars = queue.beside("cars@1")
+    cars.publish(ModelInfo("c1", "cars", "1", labels=("truck", "cat")))
+    of_cars = FakeWorker(cars, "c1")
+    of_cars.outcome = Prediction("truck", 0, 0.9, "c1")
+    correct(app, FIRST, "truck", model="cars")
+    correct(app, FIRST, "cat", model="pets")
+    correct(app, SECOND, "Eskimo_dog", model="")  # by a report, which does not say of which model it is
+    correct(app, THIRD, "wolf")  # nobody's class
+    Examiner(services(app)).step()
+    assert queue.examined == {"m1": Examined(1, 2), "c1": Examined(1, 1)}
+    assert worker.image_names == [f"{SECOND}.jpg", f"{FIRST}.jpg"]
+    assert of_cars.image_names == [f"{FIRST}.jpg"]
+    of_cars.stop()
 
 
 def test_an_image_that_a_version_cannot_classify_is_not_right(

@@ -35,13 +35,13 @@ def test_reports_of_the_page_and_feedback_come_in_turn_each_with_the_newest_firs
         {"filename": "bb.png", "prediction": "cat", "score": 0.5, "label": "dog", "id": "1"},
         {"filename": "cc.png", "prediction": "cat", "score": 0.5, "label": None, "id": "2"},
     )
-    told = {"image": "dd", "predicted_label": "dog", "correct": False, "label": "wolf"}
+    told = {"image": "dd", "predicted_label": "dog", "correct": False, "label": "wolf", "model": "pets"}
     write(records, told, {**told, "image": "ee", "correct": True}, {**told, "image": "ff", "label": None})
     assert latest(file, records) == [
         WrongPrediction("cc", "cat", NO_CLASS),
-        WrongPrediction("ff", "dog", ""),
+        WrongPrediction("ff", "dog", "", "pets"),
         WrongPrediction("bb", "cat", "dog"),
-        WrongPrediction("dd", "dog", "wolf"),
+        WrongPrediction("dd", "dog", "wolf", "pets"),
         WrongPrediction("aa", "cat", ""),
     ]
 
