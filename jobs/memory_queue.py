@@ -377,11 +377,7 @@ class MemoryJobQueue:
         return self._seen.get(worker, float("-inf")) > time.monotonic() - self._worker_ttl_s
 
     def _waiting(self) -> list[_Entry]:
-        """Return the entries that nobody holds, after dropping those that nobody waits for."""
-        entries = [entry for entry in self._entries.values() if entry.worker is None]
-        expired = [entry for entry in entries if entry.delivery.has_expired()]
-        failure = JobFailure.of(DeadlinePassed())
-        self.finish((entry.delivery, failure) for entry in expired)
+        """Return the entries that nobody holds."""
         return [entry for entry in self._entries.values() if entry.worker is None]
 
     def _abandoned(self, worker: str) -> _Entry | None:

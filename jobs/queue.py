@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from jobs.errors import QueueFull
+from jobs.errors import DeadlinePassed, QueueFull
 from jobs.figures import Examined, QueueFigures, WorkerReport
-from jobs.schema import ImageJob, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
 from jobs.versions import DEFAULT_POOL, Route, Versions
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
@@ -43,7 +43,7 @@ class Delivery:
     """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it.
 
     `deaths` is how many workers have died with it before. It was in the streams of `pool` (see jobs/versions.py), which
-    is that of the worker unless this stands in for others.
+    is that of the worker unless this stands in for others, which may not do for the job: then there is a `refusal`.
     """
 
     job: ImageJob
@@ -52,10 +52,15 @@ class Delivery:
     waited_ms: float
     deaths: int = 0
     pool: str = DEFAULT_POOL
+    refusal: JobFailure | None = None
 
-    def has_expired(self, held_ms: float = 0) -> bool:
-        """Tell whether nobody waits for the job any more, `held_ms` after it was taken."""
-        return self.waited_ms + held_ms >= 1000 * self.job.timeout_s
+    def failure(self, held_ms: float = 0) -> JobFailure | None:
+        """Return what the job is to be answered with untried, if it is, `held_ms` after it was taken.
+
+        That is `DeadlinePassed` where nobody waits for it any more.
+        """
+        has_expired = self.waited_ms + held_ms >= 1000 * self.job.timeout_s
+        return JobFailure.of(DeadlinePassed()) if has_expired else self.refusal
 
 
 # What became of a job at once: it waits for a worker; it waits for the outcome of another job for the same image; it
@@ -155,7 +160,8 @@ class JobQueue(Protocol):
         interactive jobs have come within `LATELY_S`; and one beside the others when it is its turn.
 
         A worker gets its share of what waits, so that none hoards while others idle. It calls this only when it holds
-        no job: what is still in its name was lost on the way to it, and is delivered again.
+        no job: what is still in its name was lost on the way to it, and is delivered again. Among what it gets may be
+        jobs that it is to answer untried, by their `failure`.
         """
 
     def finish(self, outcomes: Iterable[tuple[Delivery, Outcome]]) -> None:

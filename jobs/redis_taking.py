@@ -224,7 +224,7 @@ class RedisTaking:
                 return []
             now_ms, others = self._share(self._own, worker, max_jobs - len(first), max_bulk - len(first))
             entries = first + others
-        return self._deliver(entries, now_ms, self._pool)
+        return [_delivery(entry, now_ms, self._pool) for entry in entries]
 
     def _share(self, pool: PoolKeys, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
         """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
@@ -256,14 +256,16 @@ class RedisTaking:
         return []
 
     def _stand_in(self, worker: str, orphan: Version, max_jobs: int) -> list[Delivery]:
-        """Return jobs of a version that no worker serves, after refusing those for which no other will do."""
+        """Return jobs of a version that no worker serves, of which those are refused for which no other will do."""
         taken = self._claim(worker, orphan.pool)
         if not taken:
             now_ms, entries = self._share(keys.pool(orphan.pool), worker, max_jobs, max_jobs)
-            taken = self._deliver(entries, now_ms, orphan.pool)
-        refused = [each for each in taken if each.job.served or each.job.model == orphan.name]
-        self.finish((delivery, JobFailure.of(NoWorker())) for delivery in refused)
-        return [delivery for delivery in taken if delivery not in refused]
+            taken = [_delivery(entry, now_ms, orphan.pool) for entry in entries]
+        refusal = JobFailure.of(NoWorker())
+        return [
+            replace(each, refusal=refusal) if each.job.served or each.job.model == orphan.name else each
+            for each in taken
+        ]
 
     def _claim(self, worker: str, pool_name: str) -> list[Delivery]:
         """Return one job of a pool that nobody alive holds; set aside one that has ended its workers."""
@@ -279,7 +281,7 @@ class RedisTaking:
         if deaths >= MAX_DEATHS:
             self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
             return []
-        return self._drop_expired([delivery])
+        return [delivery]
 
     def _set_aside(self, delivery: Delivery, former_worker: str, at_s: float) -> None:
         job = delivery.job
@@ -290,19 +292,6 @@ class RedisTaking:
             for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
                 self.release(oldest.image_hash)
         self.finish([(delivery, JobFailure.of(SetAside()))])
-
-    def _deliver(self, entries: list[_Entry], now_ms: int, pool: str) -> list[Delivery]:
-        return self._drop_expired([_delivery(entry, now_ms, pool) for entry in entries])
-
-    def _drop_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Return the jobs that somebody still waits for; finish the others without computing them."""
-        expired = [delivery for delivery in deliveries if delivery.has_expired()]
-        if not expired:
-            return deliveries
-        log.warning("dropped %d expired jobs: %s", len(expired), ", ".join(d.job.id for d in expired))
-        failure = JobFailure.of(DeadlinePassed())
-        self.finish((delivery, failure) for delivery in expired)
-        return [delivery for delivery in deliveries if delivery not in expired]
 
 
 def _compare_calls(delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]:

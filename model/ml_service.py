@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 from jobs import logs, tracing
 from jobs.errors import (
-    DeadlinePassed,
     InferenceFailed,
     OutOfMemory,
     QueueUnavailable,
@@ -139,23 +137,23 @@ class Worker:
         taken = self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size)
         taken_at = time.monotonic()
         self.metrics.taken(taken)
-        deliveries = iter(taken)
         worked = False
-        while batch := list(islice(self._unexpired(deliveries, taken_at), self._batch_size)):
-            self._process(batch)
+        # While a batch is computed, others of those taken may expire.
+        while wanted := self._answer_untried(taken, held_ms=1000 * (time.monotonic() - taken_at)):
+            self._process(wanted[: self._batch_size])
+            taken = wanted[self._batch_size :]
             worked = True
         return worked
 
-    def _unexpired(self, deliveries: Iterator[Delivery], taken_at: float) -> Iterator[Delivery]:
-        """Yield the jobs that somebody still waits for; while a batch is computed, others of those taken may expire."""
-        for delivery in deliveries:
-            if delivery.has_expired(held_ms=1000 * (time.monotonic() - taken_at)):
-                log.warning("dropped expired job %s", delivery.job.id)
-                failure = JobFailure.of(DeadlinePassed())
-                self._finish([(delivery, failure)])
-                self.metrics.dropped(failure)
-            else:
-                yield delivery
+    def _answer_untried(self, taken: Sequence[Delivery], held_ms: float) -> list[Delivery]:
+        """Answer the jobs that have failed before they are tried; return the others."""
+        failures = [(delivery, failure) for delivery in taken if (failure := delivery.failure(held_ms))]
+        if failures:
+            self._finish(failures)
+        for delivery, failure in failures:
+            log.warning("dropped job %s: %s", delivery.job.id, failure.code)
+            self.metrics.dropped(failure)
+        return [delivery for delivery in taken if not delivery.failure(held_ms)]
 
     def _process(self, batch: list[Delivery]) -> None:
         with batch_trace.traced(batch) as trace:
@@ -177,7 +175,7 @@ class Worker:
         timings = outcome.timings and replace(outcome.timings, queue_ms=delivery.waited_ms)
         return replace(outcome, model=self._model.id, timings=timings)
 
-    def _finish(self, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+    def _finish(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Send the answers, trying again while Redis is away, as long as anybody may wait for them."""
         deadline = time.monotonic() + max(delivery.job.timeout_s for delivery, _ in outcomes)
         while True:

@@ -205,13 +205,14 @@ def test_whoever_still_waits_when_the_queue_is_closed_is_told_to_come_back(queue
     assert told.value.retry_after_s
 
 
-def test_an_expired_job_is_not_given_to_a_worker(queue: JobQueue) -> None:
-    [expired] = submit(queue, "late.jpg", timeout_s=0.01)
-    with pytest.raises(DeadlinePassed):
-        queue.wait(expired)
-    until(list, timeout_s=0.1)  # the caller's clock began a little before the queue's
+def test_an_expired_job_that_is_taken_has_failed_untried(make_queue: MakeQueue) -> None:
+    queue = make_queue(without_worker=True)
+    queue.submit_kept(ImageJob.create("late.jpg", 0.01), "r1")  # whom nobody withdraws
+    until(list, timeout_s=0.1)
     submit(queue, "dog.jpg")
-    assert names(take(queue)) == ["dog.jpg"]
+    late, dog = take(queue)
+    assert (late.failure(), dog.failure()) == (JobFailure.of(DeadlinePassed()), None)
+    assert dog.failure(held_ms=60_000) == late.failure()
 
 
 def test_a_full_queue_refuses_a_job_and_says_when_to_come_back(make_queue: MakeQueue) -> None:

@@ -124,8 +124,11 @@ def test_an_expired_job_has_the_outcome_that_it_came_too_late(setup: Setup) -> N
     [job] = submit(setup, "dog.jpg", timeout_s=0.02)
     assert not found(setup, wait_s=0.05).is_done
     setup.queue.heartbeat("w1", 0.01, "m1")
-    assert setup.queue.take_batch("w1", 1, 0.05) == []
-    assert found(setup).outcomes == {job.id: JobFailure.of(DeadlinePassed())}
+    [taken] = setup.queue.take_batch("w1", 1, 0.05)
+    failure = taken.failure()
+    assert failure == JobFailure.of(DeadlinePassed())
+    setup.queue.finish([(taken, failure)])
+    assert found(setup).outcomes == {job.id: failure}
 
 
 def test_jobs_that_nobody_waits_for_leave_half_of_the_places_to_others(setup: Setup) -> None:

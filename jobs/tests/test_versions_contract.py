@@ -47,9 +47,10 @@ class Workers:
         self, model: ModelInfo, label: str = "dog", score: float = 0.5, timings: Timings | None = None
     ) -> list[str]:
         """Have a version's worker answer what it gets; return the images."""
-        taken = self.take(model)
-        self.finish(model, taken, Prediction(label, 0, score, model.id, timings))
-        return names(taken)
+        prediction = Prediction(label, 0, score, model.id, timings)
+        answered = [(delivery, delivery.failure() or prediction) for delivery in self.take(model)]
+        self.queues[model.id].finish(answered)
+        return names([delivery for delivery, outcome in answered if outcome == prediction])
 
     def finish(self, model: ModelInfo, taken: list[Delivery], outcome: Outcome) -> None:
         """Have a version's worker answer what it took."""

@@ -17,6 +17,7 @@ import pytest
 import redis
 from numpy.typing import NDArray
 from PIL import Image
+from prometheus_client import generate_latest
 
 from jobs.errors import DeadlinePassed, InferenceFailed, QueueUnavailable, SetAside
 from jobs.images import FolderImageStore
@@ -157,6 +158,20 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
     assert queue.wait(patient).label == "dog"
     with pytest.raises(DeadlinePassed):
         queue.wait(hasty)
+
+
+def test_jobs_that_fail_untried_are_answered_and_counted() -> None:
+    queue, recorder = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), Recorder()
+    worker = make_worker(queue, recorder, batch_size=2)
+    jobs = [ImageJob.create(name, 0.1) for name in "abc"]
+    for job in jobs:
+        queue.submit_kept(job, "r1")  # whom nobody withdraws
+    threading.Event().wait(0.15)
+    assert not worker.step()
+    assert queue.figures().held_jobs == queue.figures().waiting_jobs == 0
+    assert recorder.batches == []
+    told = generate_latest(worker.metrics.registry).decode()
+    assert 'mlapi_worker_jobs_total{outcome="deadline-passed"} 3.0' in told
 
 
 def test_a_worker_tells_operators_what_it_does() -> None:
