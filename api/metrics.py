@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, values
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -189,6 +189,7 @@ def _queue_gauges(figures: QueueFigures) -> Iterator[Metric]:
         ("efficiency_ratio", "Share of that limit that the workers reach.", figures.efficiency),
     ):
         yield GaugeMetricFamily(f"mlapi_{name}", documentation, value)
+    yield CounterMetricFamily("mlapi_redeliveries", "Jobs taken over from a worker that died.", figures.redeliveries)
 
 
 def _version_gauges(figures: QueueFigures) -> Iterator[Metric]:

@@ -82,7 +82,7 @@ class VersionFigures:
 class QueueFigures:
     """Jobs that wait and jobs in work, bytes of their images, the age of the oldest, images set aside, and workers.
 
-    All of that is of all versions together.
+    All of that is of all versions together. `redeliveries` counts jobs that were taken over from workers that died.
     """
 
     waiting_jobs: int = 0
@@ -90,6 +90,7 @@ class QueueFigures:
     queued_bytes: int = 0
     oldest_job_s: float = 0
     set_aside_images: int = 0
+    redeliveries: int = 0
     workers: tuple[WorkerFigures, ...] = ()
     versions: tuple[VersionFigures, ...] = ()
 

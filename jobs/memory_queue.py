@@ -90,13 +90,14 @@ class MemoryJobQueue:
         self._changed = threading.Condition(threading.RLock())
         self._waiters = Waiters()
         self._backlogs: dict[Lane, Backlog] = {"interactive": Backlog(), "bulk": Backlog()}
+        self._redeliveries = 0
         self._passed_bulk = 0  # interactive jobs that were taken since the last bulk job, while one waited
         self._interactive_at = -math.inf  # when the last one came
 
     def beside(self, version: str) -> "MemoryJobQueue":
         """Return the queue as the workers of a further version have it."""
         pool = self._pools[version] = copy(self)
-        pool._entries, pool._seen, pool._service_times_s, pool._model = {}, {}, {}, ""
+        pool._entries, pool._seen, pool._service_times_s, pool._model, pool._redeliveries = {}, {}, {}, "", 0
         return pool
 
     def submit(self, job: ImageJob) -> Admission:
@@ -253,6 +254,7 @@ class MemoryJobQueue:
                 queued_bytes=sum(entry.job.size_bytes for entry in entries),
                 oldest_job_s=max((entry.waited_ms / 1000 for entry in entries), default=0.0),
                 set_aside_images=len(self._set_aside),
+                redeliveries=sum(pool._redeliveries for pool in self._pools.values()),
                 workers=tuple(
                     pool._worker_figures(worker) for pool in self._pools.values() for worker in sorted(pool._seen)
                 ),
@@ -390,6 +392,7 @@ class MemoryJobQueue:
     def _deliver_again(self, entry: _Entry, worker: str) -> list[Delivery]:
         former_worker = str(entry.worker)
         entry.deaths += former_worker != worker
+        self._redeliveries += former_worker != worker
         if entry.deaths < MAX_DEATHS:
             return [self._deliver(entry, worker)]
         image = SetAsideImage(entry.job.image_name, entry.job.id, former_worker, time.time())

@@ -20,12 +20,12 @@ def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigure
     pools = [keys.pool(name) for name in versions.all_pools]
     lanes = [lane for pool in pools for lane in pool.lanes.values()]
     pipeline = connection.pipeline(transaction=False)
-    pipeline.time().hlen(keys.SET_ASIDE)
+    pipeline.time().hlen(keys.SET_ASIDE).get(keys.REDELIVERIES)
     for pool in pools:
         pipeline.zrange(pool.workers, 0, -1, withscores=True).hgetall(pool.service_times)
     for lane in lanes:
         pipeline.xlen(lane.jobs).xrange(lane.jobs, count=1).get(lane.queued_bytes)
-    time, set_aside, *told = pipeline.execute()
+    time, set_aside, redeliveries, *told = pipeline.execute()
     of_workers, of_lanes = told[: 2 * len(pools)], told[2 * len(pools) :]
     now_ms, held_jobs = milliseconds(time), sum(_held_jobs(connection, lane.jobs) for lane in lanes)
     jobs = of_lanes[::3]
@@ -35,6 +35,7 @@ def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigure
         queued_bytes=sum(int(size or 0) for count, size in zip(jobs, of_lanes[2::3], strict=True) if count),
         oldest_job_s=max(((now_ms - time_of(oldest[0][0])) / 1000 for oldest in of_lanes[1::3] if oldest), default=0.0),
         set_aside_images=set_aside,
+        redeliveries=int(redeliveries or 0),
         workers=_workers(connection, now_ms, worker_ttl_ms, _merged(of_workers[::2]), _merged(of_workers[1::2])),
         versions=_versions(connection, versions),
     )

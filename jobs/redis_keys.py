@@ -18,6 +18,7 @@
     mlapi:text:<key>                  a text that is kept for a while
     mlapi:texts                       sorted set: the keys of these
     mlapi:reminders                   sorted set: what is to be done later -> when, in milliseconds
+    mlapi:redeliveries                how many jobs were taken over from workers that died
     mlapi:set-aside                   hash: hash of an image that ended its workers -> what is known of that
     mlapi:model                       the model that the workers serve
     mlapi:model:<id>                  what is known of a model
@@ -94,6 +95,7 @@ RESULT = "mlapi:result:"
 RESULTS_ANSWERED, RESULTS_SUBMITTED = "mlapi:results:answered", "mlapi:results:submitted"
 TEXT, TEXTS = "mlapi:text:", "mlapi:texts"
 REMINDERS = "mlapi:reminders"
+REDELIVERIES = "mlapi:redeliveries"
 SET_ASIDE = "mlapi:set-aside"
 MODEL_INFO = "mlapi:model:"
 PREDICTION = "mlapi:prediction:"

@@ -271,7 +271,10 @@ class RedisTaking:
         """Return one job of a pool that nobody alive holds; set aside one that has ended its workers."""
         pool = keys.pool(pool_name)
         now_ms, entry, deaths, former_worker = self._claim_abandoned(
-            keys=[*(lane.jobs for lane in pool.lanes.values()), pool.workers, pool.service_times, keys.ALIVE],
+            keys=[
+                *(lane.jobs for lane in pool.lanes.values()),
+                *(pool.workers, pool.service_times, keys.ALIVE, keys.REDELIVERIES),
+            ],
             args=[self._worker_ttl_ms, keys.GROUP, worker],
         )
         if not entry:

@@ -37,9 +37,6 @@ class _Instruments:
             ["outcome"],
             registry=registry,
         )
-        self.redeliveries = prometheus_client.Counter(
-            "mlapi_worker_redeliveries", "Jobs taken over from a worker that died.", registry=registry
-        )
         self.images = self._histogram("batch_images", "Images of a batch.", _BATCH_BUCKETS)
         self.batch = self._duration("batch", "Seconds of a batch, from reading it to its answers.")
         self.decode = self._duration("decode", "Seconds of reading and decoding a batch.")
@@ -80,10 +77,6 @@ class WorkerMetrics:
         self._batches: Counter[int] = Counter()
         self._decode_s = self._inference_s = 0.0
         self._lately: deque[tuple[float, int]] = deque()  # when, on the monotonic clock, and the images until then
-
-    def taken(self, deliveries: Sequence[Delivery]) -> None:
-        """Count jobs that came to this worker."""
-        self._told.redeliveries.inc(sum(delivery.deaths > 0 for delivery in deliveries))
 
     def dropped(self, failure: JobFailure) -> None:
         """Count a job that was not computed."""

@@ -136,7 +136,6 @@ class Worker:
         """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
         taken = self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size)
         taken_at = time.monotonic()
-        self.metrics.taken(taken)
         worked = False
         # While a batch is computed, others of those taken may expire.
         while wanted := self._answer_untried(taken, held_ms=1000 * (time.monotonic() - taken_at)):

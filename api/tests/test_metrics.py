@@ -148,6 +148,7 @@ def test_the_queue_tells_its_figures_when_it_is_asked(client: FlaskClient, queue
         "mlapi_redis_up": 1,
         "mlapi_queue_bytes": 20,
         "mlapi_set_aside_images": 0,
+        "mlapi_redeliveries_total": 0,
         "mlapi_workers": 2,
         "mlapi_images_per_second": 40,
         "mlapi_limit_images_per_second": 160,
@@ -156,6 +157,18 @@ def test_the_queue_tells_its_figures_when_it_is_asked(client: FlaskClient, queue
     assert {name: found[name][labels()] for name in expected} == expected
     assert found["mlapi_queue_oldest_job_age_seconds"][labels()] > 0
     assert found["mlapi_model_info"] == {labels(model="m1", name="pets", version="7", precision="f32"): 1}
+
+
+def test_jobs_that_are_taken_over_from_dead_workers_are_told_by_the_api_whoever_takes_them(
+    client: FlaskClient, queue: MemoryJobQueue
+) -> None:
+    for worker in ("w1", "w2"):
+        queue.heartbeat(worker, 0.01, "m1")
+    queue.submit(ImageJob.create("bomb.png", 60))
+    for worker in ("w1", "w2"):
+        queue.take_batch(worker, 1, 0)
+        queue.retire(worker)
+    assert look(client)["mlapi_redeliveries_total"] == {labels(): 1}
 
 
 def test_versions_are_told_with_what_each_is_for_and_how_it_does(client: FlaskClient, queue: MemoryJobQueue) -> None:

@@ -1,7 +1,7 @@
 -- Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
 -- Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
 -- Jobs of a version that nobody serves any more are taken by workers of another, which are alive, but not among its own.
-local interactive, bulk, workers, service_times, alive = unpack(KEYS)
+local interactive, bulk, workers, service_times, alive, redeliveries = unpack(KEYS)
 local worker_ttl_ms, group, worker = unpack(ARGV)
 
 local now = now_ms()
@@ -21,6 +21,8 @@ local function claim(jobs, name)
   -- What was lost on its way has ended nobody: it is delivered as if for the first time.
   local deaths = name == worker and entry[4] - 1 or entry[4]
   local claimed = redis.call('XCLAIM', jobs, group, worker, 0, entry[1], 'RETRYCOUNT', deaths + 1)
+  -- Here, since whoever takes the job may die of it before anybody could ask how many it has taken.
+  if claimed[1] and name ~= worker then redis.call('INCR', redeliveries) end
   if claimed[1] then return {now, claimed[1], deaths, name} end
   redis.call('XACK', jobs, group, entry[1])
 end

@@ -174,6 +174,16 @@ def test_who_waits_for_the_same_image_is_told_that_it_is_set_aside(caching_queue
 
 
 @workers_soon_die
+def test_each_time_that_a_job_is_taken_over_from_a_dead_worker_is_counted(queue: JobQueue) -> None:
+    submit(queue, "bomb.png")
+    for worker, redeliveries in (("w1", 0), ("w1", 0), ("w2", 1)):  # lost on its way to w1, who then dies
+        take(queue, worker)
+        assert queue.figures().redeliveries == redeliveries
+    until(lambda: take_now(queue, "w3") or queue.set_aside_images())
+    assert queue.figures().redeliveries == 2
+
+
+@workers_soon_die
 def test_a_job_lost_on_its_way_has_ended_nobody(queue: JobQueue) -> None:
     submit(queue, "dog.jpg")
     for worker in ("w1", "w1", "w1", "w2"):  # only w1 has died when w2 takes it
