@@ -194,6 +194,15 @@ def test_workers_of_another_version_are_found_under_the_name_of_the_others() -> 
     assert beside["networks"]["queue"]["aliases"] == [beside["extends"]["service"]]
 
 
+def test_the_alert_on_workers_asks_for_those_of_each_version_that_serves() -> None:
+    [group] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    [expression] = [rule["expr"] for rule in group["rules"] if rule["alert"] == "NoWorker"]
+    dead, never_came = expression.split(" or ")
+    serves = 'mlapi_version_share_ratio{role="serves"}'
+    assert " ".join(dead.split()).endswith(f"(mlapi_version_workers) == 0 and on (name, version) {serves}")
+    assert never_came.strip() == f"max(mlapi_redis_up) == 1 unless on () {serves}"
+
+
 def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
     [group] = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
     assert len(group["rules"]) > 5

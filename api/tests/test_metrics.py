@@ -202,6 +202,19 @@ def test_versions_are_told_with_what_each_is_for_and_how_it_does(client: FlaskCl
     assert {name: found[f"mlapi_shadow_{name}"][labels(**second)] for name in told} == pytest.approx(told)
 
 
+def test_the_version_that_serves_is_told_with_no_worker_whichever_others_live(
+    client: FlaskClient, queue: MemoryJobQueue
+) -> None:
+    for each, name, version in ((queue, "m1", "7"), (queue.beside("pets@8"), "m2", "8")):
+        each.publish(ModelInfo(name, "pets", version))
+        each.heartbeat(name, 0.01, name)
+    queue.retire("m1")
+    found = look(client)
+    assert found["mlapi_workers"] == {labels(): 1}
+    assert found["mlapi_version_workers"][labels(name="pets", version="7")] == 0
+    assert found["mlapi_version_share_ratio"][labels(name="pets", version="7", role="serves")] == 1
+
+
 def test_without_redis_the_rest_is_still_told(
     client: FlaskClient, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
