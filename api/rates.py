@@ -13,7 +13,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
 from redis import RedisError
 
-from jobs import waiting
+from jobs import redis_keys, waiting
 from jobs.errors import TooManyRequests
 from jobs.redis_pool import connection_pool
 
@@ -49,7 +49,7 @@ class RateLimiter:
             redis_url, threads, connect_timeout_s=_REDIS_TIMEOUT_S, answer_timeout_s=_REDIS_TIMEOUT_S
         )
         # Not its own storage for sentinels, which reads from replicas, and they lag behind.
-        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="mlapi:rate")
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix=redis_keys.RATE)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0
 

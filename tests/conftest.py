@@ -109,13 +109,13 @@ class Service:
         """Stop all workers until SIGCONT, and have another one heard of: else the API soon knew that none is alive."""
         in_a_century_ms = 1000 * (time.time() + 100 * 365 * 86_400)
         with self.redis() as connection:
-            connection.zadd("mlapi:workers", {"another": in_a_century_ms})
+            connection.zadd("{mlapi}:workers", {"another": in_a_century_ms})
         self.kill("mlapi worker", signal.SIGSTOP)
 
     def queued_jobs(self) -> int:
         """Return how many jobs wait or are in work."""
         with self.redis() as connection:
-            return int(connection.xlen("mlapi:jobs")) + int(connection.xlen("mlapi:jobs:bulk"))
+            return int(connection.xlen("{mlapi}:jobs")) + int(connection.xlen("{mlapi}:jobs:bulk"))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""

@@ -91,7 +91,7 @@ class Stack:
 
     def queued_jobs(self) -> int:
         """Return how many jobs wait or are in work."""
-        return int(self.redis("xlen mlapi:jobs"))
+        return int(self.redis("xlen {mlapi}:jobs"))
 
     def redis(self, command: str) -> str:
         """Return what Redis answers."""

@@ -311,11 +311,11 @@ def test_what_is_in_hand_is_answered_before_everything_stops(stack: Stack, comma
     workers = stack.containers("model")
     in_hand = 20
     with ThreadPoolExecutor(in_hand + 1) as pool:
-        stack.redis("zadd mlapi:workers 1e15 another")  # else the API soon knew that none is alive
+        stack.redis("zadd {mlapi}:workers 1e15 another")  # else the API soon knew that none is alive
         run("docker", "pause", *workers)
         calls = [pool.submit(classify, stack, requests.Session()) for _ in range(in_hand)]
         assert until(lambda: stack.queued_jobs() == in_hand, 20)
-        stack.redis("zrem mlapi:workers another")
+        stack.redis("zrem {mlapi}:workers another")
         stopping = pool.submit(stack.compose, command)
         assert until(lambda: not stack.listens(), 20)
         run("docker", "unpause", *workers)

@@ -78,7 +78,7 @@ def test_clients_that_hang_up_free_their_places(make_service: MakeService) -> No
         assert service.predict(DOG).status_code == 429
     assert until(lambda: service.queued_jobs() <= 1, EVENT_TIMEOUT_S)
     with service.redis() as connection:
-        assert int(connection.get("mlapi:queued-bytes") or 0) <= len(DOG)
+        assert int(connection.get("{mlapi}:queued-bytes") or 0) <= len(DOG)
     service.kill("mlapi worker", signal.SIGCONT)
     assert until(lambda: service.predict(DOG).status_code == 200, EVENT_TIMEOUT_S)
 

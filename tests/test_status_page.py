@@ -50,7 +50,7 @@ def set_aside(service: Service) -> str:
     image_hash = uuid4().hex * 2
     fields = {"image_name": f"{image_hash}.png", "job_id": uuid4().hex, "worker": "host-7-a1b2", "at_s": time.time()}
     with service.redis() as connection:
-        connection.hset("mlapi:set-aside", image_hash, json.dumps(fields))
+        connection.hset("{mlapi}:set-aside", image_hash, json.dumps(fields))
     return image_hash
 
 

@@ -119,7 +119,7 @@ def wait_for_version(answers: list[Answer], version: str) -> None:
 def when_it_is_known(service: Service, version: str) -> float:
     """Return when it stands in Redis that a version serves."""
     with service.redis() as connection:
-        assert until(lambda: f'"serve": "{version}"' in str(connection.hget("mlapi:routes", NAME)), EVENT_TIMEOUT_S)
+        assert until(lambda: f'"serve": "{version}"' in str(connection.hget("{mlapi}:routes", NAME)), EVENT_TIMEOUT_S)
     return time.monotonic()
 
 

@@ -17,7 +17,7 @@ from jobs.schema import ImageJob, Prediction
 from model.settings import ModelSettings
 
 SCALED = ("autoscaled", "managed-redis", "scale-to-zero")
-STREAMS = {"jobs": "mlapi:jobs", "bulk": "mlapi:jobs:bulk"}
+STREAMS = {"jobs": "{mlapi}:jobs", "bulk": "{mlapi}:jobs:bulk"}
 
 
 def scaled_object(name: str) -> ScaledObject:

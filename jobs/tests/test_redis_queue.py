@@ -166,7 +166,9 @@ def test_a_job_of_another_version_of_this_code_keeps_nobody_from_being_answered(
     [job] = submit(queue, "dog.jpg")
     batch = take_now(queue, "w1")
     with redis.Redis.from_url(keeping_server.url) as connection:
-        connection.xadd("mlapi:jobs", {"job": '{"id": "other", "colour": "blue"}', "reply_to": "mlapi:replies:other"})
+        connection.xadd(
+            "{mlapi}:jobs", {"job": '{"id": "other", "colour": "blue"}', "reply_to": "{mlapi}:replies:other"}
+        )
     keeping_server.stop()
     keeping_server.start()
     queue.finish([(delivery, DOG) for delivery in batch])
@@ -200,7 +202,7 @@ def test_a_request_that_comes_while_redis_starts_again_is_not_refused(
         submitted.result()
     assert answer_all(queue, [job]) == [DOG]
     with redis.Redis.from_url(keeping_server.url) as connection:
-        assert connection.xlen("mlapi:jobs") == 0
+        assert connection.xlen("{mlapi}:jobs") == 0
     queue.close()
 
 
@@ -364,7 +366,7 @@ def test_labels_are_fetched_once(server: RedisServer, queue: RedisJobQueue) -> N
     queue.publish(ModelInfo("m1", labels=("dog",)))
     assert list(queue.labels()) == ["dog"]
     with redis.Redis.from_url(server.url) as connection:
-        connection.delete("mlapi:model:m1")
+        connection.delete("{mlapi}:model:m1")
     assert list(queue.labels()) == ["dog"]
 
 
@@ -374,7 +376,7 @@ def pass_days(server: RedisServer, days: int) -> None:
         for key in connection.scan_iter():
             if 0 <= connection.ttl(key) <= days * 86_400:
                 connection.delete(key)
-        connection.delete(*connection.scan_iter("mlapi:workers*"))
+        connection.delete(*connection.scan_iter("{mlapi}:workers*"))
 
 
 def test_the_default_model_is_known_by_its_name_though_its_workers_are_long_gone_and_not_those_beside_them(
@@ -402,8 +404,8 @@ def test_what_is_answered_leaves_the_queue_and_its_reply_is_forgotten_in_time(
 ) -> None:
     submit_and_wait(queue)
     with redis.Redis.from_url(server.url) as connection:
-        assert connection.xlen("mlapi:jobs") == 0
-        [replies] = connection.scan_iter("mlapi:replies:*")
+        assert connection.xlen("{mlapi}:jobs") == 0
+        [replies] = connection.scan_iter("{mlapi}:replies:*")
         assert 0 < connection.ttl(replies) <= 300
 
 
@@ -414,12 +416,12 @@ def test_the_cache_keeps_the_latest_predictions_only(server: RedisServer) -> Non
         answer_one(queue)
     queue.close()
     with redis.Redis.from_url(server.url) as connection:
-        assert sorted(connection.scan_iter("mlapi:prediction:*")) == [
-            b"mlapi:prediction:m1:b",
-            b"mlapi:prediction:m1:c",
+        assert sorted(connection.scan_iter("{mlapi}:prediction:*")) == [
+            b"{mlapi}:prediction:m1:b",
+            b"{mlapi}:prediction:m1:c",
         ]
-        assert connection.zcard("mlapi:cached") == 2
-        assert 0 < connection.ttl("mlapi:prediction:m1:c") <= 60
+        assert connection.zcard("{mlapi}:cached") == 2
+        assert 0 < connection.ttl("{mlapi}:prediction:m1:c") <= 60
 
 
 class Chance:
@@ -466,13 +468,13 @@ class Chance:
 
     def counted_bytes(self) -> list[int]:
         """Return how many bytes are said to wait, by lane."""
-        return [int(self._redis.get(key) or 0) for key in ("mlapi:queued-bytes", "mlapi:queued-bytes:bulk")]
+        return [int(self._redis.get(key) or 0) for key in ("{mlapi}:queued-bytes", "{mlapi}:queued-bytes:bulk")]
 
     def queued_bytes(self) -> list[int]:
         """Return how many bytes wait, by lane."""
         return [
             sum(ImageJob.decode(fields[b"job"]).size_bytes for _, fields in self._redis.xrange(key))
-            for key in ("mlapi:jobs", "mlapi:jobs:bulk")
+            for key in ("{mlapi}:jobs", "{mlapi}:jobs:bulk")
         ]
 
     def close(self) -> None:

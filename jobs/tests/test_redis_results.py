@@ -98,7 +98,7 @@ def test_a_result_is_kept_as_long_as_it_was_to_also_when_an_outcome_comes(
     queue.finish([(delivery, DOG) for delivery in queue.take_batch("w1", 1, 5)])
     queue.close()
     with redis.Redis.from_url(server.url) as connection:
-        assert 3500 < connection.ttl("mlapi:result:r1") <= 3600
+        assert 3500 < connection.ttl("{mlapi}:result:r1") <= 3600
 
 
 def test_a_job_and_its_result_outlive_a_redis_that_is_killed(server: RedisServer, results: RedisResults) -> None:

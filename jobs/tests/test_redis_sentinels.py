@@ -119,7 +119,7 @@ def test_a_job_that_the_replica_never_heard_of_is_submitted_again(sentinels: Sen
         replica.execute_command("REPLICAOF", "NO", "ONE")  # which the sentinels will undo, but not while this lasts
         job = ImageJob.create("dog.jpg", MOST_S)
         queue.submit(job)
-        assert replica.xlen("mlapi:jobs") == 0
+        assert replica.xlen("{mlapi}:jobs") == 0
     sentinels.kill_master()
     with worker_on(sentinels.url):
         assert queue.wait(job) == prediction_for(job)
@@ -135,7 +135,7 @@ def test_a_new_master_that_has_not_heard_of_the_workers_yet_refuses_no_job(senti
         until(lambda: replica.info("server")["uptime_in_seconds"] > worker_ttl_s)
         sentinels.kill_master()
         sentinels.wait_for_promotion()
-        replica.delete("mlapi:workers")
+        replica.delete("{mlapi}:workers")
     until(lambda: is_accepted(queue, ImageJob.create("after.jpg", MOST_S)))
     queue.close()
 

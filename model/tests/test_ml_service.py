@@ -344,7 +344,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
         slow.start()
         first, second = (ImageJob.create(name, 120) for name in "ab")
         queue.submit(first)
-        assert until(lambda: any(group["pending"] for group in connection.xinfo_groups("mlapi:jobs")))
+        assert until(lambda: any(group["pending"] for group in connection.xinfo_groups("{mlapi}:jobs")))
         fast = make_worker(queue, Recorder())
 
         def step() -> bool:
@@ -356,7 +356,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
         fast.heartbeat()
         queue.submit(second)  # which the slow one takes, alive again, when it is done with the first
         assert queue.wait(second).label == "late"
-        [replies] = connection.scan_iter("mlapi:replies:*")
+        [replies] = connection.scan_iter("{mlapi}:replies:*")
         assert connection.xlen(replies) == 2
         assert queue.set_aside_images() == []
     finally:
