@@ -17,6 +17,7 @@ import pytest
 import redis
 import requests
 from redis.backoff import ConstantBackoff
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
 from jobs import lifeline
@@ -69,20 +70,26 @@ def wait_until_written(connection: "redis.Redis") -> None:
         time.sleep(0.01)
 
 
+def free_node_port() -> int:
+    """Return a free port for a Redis that may be a node of a cluster: others reach it at one higher by 10,000."""
+    return next(port for port in iter(redis_server.free_port, None) if port < 55_000)
+
+
 class RedisServer:
     """A Redis of the tests' own, which they may stop and start again; it forgets everything, or `keeps` it."""
 
-    def __init__(self, folder: Path, *, keeps: bool = False) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *options: str, keeps: bool = False) -> None:
+        self._folder, self._options = folder, options
         self._kept = folder if keeps else None
-        self._port = redis_server.free_port()
+        self._port = free_node_port()
         self.url = f"redis://127.0.0.1:{self._port}"
         self.start()
 
     def start(self) -> None:
         """Start, and return when it answers; raise `redis.ConnectionError` when it does not within a minute."""
         self._process = subprocess.Popen(
-            redis_server.command(self._port, self._folder, self._kept), preexec_fn=lifeline.ending_with_starter()
+            [*redis_server.command(self._port, self._folder, self._kept), *self._options],
+            preexec_fn=lifeline.ending_with_starter(),
         )
         with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=1200)) as connection:
             connection.ping()
@@ -94,6 +101,18 @@ class RedisServer:
                 wait_until_written(connection)
         self._process.kill()
         self._process.wait(10)
+
+
+def cluster_of_one(folder: Path, *options: str) -> RedisServer:
+    """Return a Redis in cluster mode that has all slots: it refuses what names keys of several at once."""
+    server = RedisServer(folder, "--cluster-enabled", "yes", *options)
+    with redis.Redis.from_url(server.url) as connection:
+        connection.execute_command("CLUSTER ADDSLOTS", *range(REDIS_CLUSTER_HASH_SLOTS))
+        deadline = time.monotonic() + 60
+        while connection.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    return server
 
 
 class Sentinels:
@@ -202,10 +221,120 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
     group.stop()
 
 
+class Cluster:
+    """A Redis Cluster: three masters, of which the first has the slot of the project's keys, and its replica."""
+
+    PASSWORD = "the cluster's"  # noqa: S105 - of a test
+    SLOT = key_slot(b"{mlapi}")
+
+    def __init__(self, folder: Path) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.ports = [self._start(folder / f"node-{number}") for number in range(4)]
+        owner, *others, replica = self.ports
+        # Each with an epoch of its own, or they had to agree first on who has which slots.
+        for epoch, port in enumerate(self.ports, 1):
+            self.ask(port, "CLUSTER SET-CONFIG-EPOCH", epoch)
+            self.ask(port, "CLUSTER MEET", "127.0.0.1", owner)
+        bounds = 0, 1000, 2000, REDIS_CLUSTER_HASH_SLOTS
+        for port, first, after in zip((*others, owner), bounds, bounds[1:], strict=False):
+            self.ask(port, "CLUSTER ADDSLOTS", *range(first, after))
+        self._wait_until(lambda: all(self.names(port) == set(self.ports) for port in self.ports))
+        self.ask(replica, "CLUSTER REPLICATE", self.ask(owner, "CLUSTER MYID"))
+        self._wait_until(lambda: b"master_link_status:up" in self.ask(replica, "INFO", "replication"))
+        self._wait_until(lambda: all(self.holders(port) == [owner, replica] for port in self.ports))
+        self._wait_until(lambda: all(b"cluster_state:ok" in self.ask(port, "CLUSTER INFO") for port in self.ports))
+        self.url = self.node_url(owner).replace("redis:", "redis+cluster:")
+
+    def connection(self, port: int) -> "redis.Redis":
+        """Return a connection to one node, whichever part it plays."""
+        return redis.Redis(port=port, password=self.PASSWORD, retry=Retry(ConstantBackoff(0.05), retries=200))
+
+    def node_url(self, port: int) -> str:
+        """Return the address of one node."""
+        return f"redis://:{quote(self.PASSWORD)}@127.0.0.1:{port}"
+
+    def ask(self, port: int, *command: object) -> Any:  # noqa: ANN401 - what the command gives
+        """Return what a node answers."""
+        with self.connection(port) as connection:
+            connection.response_callbacks.clear()
+            return connection.execute_command(*command)
+
+    def names(self, port: int) -> set[int]:
+        """Return the ports of the nodes that a node knows."""
+        lines = self.ask(port, "CLUSTER NODES").decode().splitlines()
+        return {int(line.split()[1].partition("@")[0].rpartition(":")[2]) for line in lines}
+
+    def holders(self, port: int) -> list[int]:
+        """Return the ports of the master that has the slot and of its replica, as a node knows them."""
+        slots = self.ask(port, "CLUSTER SLOTS")
+        return [node[1] for first, last, *nodes in slots if first <= self.SLOT <= last for node in nodes]
+
+    def kill_master(self) -> None:
+        """Let the master that has the slot die without a word."""
+        self._processes[0].kill()
+        self._processes[0].wait(10)
+
+    def wait_for_promotion(self) -> None:
+        """Return when every node that lives knows that the replica has the slot."""
+        self._wait_for_owner(self.ports[-1])
+
+    @contextmanager
+    def moving_slot(self, source: int, target: int) -> Iterator[None]:
+        """Have the slot move from one master to another, all of its keys at the end."""
+        source_id, target_id = self.ask(source, "CLUSTER MYID"), self.ask(target, "CLUSTER MYID")
+        self.ask(target, "CLUSTER SETSLOT", self.SLOT, "IMPORTING", source_id)
+        self.ask(source, "CLUSTER SETSLOT", self.SLOT, "MIGRATING", target_id)
+        yield
+        while keys := self.ask(source, "CLUSTER GETKEYSINSLOT", self.SLOT, 100):
+            auth = "AUTH", self.PASSWORD
+            self.ask(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, *auth, "KEYS", *keys)
+        for port in (target, source):
+            self.ask(port, "CLUSTER SETSLOT", self.SLOT, "NODE", target_id)
+        self._wait_for_owner(target)
+
+    def stop(self) -> None:
+        """End all of them."""
+        for process in self._processes:
+            process.kill()
+            process.wait(10)
+
+    def _wait_for_owner(self, owner: int) -> None:
+        living = [port for port, process in zip(self.ports, self._processes, strict=True) if process.poll() is None]
+        self._wait_until(lambda: all(self.holders(port)[:1] == [owner] for port in living))
+
+    def _start(self, folder: Path) -> int:
+        """Start a node; return its port."""
+        folder.mkdir()
+        port = free_node_port()
+        command = [
+            *redis_server.command(port, folder),
+            *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"),
+            *("--requirepass", self.PASSWORD, "--masterauth", self.PASSWORD),
+        ]
+        self._processes.append(subprocess.Popen(command, preexec_fn=lifeline.ending_with_starter()))
+        with self.connection(port) as connection:
+            connection.ping()
+        return port
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A Redis Cluster of the test's own."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.stop()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Redis that all tests share."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    """The address of a Redis that all tests share: in cluster mode, so that all show whether keys lie in one slot."""
+    server = cluster_of_one(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
 

@@ -48,7 +48,7 @@ class RateLimiter:
         pool = connection_pool(
             redis_url, threads, connect_timeout_s=_REDIS_TIMEOUT_S, answer_timeout_s=_REDIS_TIMEOUT_S
         )
-        # Not its own storage for sentinels, which reads from replicas, and they lag behind.
+        # Not its own storages: the one for sentinels reads from replicas, which lag behind, and none follows a slot.
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix=redis_keys.RATE)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0

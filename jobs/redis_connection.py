@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from jobs.errors import QueueUnavailable
+from jobs.redis_keys import ABSENT
 from jobs.redis_pool import connection_pool
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _COMMON = ("now", "bound")
 
 
 def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of its answers
-    """Return a client of the Redis at `url`, or of the master that its sentinels name, which connects at first use."""
+    """Return a client of the Redis at `url`, or of the master that it leads to, which connects at first use."""
     # No blocking read lasts as long as this timeout, so when it passes, Redis or the network is gone. Who calls learns
     # of it at once: it takes that into account.
     return redis.Redis.from_pool(connection_pool(url, _MAX_CONNECTIONS, connect_timeout_s=2, answer_timeout_s=5))
@@ -51,9 +52,22 @@ def lacks_group(err: ResponseError) -> bool:
     return "NOGROUP" in str(err) or "no such key" in str(err)
 
 
+class _WholeScript(Script):
+    """A script that is run as a whole or not at all.
+
+    While a node of a cluster hands its slot over to another, key by key, it refuses a script where it lacks any of the
+    keys that the call names. One that asks for others would end halfway, where it lacks those. So each call names a key
+    that is never there.
+    """
+
+    def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:  # type: ignore[override]  # noqa: ANN401
+        """Return what the script answers."""
+        return super().__call__([*keys, ABSENT], args)
+
+
 def script(connection: Any, name: str) -> Script:  # noqa: ANN401 - what `connect` returns
     """Return the script `lua/<name>.lua`, to be called."""
-    return Script(connection, "\n".join((_LUA / f"{part}.lua").read_text() for part in (*_COMMON, name)))
+    return _WholeScript(connection, "\n".join((_LUA / f"{part}.lua").read_text() for part in (*_COMMON, name)))
 
 
 class ScriptCall(NamedTuple):
@@ -74,7 +88,7 @@ def call_all(called: Script, calls: Sequence[ScriptCall]) -> list[Any]:
     # As a transaction, so that who waits for what the calls add wakes up for all of it at once.
     pipeline = connection.pipeline(transaction=len(calls) > 1)
     for keys, args in calls:
-        pipeline.evalsha(called.sha, len(keys), *keys, *args)
+        pipeline.evalsha(called.sha, len(keys) + 1, *keys, ABSENT, *args)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:  # Redis was started again

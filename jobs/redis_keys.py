@@ -34,6 +34,7 @@
     {mlapi}:loads                       hash: folder of a model -> what `mlapi serve` does with it (redis_loads.py)
     {mlapi}:supervisor                  there while a `mlapi serve` does that
     {mlapi}:rate:...                    the API's counts of requests, by api/rates.py
+    {mlapi}:absent                      never there (redis_connection.py)
 
 The workers of each version that stands beside the default one have keys of their own for jobs, bytes, images in flight,
 speed and themselves, which have its name behind an @: {mlapi}:jobs@pets@2.
@@ -106,6 +107,7 @@ MODEL_INFO = f"{TAG}:model:"
 PREDICTION = f"{TAG}:prediction:"
 CACHED = f"{TAG}:cached"
 RATE = f"{TAG}:rate"
+ABSENT = f"{TAG}:absent"
 
 
 def comparison_key(served: str, candidate: str) -> str:

@@ -1,27 +1,37 @@
-"""Connections to Redis: to the one that a URL names, or to the master that its sentinels name."""
+"""Connections to Redis: to the one that a URL names, or to the master that its sentinels or its cluster name."""
 
+import random
+import socket
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from jobs import redis_url
+from jobs import redis_keys
+from jobs.redis_url import Address, ClusterUrl, SentinelUrl, cluster, sentinels
 
-# A sentinel that says nothing for so long is passed over.
-_SENTINEL_TIMEOUT_S = 1.0
-# What a Redis says that is not, or not any more, the master that others follow.
-_NOT_THE_MASTER = ("READONLY", "NOREPLICAS", "UNBLOCKED")
+# A sentinel or a node that says nothing for so long is passed over.
+_ASKED_TIMEOUT_S = 1.0
+# What a Redis says that is not, or not any more, the master that others follow, or that has the keys of its cluster.
+# For some of it redis-py has no error, and of a script Redis before 7 says it among other words.
+_NOT_THE_MASTER = ReadOnlyError, AskError, ClusterDownError, TryAgainError
+_NOT_THE_MASTER_CODES = "READONLY", "NOREPLICAS", "UNBLOCKED"
+# Of a cluster's slots, the one of all keys.
+_SLOT = key_slot(redis_keys.TAG.encode())
 
 
 class _MasterConnection(Connection):
     """A connection that ends where its Redis is no longer the master; the next one is made to the one that is then.
 
-    Which one that is, the host's name or the sentinels say.
+    Which one that is, the host's name, the sentinels or the cluster say.
     """
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - what a command answers
@@ -29,11 +39,16 @@ class _MasterConnection(Connection):
         try:
             return super().read_response(*args, **kwargs)
         except ResponseError as err:
-            # Of a script, Redis before 7 says it among other words, which redis-py has no error for.
-            if not isinstance(err, ReadOnlyError) and not any(code in str(err) for code in _NOT_THE_MASTER):
+            if not isinstance(err, _NOT_THE_MASTER) and not any(code in str(err) for code in _NOT_THE_MASTER_CODES):
                 raise
             self.disconnect()  # type: ignore[no-untyped-call]  # redis-py's
-            raise RedisConnectionError(f"This Redis is not the master: {err}") from err
+            raise RedisConnectionError(_reason(err)) from err
+
+
+def _reason(err: ResponseError) -> str:
+    if isinstance(err, AskError):  # which MOVED is, too
+        return f"Another node of this cluster has the queue, which redis+cluster:// follows: {err}"
+    return f"This Redis is not the master: {err}"
 
 
 class _SecureMasterConnection(_MasterConnection, SSLConnection):
@@ -52,6 +67,55 @@ class _SecureSentinelConnection(_SentinelConnection, SSLConnection):
     pass
 
 
+class _Cluster:
+    """Nodes of a cluster, which know who has the slot; several threads may ask at once."""
+
+    def __init__(self, named: tuple[Address, ...], options: Mapping[str, Any]) -> None:
+        self._named, self._options = named, options
+        self._known: tuple[Address, ...] = ()
+
+    def owner(self) -> Address:
+        """Return the address of the node that has the slot. Raises `redis.ConnectionError` where none says it."""
+        failure: RedisError | None = None
+        # In any order, so that one that has not heard of a change yet is not asked again and again.
+        for node in (*random.sample(self._known, len(self._known)), *self._named):
+            try:
+                return self._told_by(node)
+            except RedisError as err:
+                failure = err
+        raise RedisConnectionError(f"No node of the cluster says who has the queue: {failure}") from failure
+
+    def _told_by(self, node: Address) -> Address:
+        """Return the owner as a node knows it, and keep in mind which nodes it knows."""
+        with Redis(*node, **self._options) as connection:
+            slots: Any = connection.execute_command("CLUSTER SLOTS")
+        # A node that cannot tell a host means the one by which it was asked.
+        ranges = [
+            (first, last, [(host.decode() if host else node[0], port) for host, port, *_ in nodes])
+            for first, last, *nodes in slots
+        ]
+        self._known = tuple({each for _, _, nodes in ranges for each in nodes})
+        for first, last, nodes in ranges:
+            if first <= _SLOT <= last:
+                return nodes[0]
+        raise RedisConnectionError(f"no node has slot {_SLOT}")
+
+
+class _ClusterConnection(_MasterConnection):
+    def __init__(self, *, cluster: _Cluster, **options: Any) -> None:  # noqa: ANN401 - redis-py's
+        self._cluster = cluster
+        super().__init__(**options)  # type: ignore[no-untyped-call]  # redis-py's
+
+    def _connect(self) -> socket.socket:
+        self.host, self.port = self._cluster.owner()
+        connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]  # redis-py's
+        return connected
+
+
+class _SecureClusterConnection(_ClusterConnection, SSLConnection):
+    pass
+
+
 # By what redis-py would take for a URL.
 _CONNECTIONS: dict[Any, type[_MasterConnection]] = {
     None: _MasterConnection,
@@ -61,6 +125,10 @@ _CONNECTIONS: dict[Any, type[_MasterConnection]] = {
 _BY_SENTINEL: dict[Any, type[_SentinelConnection]] = {
     None: _SentinelConnection,
     SSLConnection: _SecureSentinelConnection,
+}
+_BY_CLUSTER: dict[Any, type[_ClusterConnection]] = {
+    None: _ClusterConnection,
+    SSLConnection: _SecureClusterConnection,
 }
 
 
@@ -80,26 +148,38 @@ class _Sentinels(Sentinel):
 def connection_pool(
     url: str, max_connections: int, *, connect_timeout_s: float, answer_timeout_s: float
 ) -> ConnectionPool:
-    """Return what connects to the Redis at `url`, or to the master that its sentinels name; nothing is tried again."""
-    by_sentinel = redis_url.sentinels(url)
+    """Return what connects to the Redis at `url`, or to the master that it leads to; nothing is tried again."""
+    by_others = sentinels(url) or cluster(url)
     options: dict[str, Any] = {
         "socket_connect_timeout": connect_timeout_s,
         "socket_timeout": answer_timeout_s,
         "max_connections": max_connections,
         "retry": Retry(NoBackoff(), retries=0),
-        **parse_url(by_sentinel.master_url if by_sentinel else url),
+        **parse_url(by_others.hostless_url if by_others else url),
     }
     kind = options.pop("connection_class", None)
-    if not by_sentinel:
-        return ConnectionPool(connection_class=_CONNECTIONS[kind], **options)
-    sentinel_options = _sentinel_options(options, secure=kind is not None)
-    sentinels = _Sentinels(by_sentinel.sentinels, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
-    return SentinelConnectionPool(by_sentinel.service, sentinels, connection_class=_BY_SENTINEL[kind], **options)
+    if isinstance(by_others, SentinelUrl):
+        return _by_sentinel(by_others, kind, options)
+    if isinstance(by_others, ClusterUrl):
+        return _by_cluster(by_others, kind, options)
+    return ConnectionPool(connection_class=_CONNECTIONS[kind], **options)
 
 
-def _sentinel_options(options: dict[str, Any], *, secure: bool) -> dict[str, Any]:
-    """Return the options for connections to sentinels, and drop those that are for them alone."""
+def _by_sentinel(url: SentinelUrl, kind: Any, options: dict[str, Any]) -> ConnectionPool:  # noqa: ANN401
     login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    asking = login | _asking(options, secure=kind is not None)
+    known = _Sentinels(url.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
+    return SentinelConnectionPool(url.service, known, connection_class=_BY_SENTINEL[kind], **options)
+
+
+def _by_cluster(url: ClusterUrl, kind: Any, options: dict[str, Any]) -> ConnectionPool:  # noqa: ANN401
+    login = {name: options.get(name) for name in ("username", "password")}
+    asked = _Cluster(url.nodes, login | _asking(options, secure=kind is not None))
+    return ConnectionPool(connection_class=_BY_CLUSTER[kind], cluster=asked, **options)
+
+
+def _asking(options: Mapping[str, Any], *, secure: bool) -> dict[str, Any]:
+    """Return the options, but for the login, of connections to those who know the master."""
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    timeouts_s = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_TIMEOUT_S)
-    return {**login, **tls, **timeouts_s, "ssl": secure, "retry": options["retry"]}
+    timeouts_s = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _ASKED_TIMEOUT_S)
+    return {**tls, **timeouts_s, "ssl": secure, "retry": options["retry"]}

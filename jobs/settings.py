@@ -61,7 +61,7 @@ class SharedSettings(BaseSettings):
 
     redis_url: Annotated[str, AfterValidator(usable)] = Field(
         default="redis://127.0.0.1:6379",
-        description="The Redis that carries the jobs, or [the sentinels that know "
+        description="The Redis that carries the jobs, or [the sentinels or the cluster that know "
         "it](docs/scaling.md#a-redis-that-may-fail)",
     )
     redis_password_file: Annotated[Path, AfterValidator(_readable)] | None = Field(

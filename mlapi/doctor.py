@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from jobs import redis_url
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
 from jobs.images import open_store
-from jobs.redis_url import for_people
 from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
@@ -156,20 +156,31 @@ def redis() -> str:
 
 
 def queue() -> str:
-    """Return how many workers the Redis at REDIS_URL has. Raises `SetupError` where one is set and none answers."""
+    """Return how many workers the Redis at REDIS_URL has.
+
+    Raises `SetupError` where one is set and none answers, `Doubt` where it is one node of a cluster.
+    """
     from jobs.redis_queue import RedisJobQueue
 
     shared = SharedSettings.from_env()
-    url = for_people(shared.redis_url)
+    url = redis_url.for_people(shared.redis_url)
     queue = RedisJobQueue.from_settings(shared)
     try:
-        return f"{len(queue.live_workers())} workers at {url}"
+        said = f"{len(queue.live_workers())} workers at {url}"
+        is_node = _is_node(shared.redis_login)
     except ServiceError as err:
         if "redis_url" in shared.model_fields_set:
-            raise SetupError(f"No Redis answers at REDIS_URL={url}. Start it, or unset REDIS_URL.") from err
+            raise SetupError(
+                f"No Redis answers at REDIS_URL={url} ({err.__cause__}). Start it, or unset REDIS_URL."
+            ) from err
         return "`mlapi serve` starts its own Redis; `mlapi api` and `mlapi worker` need REDIS_URL"
     finally:
         queue.close()
+    if is_node and not redis_url.cluster(shared.redis_url):
+        raise Doubt(
+            f"{said}, a node of a cluster, where another may take the queue: begin REDIS_URL with redis+cluster://."
+        )
+    return said
 
 
 def port() -> str:
@@ -241,6 +252,14 @@ def _object_storage(settings: SharedSettings) -> str:
 
         raise SetupError(f"{settings.upload_url}: {reason(err.__cause__ or err)}") from err
     return f"{settings.upload_url} stores and returns"
+
+
+def _is_node(login: str) -> bool:
+    """Tell whether a Redis is in cluster mode. Raises `QueueUnavailable`."""
+    from jobs.redis_connection import connect, reaching_redis
+
+    with reaching_redis(), connect(login) as connection:
+        return bool(connection.info("cluster").get("cluster_enabled"))
 
 
 def _is_alive(port: int) -> bool:

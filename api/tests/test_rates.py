@@ -53,6 +53,13 @@ def test_requests_are_counted_by_the_master_that_the_sentinels_name(sentinels: S
         limiter.count(caller, "1/day")
 
 
+def test_requests_are_counted_by_the_node_that_has_the_keys(redis_url: str, caller: str) -> None:
+    limiter = RateLimiter(redis_url.replace("redis:", "redis+cluster:"), threads=8)
+    limiter.count(caller, "1/day")
+    with pytest.raises(TooManyRequests):
+        limiter.count(caller, "1/day")
+
+
 def test_of_many_requests_at_once_exactly_so_many_are_allowed(limiter: RateLimiter, caller: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: is_allowed(limiter, caller, "20/day"), range(50))) == 20

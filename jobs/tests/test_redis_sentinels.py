@@ -1,28 +1,23 @@
 """A Redis whose place a replica takes: real sentinels, the queue on top of them."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import Sentinels
-from jobs.errors import NoWorker, QueueUnavailable
-from jobs.queue import Delivery
+from jobs.errors import QueueUnavailable
 from jobs.redis_connection import connect
 from jobs.redis_pool import connection_pool
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
 from jobs.results import Result
-from jobs.schema import ImageJob, Prediction
-
-# As generous as for a busy machine.
-MOST_S = 60
+from jobs.schema import ImageJob
+from jobs.tests.load import MOST_S, all_are_right_through, ask, prediction_for, worker_on
+from jobs.tests.queues import until
 
 
 @pytest.fixture
@@ -32,85 +27,14 @@ def queue(sentinels: Sentinels) -> Iterator[RedisJobQueue]:
     queue.close()
 
 
-def prediction_for(job: ImageJob) -> Prediction:
-    """Return an answer that is right for this job alone."""
-    return Prediction(job.image_name, 1, 0.5, "m1")
-
-
-@contextmanager
-def worker_on(url: str, name: str = "w1") -> Iterator[None]:
-    """Answer each job as a worker does, from a client of its own, trying again while Redis is away."""
-    queue, stopped = RedisJobQueue(url, max_jobs=1), threading.Event()
-
-    def work() -> None:
-        while not stopped.is_set():
-            with suppress(QueueUnavailable):
-                queue.heartbeat(name, 0.01, "m1")
-                finish(queue.take_batch(name, 4, 0.05))
-
-    def finish(batch: list[Delivery]) -> None:
-        while not stopped.is_set():
-            with suppress(QueueUnavailable):
-                queue.finish([(delivery, prediction_for(delivery.job)) for delivery in batch])
-                return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-        queue.close()
-
-
-def ask(queue: RedisJobQueue, name: str) -> bool:
-    """Have an image classified, asking again while that is refused; tell whether the answer is its own."""
-    deadline = time.monotonic() + MOST_S
-    while True:
-        job = ImageJob.create(name, MOST_S)
-        try:
-            queue.submit(job)
-        except (QueueUnavailable, NoWorker):
-            assert time.monotonic() < deadline
-            continue
-        return queue.wait(job) == prediction_for(job)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + MOST_S
-    while not condition():
-        assert time.monotonic() < deadline
-
-
 def test_every_accepted_job_is_answered_right_though_the_master_dies(
     sentinels: Sentinels, queue: RedisJobQueue, figures: list[str]
 ) -> None:
-    answered: list[tuple[float, bool]] = []
-
-    def caller(number: int) -> None:
-        for count in range(1000):
-            is_right = ask(queue, f"{number}-{count}.jpg")
-            answered.append((time.monotonic(), is_right))
-            if killed_at and promoted.is_set() and len(answered) > answered_before + 100:
-                return
-
-    killed_at, promoted, answered_before = 0.0, threading.Event(), 0
-    with worker_on(sentinels.url), worker_on(sentinels.url, "w2"), ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(caller, number) for number in range(8)]
-        until(lambda: len(answered) > 50)
+    def change_masters() -> None:
         sentinels.kill_master()
-        killed_at, answered_before = time.monotonic(), len(answered)
         sentinels.wait_for_promotion()
-        promoted.set()
-        for call in calls:
-            call.result()
-    right = sum(is_right for _, is_right in answered)
-    pause_s = max(later - earlier for (earlier, _), (later, _) in pairwise(answered))
-    figures.append(
-        f"Sentinels, queue: {right} of {len(answered)} jobs right; none for {pause_s:.1f} s after the master's death"
-    )
-    assert right == len(answered)
+
+    assert all_are_right_through("Sentinels, their master killed", change_masters, sentinels.url, queue, figures)
 
 
 def test_a_job_that_the_replica_never_heard_of_is_submitted_again(sentinels: Sentinels, queue: RedisJobQueue) -> None:
@@ -132,11 +56,11 @@ def test_a_new_master_that_has_not_heard_of_the_workers_yet_refuses_no_job(senti
     queue.submit(ImageJob.create("before.jpg", MOST_S))
     with sentinels.connection(sentinels.replica) as replica:
         # Else it is taken for one that was just started.
-        until(lambda: replica.info("server")["uptime_in_seconds"] > worker_ttl_s)
+        assert until(lambda: replica.info("server")["uptime_in_seconds"] > worker_ttl_s)
         sentinels.kill_master()
         sentinels.wait_for_promotion()
         replica.delete("{mlapi}:workers")
-    until(lambda: is_accepted(queue, ImageJob.create("after.jpg", MOST_S)))
+    assert until(lambda: is_accepted(queue, ImageJob.create("after.jpg", MOST_S)))
     queue.close()
 
 
@@ -193,7 +117,7 @@ def test_a_planned_change_of_masters_costs_no_job(sentinels: Sentinels, queue: R
         asked = pool.submit(lambda: [ask(queue, f"{number}.jpg") for number in range(200)])
         sentinels.wait_for_promotion()
         assert all(asked.result())
-        until(lambda: sentinels.info(sentinels.master)["role"] == "slave")
+        assert until(lambda: sentinels.info(sentinels.master)["role"] == "slave")
         assert ask(queue, "after.jpg")
 
 
@@ -204,7 +128,7 @@ def test_results_are_kept_over_the_masters_death_once_the_replica_has_them(senti
         assert master.wait(1, 1000 * MOST_S) == 1
     sentinels.kill_master()
     sentinels.wait_for_promotion()
-    until(lambda: is_there(results))
+    assert until(lambda: is_there(results))
     results.close()
 
 

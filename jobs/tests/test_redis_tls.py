@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from conftest import cluster_of_one
 from jobs.errors import QueueUnavailable
 from jobs.redis_queue import RedisJobQueue
 
@@ -36,17 +37,23 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def tls_port(certificates: Path, redis_url: str) -> Iterator[int]:
-    """Yield a port whose clients must know our certificate and have it; what they say goes on to Redis."""
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Yield a port whose clients must know our certificate and have it; what they say goes on to Redis.
+
+    That is in cluster mode, and tells its clients to come to this port.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "ours.pem", certificates / "ours.key")
     context.load_verify_locations(certificates / "ours.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_serve, args=(listener, context, urlsplit(redis_url).port), daemon=True).start()
-        yield listener.getsockname()[1]
+        port = listener.getsockname()[1]
+        server = cluster_of_one(tmp_path_factory.mktemp("redis"), "--cluster-announce-port", str(port))
+        threading.Thread(target=_serve, args=(listener, context, urlsplit(server.url).port), daemon=True).start()
+        yield port
         listener.shutdown(socket.SHUT_RDWR)
+        server.stop()
 
 
 def _serve(listener: socket.socket, context: ssl.SSLContext, redis_port: int) -> None:
@@ -76,9 +83,9 @@ def _next(secure: ssl.SSLSocket, redis: socket.socket) -> tuple[bytes, socket.so
     return (data, redis if ready[0] is secure else secure) if data else None
 
 
-def live_workers(port: int, **options: object) -> list[str]:
+def live_workers(port: int, scheme: str, **options: object) -> list[str]:
     """Return what a queue answers that is reached with TLS."""
-    queue = RedisJobQueue(f"rediss://127.0.0.1:{port}?{urlencode(options)}", max_jobs=1)
+    queue = RedisJobQueue(f"{scheme}://127.0.0.1:{port}?{urlencode(options)}", max_jobs=1)
     try:
         queue.heartbeat("secure", 0.01, "m1")
         return queue.live_workers()
@@ -86,17 +93,20 @@ def live_workers(port: int, **options: object) -> list[str]:
         queue.close()
 
 
-def test_redis_is_reached_with_the_certificates_that_the_url_names(certificates: Path, tls_port: int) -> None:
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+def test_redis_is_reached_with_the_certificates_that_the_url_names(
+    certificates: Path, tls_port: int, scheme: str
+) -> None:
     ours = {"ssl_certfile": certificates / "ours.pem", "ssl_keyfile": certificates / "ours.key"}
-    assert "secure" in live_workers(tls_port, ssl_ca_certs=certificates / "ours.pem", **ours)
+    assert "secure" in live_workers(tls_port, scheme, ssl_ca_certs=certificates / "ours.pem", **ours)
 
 
 def test_a_redis_that_somebody_else_has_signed_for_is_not_believed(certificates: Path, tls_port: int) -> None:
     ours = {"ssl_certfile": certificates / "ours.pem", "ssl_keyfile": certificates / "ours.key"}
     with pytest.raises(QueueUnavailable):
-        live_workers(tls_port, ssl_ca_certs=certificates / "others.pem", **ours)
+        live_workers(tls_port, "rediss", ssl_ca_certs=certificates / "others.pem", **ours)
 
 
 def test_who_has_no_certificate_is_not_let_in(certificates: Path, tls_port: int) -> None:
     with pytest.raises(QueueUnavailable):
-        live_workers(tls_port, ssl_ca_certs=certificates / "ours.pem")
+        live_workers(tls_port, "rediss", ssl_ca_certs=certificates / "ours.pem")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from conftest import S3Server
+from conftest import Cluster, RedisServer, S3Server
 from mlapi import cli, doctor, redis_server
 from mlapi.tests.fake_service import Server
 
@@ -75,11 +75,36 @@ def test_what_is_not_well_is_said_with_what_to_do(
     assert run().exit_code == (state == "wrong")
 
 
-def test_a_redis_that_answers_is_well(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+def test_a_redis_that_answers_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only("queue", monkeypatch)
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    assert found("queue")[0] == "ok"
-    assert f"workers at {redis_url}" in found("queue")[1]
+    server = RedisServer(tmp_path)
+    monkeypatch.setenv("REDIS_URL", server.url)
+    assert found("queue") == ("ok", f"0 workers at {server.url}")
+    server.stop()
+
+
+def test_a_node_of_a_cluster_is_doubtful_and_the_cluster_is_well(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    only("queue", monkeypatch)
+    owner, other, *_ = cluster.ports
+    monkeypatch.setenv("REDIS_URL", cluster.url)
+    assert found("queue") == ("ok", f"0 workers at redis+cluster://127.0.0.1:{owner}")
+    monkeypatch.setenv("REDIS_URL", cluster.node_url(owner))
+    assert found("queue")[0] == "doubtful"
+    assert "begin REDIS_URL with redis+cluster://" in found("queue")[1]
+    monkeypatch.setenv("REDIS_URL", cluster.node_url(other))
+    assert found("queue")[0] == "wrong"
+    assert "Another node of this cluster has the queue, which redis+cluster:// follows" in found("queue")[1]
+
+
+def test_a_redis_that_is_no_cluster_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only("queue", monkeypatch)
+    server = RedisServer(tmp_path)
+    monkeypatch.setenv("REDIS_URL", server.url.replace("redis:", "redis+cluster:"))
+    assert found("queue")[0] == "wrong"
+    assert "This instance has cluster support disabled" in found("queue")[1]
+    server.stop()
 
 
 def test_a_redis_that_is_too_old_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

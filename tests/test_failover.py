@@ -1,4 +1,4 @@
-"""API and workers on a Redis that sentinels watch: its master dies under load."""
+"""API and workers on a Redis with a replica, which sentinels or a cluster have take its place: it dies under load."""
 
 import sys
 import time
@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from uuid import uuid4
 
+import pytest
 import requests
 
-from conftest import Sentinels
+from conftest import Cluster, Sentinels
 from tests.conftest import EVENT_TIMEOUT_S, START_TIMEOUT_S, MakeService, Service, until
 from tests.images import DOG
 
@@ -31,11 +32,17 @@ def predict(api: Service) -> tuple[float, str]:
     return time.monotonic(), str(response.json()["prediction"])
 
 
+@pytest.fixture(params=["sentinels", "cluster"])
+def redis_group(request: pytest.FixtureRequest) -> Sentinels | Cluster:
+    group: Sentinels | Cluster = request.getfixturevalue(request.param)
+    return group
+
+
 def test_every_accepted_image_is_classified_right_though_the_master_dies(
-    make_service: MakeService, sentinels: Sentinels, figures: list[str]
+    make_service: MakeService, redis_group: Sentinels | Cluster, figures: list[str]
 ) -> None:
-    api = make_service([*MLAPI, "api"], REDIS_URL=sentinels.url)
-    shared = {"REDIS_URL": sentinels.url, "UPLOAD_FOLDER": str(api.folder / "uploads")}
+    api = make_service([*MLAPI, "api"], REDIS_URL=redis_group.url)
+    shared = {"REDIS_URL": redis_group.url, "UPLOAD_FOLDER": str(api.folder / "uploads")}
     for _ in range(2):
         make_service([*MLAPI, "worker"], **shared)
     assert until(lambda: ready_workers(api) == 2, START_TIMEOUT_S), api.log
@@ -43,13 +50,12 @@ def test_every_accepted_image_is_classified_right_though_the_master_dies(
     with ThreadPoolExecutor(8) as pool:
         before = [pool.submit(predict, api) for _ in range(100)]
         assert before[40].result()[1] == "Eskimo_dog"
-        sentinels.kill_master()
-        sentinels.wait_for_promotion()
+        redis_group.kill_master()
+        redis_group.wait_for_promotion()
         after = [pool.submit(predict, api) for _ in range(50)]
         answers = sorted(request.result() for request in before + after)
     right = sum(label == "Eskimo_dog" for _, label in answers)
     pause_s = max(later - earlier for (earlier, _), (later, _) in pairwise(answers))
-    figures.append(
-        f"Sentinels: {right} of {len(answers)} images right; none for {pause_s:.1f} s after the master's death"
-    )
+    group = type(redis_group).__name__
+    figures.append(f"{group}: {right} of {len(answers)} images right; none for {pause_s:.1f} s after its master's end")
     assert right == len(answers), api.log
