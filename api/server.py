@@ -8,7 +8,7 @@ import resource
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -63,12 +63,23 @@ class Server(MPServer):
     This one hands the signal to a thread, by a queue that may be used in signal handlers.
     """
 
-    def serve_until_signal(self, drain_s: float) -> None:
-        """Serve until SIGINT, or `drain_s` longer than until SIGTERM, and then until what is in hand is answered."""
+    def serve_until_signal(self, drain_s: float, background: Sequence[threading.Thread]) -> None:
+        """Serve until SIGINT, or `drain_s` longer than until SIGTERM, and then until what is in hand is answered.
+
+        Threads in the background are started when the processes have been forked off: one would wait for ever for what
+        a thread of this process, of which it has no copy, holds just then, such as the lock of a module's import.
+        """
+        self._background = background
         self._signals: SimpleQueue[int] = SimpleQueue()
         signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is only starting
         threading.Thread(target=self._stop_at_signal, args=[drain_s], name="signals", daemon=True).start()
         self.serve()
+
+    def startup(self, spawn_target: object, target_loader: object) -> None:
+        """Start the processes, and then the threads."""
+        super().startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]  # it has no annotations
+        for thread in self._background:
+            thread.start()
 
     def signal_handler_interrupt(self, number: int, *_: object) -> None:
         """Take note of a signal."""
@@ -96,9 +107,9 @@ def gateway() -> Gateway:
     app = create_app(settings)
     services: Services = app.extensions["services"]
     for name, run in (("history", services.history.run), ("examiner", Examiner(services).run)):
-        threading.Thread(target=run, args=[threading.Event()], name=name, daemon=True).start()
+        _thread(name, run).start()
     if isinstance(services.images, Uploads):  # object storage, whose client does not outlive a fork
-        _sweep(services.images, services.queue, settings)
+        _sweeper(services.images, services.queue, settings).start()
     _collect_seldom()
     return Gateway(app, settings, services.queue)
 
@@ -126,8 +137,8 @@ def _look_for_keys(file: Path | None) -> None:
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
 
-def _sweep(uploads: Uploads, queue: JobQueue, settings: ApiSettings) -> None:
-    """Keep the uploads within their limits, in a thread of this process."""
+def _sweeper(uploads: Uploads, queue: JobQueue, settings: ApiSettings) -> threading.Thread:
+    """Return a thread that keeps the uploads within their limits."""
     sweeper = UploadSweeper(
         uploads,
         queue.queued_images,
@@ -135,21 +146,25 @@ def _sweep(uploads: Uploads, queue: JobQueue, settings: ApiSettings) -> None:
         max_bytes=settings.upload_max_bytes,
         needed_s=settings.predict_timeout_s + _NEEDED_MARGIN_S,
     )
-    threading.Thread(target=sweeper.run, args=[threading.Event()], name="uploads", daemon=True).start()
+    return _thread("uploads", sweeper.run)
 
 
-def _send_webhooks(settings: ApiSettings) -> None:
-    """Send webhooks, in threads of this process. Raises `SetupError` where the secret is not one."""
+def _webhook_senders(settings: ApiSettings) -> list[threading.Thread]:
+    """Return threads that send webhooks, if any are to be sent. Raises `SetupError` where the secret is not one."""
     if settings.webhook_secret is None:
-        return
+        return []
     queue, results = (
         RedisJobQueue.from_settings(settings),
         RedisResults.from_settings(settings, settings.result_bytes),
     )
     sender = Sender(settings.webhook_secret.get_secret_value(), allow_private=settings.webhook_allow_private)
     webhooks = Webhooks(results, sender, lambda result_id, result: document(queue, result_id, result))
-    for number in range(_WEBHOOK_THREADS):
-        threading.Thread(target=webhooks.run, args=[threading.Event()], name=f"webhooks {number}", daemon=True).start()
+    return [_thread(f"webhooks {number}", webhooks.run) for number in range(_WEBHOOK_THREADS)]
+
+
+def _thread(name: str, run: Callable[[threading.Event], None]) -> threading.Thread:
+    """Return a thread that runs as long as this process."""
+    return threading.Thread(target=run, args=[threading.Event()], name=name, daemon=True)
 
 
 @contextmanager
@@ -177,10 +192,10 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
     _look_for_keys(settings.api_keys_file)
+    background = _webhook_senders(settings)
     if not settings.upload_url:  # in this process, which answers no requests itself
         uploads = FolderUploads(FolderImageStore(settings.upload_folder))
-        _sweep(uploads, RedisJobQueue.from_settings(settings), settings)
-    _send_webhooks(settings)
+        background.append(_sweeper(uploads, RedisJobQueue.from_settings(settings), settings))
     server = Server(
         "api.server:gateway",
         factory=True,
@@ -199,4 +214,4 @@ def main() -> None:
     )
     with _counting_together():
         _show_metrics(settings)
-        server.serve_until_signal(settings.drain_s)
+        server.serve_until_signal(settings.drain_s, background)

@@ -298,7 +298,7 @@ class RedisJobQueue(RedisTaking):
     def model(self, model_id: str | None = None) -> ModelInfo | None:
         """Return what is known of a model, which is fetched once."""
         if model_id is None:
-            served = self.versions().served()
+            served = self.versions().served() or self._look_again().served()  # the first may have come just now
             return self._versions.known(served.info.id) if served else None
         return self._versions.known(model_id) or self._fetch_model(model_id)
 

@@ -23,7 +23,6 @@ DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 ADDED = {"up"}
 # What /status tells of versions, and the dashboard does not.
 ON_THE_PAGE_ALONE = {
-    "mlapi_version_workers",
     "mlapi_shadow_score_difference",
     "mlapi_shadow_failures",
     "mlapi_shadow_dropped",

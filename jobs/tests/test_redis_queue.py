@@ -370,6 +370,13 @@ def test_labels_are_fetched_once(server: RedisServer, queue: RedisJobQueue) -> N
     assert list(queue.labels()) == ["dog"]
 
 
+def test_the_labels_of_the_first_model_are_known_as_soon_as_it_is(queue: RedisJobQueue) -> None:
+    assert list(queue.labels()) == []
+    queue.publish(ModelInfo("m1", labels=("dog",)))
+    queue.heartbeat("w1", 0.01, "m1")
+    assert list(queue.labels()) == ["dog"]
+
+
 def pass_days(server: RedisServer, days: int) -> None:
     """Have Redis forget what it would by then, and with it that workers were heard of."""
     with redis.Redis.from_url(server.url) as connection:
