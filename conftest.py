@@ -115,6 +115,13 @@ def cluster_of_one(folder: Path, *options: str) -> RedisServer:
     return server
 
 
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class Sentinels:
     """A Redis, a replica that follows it, and three sentinels, of which two must agree that the master is dead."""
 
@@ -126,12 +133,12 @@ class Sentinels:
         self.master, self.replica = redis_server.free_port(), redis_server.free_port()
         self._start_redis(folder / "master", self.master)
         self._start_redis(folder / "replica", self.replica, "--replicaof", "127.0.0.1", str(self.master))
-        self._wait_until(lambda: self.info(self.replica)["master_link_status"] == "up")
+        _wait_until(lambda: self.info(self.replica)["master_link_status"] == "up")
         self.ports = [redis_server.free_port() for _ in range(3)]
         for port in self.ports:
             self._start_sentinel(folder / str(port), port)
         # A sentinel that knows no other cannot agree with any.
-        self._wait_until(lambda: all(self._knows_all(port) for port in self.ports))
+        _wait_until(lambda: all(self._knows_all(port) for port in self.ports))
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         options = urlencode({"sentinel_password": self.SENTINEL_PASSWORD})
         self.url = f"redis+sentinel://:{quote(self.PASSWORD)}@{hosts}/queue?{options}"
@@ -163,7 +170,7 @@ class Sentinels:
 
     def wait_for_promotion(self) -> None:
         """Return when the replica is the master."""
-        self._wait_until(lambda: self.info(self.replica)["role"] == "master")
+        _wait_until(lambda: self.info(self.replica)["role"] == "master")
 
     def stop(self) -> None:
         """End all of them, the sentinels first."""
@@ -206,12 +213,6 @@ sentinel failover-timeout queue 5000
             master: Any = sentinel.sentinel_master("queue")
             return bool(master["num-other-sentinels"] == len(self.ports) - 1 and master["num-slaves"] == 1)
 
-    def _wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
 
 @pytest.fixture
 def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
@@ -238,11 +239,11 @@ class Cluster:
         bounds = 0, 1000, 2000, REDIS_CLUSTER_HASH_SLOTS
         for port, first, after in zip((*others, owner), bounds, bounds[1:], strict=False):
             self.ask(port, "CLUSTER ADDSLOTS", *range(first, after))
-        self._wait_until(lambda: all(self.names(port) == set(self.ports) for port in self.ports))
+        _wait_until(lambda: all(self.names(port) == set(self.ports) for port in self.ports))
         self.ask(replica, "CLUSTER REPLICATE", self.ask(owner, "CLUSTER MYID"))
-        self._wait_until(lambda: b"master_link_status:up" in self.ask(replica, "INFO", "replication"))
-        self._wait_until(lambda: all(self.holders(port) == [owner, replica] for port in self.ports))
-        self._wait_until(lambda: all(b"cluster_state:ok" in self.ask(port, "CLUSTER INFO") for port in self.ports))
+        _wait_until(lambda: b"master_link_status:up" in self.ask(replica, "INFO", "replication"))
+        _wait_until(lambda: all(self.holders(port) == [owner, replica] for port in self.ports))
+        _wait_until(lambda: all(b"cluster_state:ok" in self.ask(port, "CLUSTER INFO") for port in self.ports))
         self.url = self.node_url(owner).replace("redis:", "redis+cluster:")
 
     def connection(self, port: int) -> "redis.Redis":
@@ -300,7 +301,7 @@ class Cluster:
 
     def _wait_for_owner(self, owner: int) -> None:
         living = [port for port, process in zip(self.ports, self._processes, strict=True) if process.poll() is None]
-        self._wait_until(lambda: all(self.holders(port)[:1] == [owner] for port in living))
+        _wait_until(lambda: all(self.holders(port)[:1] == [owner] for port in living))
 
     def _start(self, folder: Path) -> int:
         """Start a node; return its port."""
@@ -315,12 +316,6 @@ class Cluster:
         with self.connection(port) as connection:
             connection.ping()
         return port
-
-    def _wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 @pytest.fixture
