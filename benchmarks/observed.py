@@ -1,7 +1,7 @@
-"""What traces cost in throughput: the service without and with them, in turn, each time started anew.
+"""What metrics and traces cost in throughput: the service without and with them, in turn, each time started anew.
 
-`python -m benchmarks.traced` starts the service and a collector, asks over HTTP, and prints one table. What each part
-of a request takes of a processor is told by `python -m benchmarks.tracing`.
+`python -m benchmarks.observed` starts the service and a collector, asks over HTTP, and prints one table. What each part
+of a request takes of a processor is told by `python -m benchmarks.metrics` and `python -m benchmarks.tracing`.
 """
 
 import statistics
@@ -23,17 +23,20 @@ from stress_test.errors import CannotRun
 
 _PICTURES = 64
 _WARM_UP_S = 2.0
-_HEADER = ("traces", "images/s", "p50 ms", "p99 ms", "errors", "images/s to those without, each round", "median")
-_OFF = "off"
+_HEADER = ("what is on", "images/s", "p50 ms", "p99 ms", "errors", "images/s to those of nothing, each round", "median")
+_NOTHING = "nothing"
+_UNCOUNTED = Path(__file__).parent / "uncounted"
 
 
 def settings(url: str) -> Mapping[str, Mapping[str, str]]:
     """Return what is measured, by the environment that it takes; an empty variable is as good as none."""
+    off = {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}
     on = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_TRACES_SAMPLER": "", "OTEL_TRACES_SAMPLER_ARG": ""}
     return {
-        _OFF: {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-        "on, as by default": on,
-        "on, all recorded": {**on, "OTEL_TRACES_SAMPLER": "always_on"},
+        _NOTHING: {**off, "PYTHONPATH": str(_UNCOUNTED)},
+        "metrics": off,
+        "metrics, traces as by default": on,
+        "metrics, all traces": {**on, "OTEL_TRACES_SAMPLER": "always_on"},
     }
 
 
@@ -51,13 +54,20 @@ def measure(
         return measured
 
 
-def row(name: str, off: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return a line of the table: the medians of the rounds, and the ratio of each round to the same one without."""
+def row(name: str, nothing: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return a line of the table: the medians of the rounds, and the ratio of each round to the same one of nothing."""
     rate, p50, _, p99 = (statistics.median(figures) for figures in list(zip(*cells, strict=True))[:4])
-    ratios = [after.rate_per_s / before.rate_per_s for before, after in zip(off, cells, strict=True)]
+    ratios = [after.rate_per_s / before.rate_per_s for before, after in zip(nothing, cells, strict=True)]
     each, median = " ".join(f"{ratio:.2f}" for ratio in ratios), f"{statistics.median(ratios):.3f}"
     errors = str(sum(cell.errors for cell in cells))
-    return (name, f"{rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", errors, *(("", "") if name == _OFF else (each, median)))
+    return (
+        name,
+        f"{rate:.1f}",
+        f"{p50:.1f}",
+        f"{p99:.1f}",
+        errors,
+        *(("", "") if name == _NOTHING else (each, median)),
+    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -67,7 +77,7 @@ def row(name: str, off: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...
 @click.option("--patience", default=10.0, help="Seconds to wait for a quiet processor before each measurement.")
 @click.option("--photos", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Else the project's dog.")
 def main(users: int, seconds: float, rounds: int, patience: float, photos: Path | None) -> None:
-    """Measure the service without and with traces, in turn; progress goes to stderr, the table to stdout."""
+    """Measure the service without and with what observes it, in turn; progress goes to stderr, the table to stdout."""
     processes.stop_on_sigterm()
     try:
         files = pictures.render(photos, _PICTURES)
@@ -82,8 +92,8 @@ def main(users: int, seconds: float, rounds: int, patience: float, photos: Path 
                     click.echo(f"{name}: {cells[name][-1].rate_per_s:.1f} images/s", err=True)
             received = sent_to.received_bytes.value
     except (CannotRun, SetupError) as err:
-        sys.exit(f"traced: {err}")
-    print(markdown(_HEADER, [row(name, cells[_OFF], cells[name]) for name in cells]))
+        sys.exit(f"observed: {err}")
+    print(markdown(_HEADER, [row(name, cells[_NOTHING], cells[name]) for name in cells]))
     print(
         f"\n{conditions()}. {users} users, {rounds} x {seconds:g} s of each in turn. The collector, on the same"
         f" machine, was sent {received / 1000:.0f} kB."
