@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from api.rates import Rate
 from jobs.errors import SetupError
+from jobs.validation import said
 
 # By it, a key that ends up in a repository or a log is found.
 _PREFIX = "mlapi_"
@@ -85,7 +86,7 @@ class KeyFile:
         try:
             key = ApiKey(name=name, sha256=_hash(secret), rate=rate)
         except ValidationError as err:
-            raise KeyFileError("\n".join(error["msg"] for error in err.errors())) from err
+            raise KeyFileError("\n".join(map(said, err.errors()))) from err
         with self._changing() as keys:
             if name in keys:
                 raise KeyFileError(f"There is a key {name} already. Remove it first, or choose another name.")

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
 from jobs.redis_url import for_people, usable, with_password
+from jobs.validation import said
 
 # S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
 _OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
@@ -132,5 +133,5 @@ class SharedSettings(BaseSettings):
         try:
             return cls(_env_file=env_file())  # type: ignore[call-arg]  # BaseSettings takes it
         except ValidationError as err:
-            problems = [_problem(str(error["loc"][0]), error["input"], error["msg"]) for error in err.errors()]
+            problems = [_problem(str(error["loc"][0]), error["input"], said(error)) for error in err.errors()]
             raise SettingsError("\n".join(problems)) from err

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.errors import SetupError
+from jobs.validation import said
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -223,8 +224,8 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key} is not a key of this file"
     if problem["type"] == "value_error":
-        return f"{key}: {problem['ctx']['error']}"
-    expected = problem["msg"].replace("Input should", "should")
+        return f"{key}: {said(problem)}"
+    expected = said(problem).replace("Input should", "should")
     return f"{key} is {json.dumps(problem['input'], default=str)}: {expected}"
 
 

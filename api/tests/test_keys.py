@@ -83,13 +83,13 @@ def test_only_a_key_that_exists_can_be_removed(keys: KeyFile) -> None:
 
 @pytest.mark.parametrize("name", ["", "two words", "-x", ".x", "é", "a\n", "a%s", "[a]", "x" * 65])
 def test_a_name_that_would_confuse_a_log_is_refused(keys: KeyFile, path: Path, name: str) -> None:
-    with pytest.raises(KeyFileError, match="letters"):
+    with pytest.raises(KeyFileError, match=r"^A name has up to 64 letters"):
         keys.add(name)
     assert not path.exists()
 
 
 def test_a_rate_that_is_none_is_refused(keys: KeyFile) -> None:
-    with pytest.raises(KeyFileError, match="600/minute"):
+    with pytest.raises(KeyFileError, match=r"^It must be a number .* 600/minute"):
         keys.add("alice", "often")
 
 

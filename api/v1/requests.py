@@ -20,6 +20,7 @@ from api.views import SMALL_BYTES
 from jobs import waiting
 from jobs.errors import BadParameter, NoFile, TooManyImages, TooManyValues, UnsupportedMediaType
 from jobs.schema import Lane
+from jobs.validation import said
 
 _IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
 
@@ -115,7 +116,7 @@ def parse_json(model: type[M], data: bytes, others: Mapping[str, object] | None 
 
 def _bad_parameter(err: ValidationError) -> BadParameter:
     """Return the problem, which repeats no name that somebody made up: it also goes into a header and the log."""
-    wrong = (f"{_place(each['loc'])}: {each['msg']}" for each in err.errors(include_url=False)[:3])
+    wrong = (f"{_place(each['loc'])}: {said(each)}" for each in err.errors(include_url=False)[:3])
     return BadParameter("; ".join(wrong))
 
 
