@@ -20,7 +20,7 @@ from jobs.images import FolderImageStore, ImageStore
 log = logging.getLogger(__name__)
 
 # Reports and their images stay, so they leave the rest of the disk to everybody else.
-_MIN_FREE_BYTES = 1_000_000_000
+MIN_FREE_BYTES = 1_000_000_000
 # Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
 _LATEST_BYTES = 1_000_000
 _REPORT_ID = re.compile(r"[0-9a-f]{32}")
@@ -45,7 +45,7 @@ class FeedbackFile:
             raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._path.parent).free < _MIN_FREE_BYTES:
+            if shutil.disk_usage(self._path.parent).free < MIN_FREE_BYTES:
                 raise _no_space()
             self._write(line + b"\n")
         except OSError as err:

@@ -216,10 +216,16 @@ def uploads() -> str:
 
 def feedback() -> str:
     """Return where reports are kept. Raises `SetupError` where none can be."""
+    from api.feedback import MIN_FREE_BYTES
     from api.settings import ApiSettings
 
     file = ApiSettings.from_env().feedback_filepath
-    _writable(file.parent, "FEEDBACK_FILEPATH")
+    free = shutil.disk_usage(_writable(file.parent, "FEEDBACK_FILEPATH")).free
+    if free < MIN_FREE_BYTES:
+        raise SetupError(
+            f"{file}: its disk has {free / _GIGABYTE:.1f} GB left; below {MIN_FREE_BYTES / _GIGABYTE:g} GB no report "
+            "is taken: make room."
+        )
     if file.exists() and not os.access(file, os.W_OK):
         raise SetupError(f"FEEDBACK_FILEPATH={file} is not ours to write: change its owner.")
     return str(file)
