@@ -16,6 +16,28 @@ from jobs.errors import ServiceError
 ENVIRON_KEY = "mlapi.connection"
 
 
+class Turns:
+    """Turns to have images queued, so many at once, and how many requests have one or wait for it."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self.requests = 0
+
+    async def take(self) -> None:
+        """Wait for a turn, and take it."""
+        self.requests += 1
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self.requests -= 1
+            raise
+
+    def give_back(self) -> None:
+        """Let another request have the turn."""
+        self.requests -= 1
+        self._free.release()
+
+
 @dataclass
 class Connection:
     """The connection of one request, begun at `began_at_s`, with its `body`, all of which was there at `received_at_s`.
@@ -31,7 +53,7 @@ class Connection:
     received_at_s: float = field(default_factory=time.monotonic)
     refusal: ServiceError | None = None
     draining: bool = False
-    turn: asyncio.Semaphore | None = None
+    turn: "Turns | None" = None
     stream: "Callable[[HTTPProtocol, Answer], Awaitable[None]] | None" = None
     sends_files: bool = False
     file: Path | None = None
@@ -61,7 +83,7 @@ class Connection:
         """Let another request do its work."""
         turn, self.turn = self.turn, None
         if turn:
-            turn.release()
+            turn.give_back()
 
     def close(self) -> None:
         """Note that the client has hung up."""

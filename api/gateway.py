@@ -24,7 +24,7 @@ from flask import Flask
 from api import connection, request_log, wsgi
 from api.access import Access
 from api.bodies import Bodies
-from api.connection import Connection
+from api.connection import Connection, Turns
 from api.events import Feed
 from api.headers import HEADERS
 from api.metrics import Metrics
@@ -34,7 +34,7 @@ from api.settings import ApiSettings
 from api.v2 import errors as v2_errors
 from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
-from jobs.errors import KeyRequired, QueueFull, ServiceError
+from jobs.errors import KeyRequired, QueueFull, ServiceError, TooManyBytes
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 DRAIN_SIGNAL = signal.SIGUSR1
 
 _PREDICTIONS = "/v1/predictions"
+# It is parsed at once, which keeps the event loop from all else.
+_MAX_QUERY_BYTES = 8192
 # Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
 # event loop; and while they wait for their turn, it may become known that the queue is full.
 _TURNS = 8
@@ -128,7 +130,7 @@ class Gateway:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._turns = asyncio.Semaphore(_TURNS)
+        self._turns = Turns(_TURNS)
         loop.add_signal_handler(DRAIN_SIGNAL, self.drain)
 
     def drain(self) -> None:
@@ -147,6 +149,7 @@ class Gateway:
         brings_images = endpoint is not None
         client = Connection(draining=self._draining, sends_files=True)
         try:
+            _check_query(scope)
             client.body = io.BytesIO(await self._receive(scope, protocol, endpoint))
             client.received_at_s = time.monotonic()
             if brings_images:
@@ -164,7 +167,7 @@ class Gateway:
         if endpoint and "expect" in scope.headers:  # the client asks before it sends
             self._look_for_place(self._places)
             self._look_at_queue()
-        elif endpoint and self._queue.refusal():
+        elif endpoint and self._queue.refusal(self._turns.requests):
             await self._until_next_refusals()
         max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
         stranger = None if self._access.knows(scope.headers.get("authorization")) else KeyRequired()
@@ -187,18 +190,17 @@ class Gateway:
 
     def _look_at_queue(self) -> None:
         """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
-        refusal = self._queue.refusal()
+        refusal = self._queue.refusal(self._turns.requests)
         if refusal:
             raise refusal
 
-    async def _turn(self) -> asyncio.Semaphore:
+    async def _turn(self) -> Turns:
         """Take the turn to have an image queued, when it comes. Raises `QueueFull`."""
-        await self._turns.acquire()
-        try:
-            self._look_at_queue()
-        except QueueFull:
-            self._turns.release()
-            raise
+        await self._turns.take()
+        refusal = self._queue.refusal()
+        if refusal:
+            self._turns.give_back()
+            raise refusal
         return self._turns
 
     async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:
@@ -264,6 +266,12 @@ class Gateway:
         for code, count in self._refused.items():
             log.warning("refused %d requests", count, extra={"error": code})
         self._refused.clear()
+
+
+def _check_query(scope: Scope) -> None:
+    """Raise `TooManyBytes` where the query is too long to be looked at."""
+    if len(scope.query_string) > _MAX_QUERY_BYTES:
+        raise TooManyBytes(f"The query of an address may have at most {_MAX_QUERY_BYTES} bytes.")
 
 
 def _image_endpoint(scope: Scope) -> _ImageEndpoint | None:

@@ -154,7 +154,7 @@ class MemoryJobQueue:
     def _add(self, job: ImageJob) -> Admission:
         if self._needs_worker and not self._alive():
             raise NoWorker
-        self._backlogs[job.lane].heard(self._wait_s(job.lane))
+        self._backlogs[job.lane].heard(self._wait_s(job.lane), self._room(job))
         if self._is_full(job):
             raise self._refusal_of(job)
         self._expect(job)
@@ -175,6 +175,12 @@ class MemoryJobQueue:
         images_per_s = sum(1 / self._service_times_s[worker] for worker in self._alive())
         return jobs / images_per_s if images_per_s else 0.0
 
+    def _room(self, job: ImageJob) -> float:
+        """Return for how many jobs like this one there is room, as far as their bytes do not matter."""
+        images_per_s = sum(1 / self._service_times_s[worker] for worker in self._alive())
+        spare_s = MAX_WAIT_SHARE * job.timeout_s - self._wait_s(job.lane)
+        return min(self._max_jobs - len(self._entries), spare_s * images_per_s if images_per_s else math.inf)
+
     def _is_full(self, job: ImageJob) -> bool:
         own = self._lane(job.lane)
         own_bytes = _bytes(own)
@@ -191,9 +197,9 @@ class MemoryJobQueue:
             return QueueFull(retry_after_s=self.retry_after_s(job.lane))
         return self._backlogs[job.lane].refuse()
 
-    def refusal(self) -> QueueFull | None:
-        """Return what an interactive job was refused with a moment ago."""
-        return self._backlogs["interactive"].refusal()
+    def refusal(self, ahead: int = 0) -> QueueFull | None:
+        """Return what an interactive job behind so many others would be refused with, as far as that is known."""
+        return self._backlogs["interactive"].refusal(ahead)
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:
         """Return in how many seconds what a job waited for at the last `submit` is done."""

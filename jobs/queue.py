@@ -102,10 +102,11 @@ class JobQueue(Protocol):
         where `MAX_JOINED` jobs have joined the one for the same image.
         """
 
-    def refusal(self) -> QueueFull | None:
-        """Return what `submit` refused an interactive job with a moment ago, while it is not worth asking again.
+    def refusal(self, ahead: int = 0) -> QueueFull | None:
+        """Return what `submit` would refuse an interactive job with that comes after those who are `ahead` of it.
 
-        Whoever has many clients learns from this, at no cost, that the next one would be refused as well.
+        Whoever has many clients learns from this at no cost what a `submit` of a moment ago has found: that there was
+        no room, or for how many. None where that is not known any more.
         """
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:

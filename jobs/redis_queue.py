@@ -164,7 +164,7 @@ class RedisJobQueue(RedisTaking):
         is_bulk = job.lane == "bulk"
         own_keys = keys.pool(pool)
         own, other = own_keys.lanes[job.lane], own_keys.lanes["interactive" if is_bulk else "bulk"]
-        status, detail, wait_s = self._submit(
+        status, detail, wait_s, room = self._submit(
             keys=[
                 *(own.jobs, own.queued_bytes, own.in_flight + job.image_hash, other.jobs, other.queued_bytes),
                 *(own_keys.workers, own_keys.model, keys.SET_ASIDE, own_keys.images_per_s),
@@ -189,12 +189,12 @@ class RedisJobQueue(RedisTaking):
                 MAX_JOINED if kept else sys.maxsize,
             ],
         )
-        self._backlogs[pool, job.lane].heard(float(wait_s))
+        self._backlogs[pool, job.lane].heard(float(wait_s), float(room))
         return pool, status, detail
 
-    def refusal(self) -> QueueFull | None:
-        """Return what an interactive job was refused with a moment ago."""
-        return self._backlogs[self._known.default_pool, "interactive"].refusal()
+    def refusal(self, ahead: int = 0) -> QueueFull | None:
+        """Return what an interactive job behind so many others would be refused with, as far as that is known."""
+        return self._backlogs[self._known.default_pool, "interactive"].refusal(ahead)
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:
         """Return in how many seconds what a job waited for at the last `submit` is done."""

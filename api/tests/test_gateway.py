@@ -16,7 +16,7 @@ from api.gateway import Gateway
 from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
-from jobs import backlog
+from jobs import backlog, waiting
 from jobs.errors import QueueFull
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
@@ -117,6 +117,22 @@ def test_an_upload_that_takes_too_long_is_ended(make_gateway: MakeGateway, lengt
     assert answer.headers["Connection"] == "close"
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v1/predictions", "/"])
+def test_a_query_that_is_too_long_is_refused_before_the_body(make_gateway: MakeGateway, path: str) -> None:
+    gateway, scope = make_gateway(), upload(1000, path)
+    scope.query_string = "&".join(["a=1"] * 3000)
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        await gateway.__rsgi__(scope, protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    assert "8192" in answer.headers["X-Error"]
+
+
 def test_a_client_that_hangs_up_before_it_has_sent_all_is_forgotten(make_gateway: MakeGateway) -> None:
     gateway = make_gateway()
 
@@ -192,7 +208,7 @@ def test_an_image_is_taken_where_there_is_a_place_again_when_it_is_to_be_refused
 ) -> None:
     gateway, body = make_gateway(), form(dog)
     refusals = iter([QueueFull(retry_after_s=7)])
-    monkeypatch.setattr(queue, "refusal", lambda: next(refusals, None))
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: next(refusals, None))
     assert run(gateway, lambda: ask(gateway, upload(len(body)), body)).status == 200
 
 
@@ -204,10 +220,11 @@ def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_t
     queue.heartbeat("busy", 5, "m1")
     stored, go_on = threading.Event(), threading.Event()
 
+    @waiting.blocking
     def submit(_: ImageJob) -> None:
         stored.set()
         go_on.wait(10)
-        monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+        monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
         raise QueueFull(retry_after_s=8)
 
     monkeypatch.setattr(queue, "submit", submit)
@@ -224,6 +241,34 @@ def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_t
         (429, "7"),
         (429, "7"),
     ]
+
+
+def test_who_is_behind_more_than_there_is_room_for_is_refused_at_once(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.gateway._TURNS", 1)
+    gateway, body = make_gateway(), form(dog)
+    stored, go_on = threading.Event(), threading.Event()
+
+    @waiting.blocking
+    def submit(_: ImageJob) -> None:
+        stored.set()
+        go_on.wait(10)
+        raise QueueFull(retry_after_s=8)
+
+    monkeypatch.setattr(queue, "submit", submit)
+    monkeypatch.setattr(queue, "refusal", lambda ahead=0: QueueFull(retry_after_s=7) if ahead >= 2 else None)
+
+    async def steps() -> list[Answer]:
+        first, second = (asyncio.create_task(ask(gateway, upload(len(body)), body)) for _ in range(2))
+        await until(stored.is_set)
+        third = await ask(gateway, upload(len(body)), body)
+        assert not first.done()
+        go_on.set()
+        return [await first, await second, third]
+
+    answers = run(gateway, steps)
+    assert [answer.headers["Retry-After"] for answer in answers] == ["8", "8", "7"]
 
 
 def test_a_request_that_only_waits_lets_others_have_their_turn(
@@ -255,7 +300,7 @@ def test_a_client_that_asks_before_it_sends_is_refused_before(
     make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = make_gateway()
-    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
 
     async def steps() -> Answer | None:
         protocol = FakeProtocol(slow=True)
@@ -274,7 +319,7 @@ def test_refusals_are_logged_together(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("api.gateway._REPORT_EVERY_S", 0.5)
-    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
     gateway = make_gateway()
 
     async def steps() -> None:
@@ -381,7 +426,7 @@ def test_an_inference_is_refused_as_its_protocol_does_and_without_a_thread(
     gateway = make_gateway(max_upload_bytes=1000, max_request_bytes=200_000)
     monkeypatch.setattr(gateway, "_serve", None)
     too_large = run(gateway, lambda: ask(gateway, upload(200_001, path), bytes(1000)))
-    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
     full = run(gateway, lambda: ask(gateway, upload(150_000, path), bytes(150_000)))
     assert [answer.status for answer in (too_large, full)] == [413, 429]
     assert (full.headers["Content-Type"], full.headers["Retry-After"]) == ("application/json", "7")
@@ -402,7 +447,7 @@ def test_an_inference_is_refused_as_its_protocol_does_and_without_a_thread(
 def test_what_only_looks_like_an_inference_is_served_while_the_queue_is_full(
     make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch, method: str, path: str
 ) -> None:
-    monkeypatch.setattr(queue, "refusal", lambda: QueueFull(retry_after_s=7))
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
     gateway = make_gateway()
     assert run(gateway, lambda: ask(gateway, FakeScope(method, path))).status in {308, 404, 405}
 

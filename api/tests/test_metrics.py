@@ -97,10 +97,12 @@ def test_predictions_are_counted_by_what_became_of_them(client: FlaskClient, wor
     assert scores[labels(model="m1", le="0.7")] == 3
 
 
-def test_what_the_server_refuses_unread_is_counted_too(make_app: MakeApp, queue: MemoryJobQueue) -> None:
+def test_what_the_server_refuses_unread_is_counted_too(
+    make_app: MakeApp, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = make_app()
     gateway = Gateway(app, app.extensions["services"].settings, queue)
-    queue.refusal = lambda: QueueFull(retry_after_s=1)  # type: ignore[method-assign]
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=1))
 
     async def ask() -> None:
         gateway.__rsgi_init__(asyncio.get_running_loop())

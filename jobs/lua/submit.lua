@@ -10,7 +10,9 @@ local worker_ttl_ms, needs_worker, max_jobs, max_bytes, max_share, others_first,
 local backlog, others = redis.call('XLEN', jobs), redis.call('XLEN', other_jobs)
 local speed = tonumber(redis.call('GET', images_per_s))
 local wait_s = speed and (backlog + math.min(others, others_first * (backlog + 1))) / speed or 0
-local function answer(status, detail) return {status, detail or '', tostring(wait_s)} end
+-- For how many jobs of this lane there is room, as far as their bytes do not matter.
+local room = math.min(max_jobs - others - backlog, speed and (max_wait_s - wait_s) * speed or math.huge)
+local function answer(status, detail) return {status, detail or '', tostring(wait_s), tostring(room)} end
 
 -- A Redis that has just started has heard of no worker yet, which does not mean that there is none.
 local function just_started()

@@ -272,6 +272,21 @@ def test_a_refusal_stands_for_a_moment_and_no_longer_than_the_backlog(make_queue
     assert until(lambda: queue.refusal() is None, timeout_s=20)
 
 
+def test_those_for_whom_there_was_no_room_a_moment_ago_are_refused_without_asking(make_queue: MakeQueue) -> None:
+    queue = make_queue(max_jobs=3)
+    submit(queue, "a", "b", service_time_s=10)  # when b came, there was room for two
+    assert queue.refusal(ahead=1) is None
+    assert isinstance(queue.refusal(ahead=2), QueueFull)
+    assert until(lambda: queue.refusal(ahead=2) is None, timeout_s=20)
+
+
+def test_there_is_room_for_what_can_be_done_in_time(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    submit(queue, "a", "b", service_time_s=3, timeout_s=30)  # of which most may pass while a job waits
+    assert queue.refusal(ahead=1) is None
+    assert isinstance(queue.refusal(ahead=9), QueueFull)
+
+
 def test_a_queue_is_full_too_where_the_images_have_too_many_bytes(make_queue: MakeQueue) -> None:
     queue = make_queue(max_bytes=100)
     submit(queue, "a", "b", size_bytes=40)
