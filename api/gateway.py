@@ -158,6 +158,7 @@ class Gateway:
                 client.turn = await self._turn() if brings_images else None
                 await self._serve(scope, protocol, client)
         except ServiceError as err:
+            err.__traceback__ = None  # its frames hold it, and the body: both would stay until garbage is looked for
             await self._refuse(scope, protocol, endpoint, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all

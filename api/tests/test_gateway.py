@@ -1,6 +1,7 @@
 """What happens to a request before a thread sees it, and to one whose client does not wait."""
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from api.connection import Connection
 from api.gateway import Gateway
 from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
@@ -241,6 +243,19 @@ def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_t
         (429, "7"),
         (429, "7"),
     ]
+
+
+def test_what_has_come_of_a_refused_request_is_freed_with_its_answer(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway()
+    monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
+    gc.disable()
+    try:
+        assert run(gateway, lambda: ask(gateway, upload(1000), bytes(1000))).status == 429
+        assert not [each for each in gc.get_objects() if isinstance(each, Connection)]
+    finally:
+        gc.enable()
 
 
 def test_who_is_behind_more_than_there_is_room_for_is_refused_at_once(
