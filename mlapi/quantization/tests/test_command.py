@@ -162,7 +162,11 @@ def test_whoever_ends_it_finds_nothing_half_made(
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(int8, "quantize", end)
-    done = quantize(manifest.folder, "--images", pictures, "--samples", 4)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what runs behind it
+    try:
+        done = quantize(manifest.folder, "--images", pictures, "--samples", 4)
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert (done.exit_code, "Aborted!" in done.stderr) == (1, True)
     assert models(manifest) == ["colours"]
 
