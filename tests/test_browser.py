@@ -489,6 +489,20 @@ def test_the_page_fits_a_phone(open_page: OpenPage, width: int, scripted: bool) 
             screenshot(page, "phone")
 
 
+def expect_margins(page: Page, width: int) -> None:
+    """Check that the page begins and ends within its window."""
+    box = page.locator("form, #live").first.bounding_box()
+    assert box
+    assert box["x"] >= 10
+    assert box["x"] + box["width"] <= width - 10
+
+
+@pytest.mark.parametrize("width", [390, 600, 800, 1280])
+def test_however_wide_the_window_is_nothing_touches_its_edge(open_page: OpenPage, width: int) -> None:
+    with open_page(viewport={"width": width, "height": 844}) as page:
+        expect_margins(page, width)
+
+
 def test_a_picture_opened_on_its_own_is_shown_and_belongs_to_no_origin(
     browser: Browser, page: Page, base_url: str
 ) -> None:

@@ -19,6 +19,7 @@ from tests.images import DOG
 from tests.test_browser import (
     OpenPage,
     browser,  # noqa: F401
+    expect_margins,
     open_page,  # noqa: F401
     problems,
     screenshot,
@@ -136,6 +137,16 @@ def test_it_fits_a_phone(open_page: OpenPage, running: Service, width: int, scri
     with open_page(f"{running.url}/status", **options) as page:
         expect(page.locator("canvas")).to_have_count(3 if scripted else 0)
         assert page.evaluate(WIDEST) <= width
+
+
+@pytest.mark.parametrize("width", [390, 600, 900, 1280])
+def test_however_wide_the_window_is_nothing_touches_its_edge(
+    open_page: OpenPage,  # noqa: F811
+    running: Service,
+    width: int,
+) -> None:
+    with open_page(f"{running.url}/status", viewport={"width": width, "height": 844}) as page:
+        expect_margins(page, width)
 
 
 def test_while_the_service_is_away_the_page_says_so_and_goes_on_when_it_is_back(
