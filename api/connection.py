@@ -53,7 +53,7 @@ class Connection:
     received_at_s: float = field(default_factory=time.monotonic)
     refusal: ServiceError | None = None
     draining: bool = False
-    turn: "Turns | None" = None
+    turn: Turns | None = None
     stream: "Callable[[HTTPProtocol, Answer], Awaitable[None]] | None" = None
     sends_files: bool = False
     file: Path | None = None

@@ -153,7 +153,7 @@ class Gateway:
             client.body = io.BytesIO(await self._receive(scope, protocol, endpoint))
             client.received_at_s = time.monotonic()
             if brings_images:
-                self._look_at_queue()
+                self._look_at_queue(self._turns.requests)
             with self._place(scope, brings_images):
                 client.turn = await self._turn() if brings_images else None
                 await self._serve(scope, protocol, client)
@@ -167,7 +167,7 @@ class Gateway:
         """Return a request's body. Raises the `ServiceError` that it is refused with."""
         if endpoint and "expect" in scope.headers:  # the client asks before it sends
             self._look_for_place(self._places)
-            self._look_at_queue()
+            self._look_at_queue(self._turns.requests)
         elif endpoint and self._queue.refusal(self._turns.requests):
             await self._until_next_refusals()
         max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
@@ -189,19 +189,20 @@ class Gateway:
         if not places.free:
             raise QueueFull(retry_after_s=self._queue.retry_after_s())
 
-    def _look_at_queue(self) -> None:
-        """Return where another image can be taken, as far as that is known without asking. Raises `QueueFull`."""
-        refusal = self._queue.refusal(self._turns.requests)
+    def _look_at_queue(self, ahead: int = 0) -> None:
+        """Return where another image can be taken behind so many, as far as that is known. Raises `QueueFull`."""
+        refusal = self._queue.refusal(ahead)
         if refusal:
             raise refusal
 
     async def _turn(self) -> Turns:
         """Take the turn to have an image queued, when it comes. Raises `QueueFull`."""
         await self._turns.take()
-        refusal = self._queue.refusal()
-        if refusal:
+        try:
+            self._look_at_queue()
+        except QueueFull:
             self._turns.give_back()
-            raise refusal
+            raise
         return self._turns
 
     async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:

@@ -172,12 +172,15 @@ class MemoryJobQueue:
         if lane == "interactive":
             interactive = len(self._lane("interactive"))
             jobs = interactive + min(jobs - interactive, (interactive + 1) / (BULK_EVERY - 1))
-        images_per_s = sum(1 / self._service_times_s[worker] for worker in self._alive())
+        images_per_s = self._images_per_s()
         return jobs / images_per_s if images_per_s else 0.0
+
+    def _images_per_s(self) -> float:
+        return sum(1 / self._service_times_s[worker] for worker in self._alive())
 
     def _room(self, job: ImageJob) -> float:
         """Return for how many jobs like this one there is room, as far as their bytes do not matter."""
-        images_per_s = sum(1 / self._service_times_s[worker] for worker in self._alive())
+        images_per_s = self._images_per_s()
         spare_s = MAX_WAIT_SHARE * job.timeout_s - self._wait_s(job.lane)
         return min(self._max_jobs - len(self._entries), spare_s * images_per_s if images_per_s else math.inf)
 
