@@ -13,19 +13,20 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from contextlib import closing, contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from api.internet import is_public
 from jobs.errors import SetupError
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
-# For the connection, for TLS, and for message and answer: in all less than what a webhook is leased for.
+# For the host's name, the connection, TLS, message and answer together; less than what a webhook is leased for.
 _TIMEOUT_S = 10.0
 # What a receiver sends in place of a status line may be part of the reason, and go on for 64 KB.
 _MAX_REASON = 200
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class NotSent(Exception):
@@ -43,6 +44,8 @@ class Sender:
         """Send a document. Raises `NotSent` where it is not answered with 2xx; redirects are not followed."""
         try:
             status = self._post(urlsplit(url), message_id, json.dumps(document).encode())
+        except (TimeoutError, futures.TimeoutError) as err:  # two classes before Python 3.11
+            raise NotSent(f"no answer within {_TIMEOUT_S:g} s") from err
         except (OSError, http.client.HTTPException, ValueError) as err:
             raise NotSent(f"{type(err).__name__}: {err}"[:_MAX_REASON]) from err
         if not 200 <= status < 300:
@@ -51,7 +54,10 @@ class Sender:
     def _post(self, url: SplitResult, message_id: str, body: bytes) -> int:
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         headers = {"Content-Type": "application/json", **self.headers(message_id, body)}
-        with closing(self._connection(url)) as connection, _within(_TIMEOUT_S, connection.sock):
+        deadline = time.monotonic() + _TIMEOUT_S
+        with closing(self._connection(url, deadline)) as connection, _ended_at(deadline, connection.sock):
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
             connection.request("POST", path, body, headers)
             return connection.getresponse().status
 
@@ -62,31 +68,59 @@ class Sender:
         signature = f"v1,{base64.b64encode(signed).decode()}"
         return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": signature}
 
-    def _connection(self, url: SplitResult) -> http.client.HTTPConnection:
-        """Return a connection to the very address that was found to be allowed: a second look-up may find another."""
+    def _connection(self, url: SplitResult, deadline: float) -> http.client.HTTPConnection:
+        """Return a connection to the very address that was found to be allowed: a second look-up may find another.
+
+        Where it is to be encrypted, the handshake is still to be made.
+        """
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
-        connected = socket.create_connection((self._address(host, port), port), _TIMEOUT_S)
+        address = self._address(host, port, deadline)
+        connected = socket.create_connection((address, port), _left_s(deadline))
         connection = http.client.HTTPConnection(host, port)
         if url.scheme == "https":
             connection = http.client.HTTPSConnection(host, port)
-            connected = ssl.create_default_context().wrap_socket(connected, server_hostname=host)
+            context = ssl.create_default_context()
+            connected = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
         connection.sock = connected
         return connection
 
-    def _address(self, host: str, port: int) -> str:
+    def _address(self, host: str, port: int, deadline: float) -> str:
         """Return the first address of a host. Raises `OSError` where one of them is not allowed."""
-        addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        addresses = _addresses(host, port, deadline)
         for address in addresses:
             if not self._allow_private and not is_public(ip_address(address)):
                 raise PermissionError(f"{host} is {address}, which is not on the Internet")
         return addresses[0]
 
 
+def _addresses(host: str, port: int, deadline: float) -> list[str]:
+    """Return the addresses of a host. Raises `OSError`, or `futures.TimeoutError`."""
+    found = futures.Future[list[str]]()
+
+    def look_up() -> None:
+        try:
+            found.set_result([str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        except (OSError, ValueError) as err:
+            found.set_exception(err)
+
+    # Nothing ends a look-up early, so a thread may outlive this; the system's resolver gives up in the end.
+    threading.Thread(target=look_up, name="webhook look-up", daemon=True).start()
+    return found.result(_left_s(deadline))
+
+
+def _left_s(deadline: float) -> float:
+    """Return how much time is left. Raises `TimeoutError` where none is."""
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
+
+
 @contextmanager
-def _within(timeout_s: float, connected: socket.socket) -> Iterator[None]:
+def _ended_at(deadline: float, connected: socket.socket) -> Iterator[None]:
     """End what goes on over a connection in time: a socket's own timeout begins anew with each byte.
 
-    Raises `TimeoutError`.
+    Raises `TimeoutError`, also where the end made an answer look whole.
     """
     is_over = threading.Event()
 
@@ -95,28 +129,18 @@ def _within(timeout_s: float, connected: socket.socket) -> Iterator[None]:
         with suppress(OSError):  # it is closed by now
             socket.socket.shutdown(connected, socket.SHUT_RDWR)  # TLS has one of its own, for its own thread
 
-    timer = threading.Timer(timeout_s, end)
+    timer = threading.Timer(deadline - time.monotonic(), end)
     timer.daemon = True
     timer.start()
     try:
         yield
-    except (OSError, http.client.HTTPException) as err:
-        if is_over.is_set():
-            raise TimeoutError(f"no answer within {timeout_s:g} s") from err
-        raise
+    except (OSError, http.client.HTTPException):
+        if not is_over.is_set():
+            raise
     finally:
         timer.cancel()
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address is on the Internet, and not a way to one that is not."""
-    if isinstance(address, IPv6Address):
-        embedded = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if embedded:
-            return is_public(embedded)
-        if address in _NAT64:
-            return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
-    return address.is_global and not address.is_multicast
+    if is_over.is_set():
+        raise TimeoutError
 
 
 def _key(secret: str) -> bytes:
