@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEFAULT_MODEL := var/models/efficientnet-lite0
 DOCS := var/docs
-PAGES := README.md SECURITY.md CHANGELOG.md LICENSE NOTICE benchmarks/README.md docs
+PAGES := README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md LICENSE NOTICE benchmarks/README.md docs
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help

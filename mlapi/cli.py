@@ -37,7 +37,7 @@ def cli() -> None:
 def serve() -> None:
     """Run everything on this machine: Redis, one model worker per core, and the API.
 
-    Settings come from the environment: PORT, INSTANCES, MODEL and those of the README's table.
+    Settings come from the environment: PORT, INSTANCES, MODEL and those of docs/settings.md.
     """
     from mlapi.serve import serve
 

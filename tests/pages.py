@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 
 PAGES = [
     "README.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "benchmarks/README.md",

@@ -43,7 +43,7 @@ def stack(running: Stack) -> Stack:
 
 
 def test_every_setting_reaches_its_containers() -> None:
-    rows = (ROOT / "README.md").read_text().split("<!-- settings -->")[1].split("<!-- end of settings -->")[0]
+    rows = (ROOT / "docs/settings.md").read_text()
     fixed_in_containers = {
         "REDIS_URL",
         "REDIS_PASSWORD_FILE",

@@ -16,7 +16,6 @@ HOST = "127.0.0.1:5000"
 ADDRESS = f"http://{HOST}"
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 TESTED_PAGES = sorted({block.page for block in BLOCKS if block.marker == "tested"})
-UNTESTED = [block for block in BLOCKS if block.marker.startswith("not tested")]
 
 
 class Reader:
@@ -98,8 +97,3 @@ def test_the_examples_of_a_page_work(page: str, checkout: Path, base_url: str, m
     for block in pages.blocks(page):
         if block.marker == "tested":
             reader.follow[block.language](block.text)
-
-
-@pytest.mark.parametrize("block", UNTESTED, ids=str)
-def test_a_block_that_cannot_be_run_says_why(block: pages.Block) -> None:
-    pytest.skip(block.marker)
