@@ -1,14 +1,13 @@
 """Who may call: whoever has a key, as often as the rate allows, and nobody through a page of another site."""
 
 import logging
-import re
 from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, g, request
 from werkzeug.datastructures import Authorization
-from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api import forwarded
 from api.hosts import HostNames, is_local, is_trusted
 from api.keys import ApiKey, KeyFile, KeyFileError
 from api.rates import RateLimiter
@@ -38,12 +37,18 @@ _UNKNOWN_KEY = (
 )
 
 # What says that a proxy passes a request on for somebody else.
-_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+_PROXY_HEADERS = (
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What one subscriber gets of the Internet's IPv6 addresses, at least.
 _IPV6_PREFIX = 64
-# Some proxies write the port, too, which is another one with each connection.
-_WITH_PORT = re.compile(r"([\d.]+):\d+|\[(.+)\](?::\d+)?")
 
 
 def install(app: Flask, settings: ApiSettings) -> None:
@@ -52,7 +57,7 @@ def install(app: Flask, settings: ApiSettings) -> None:
     app.before_request(access.admit)
     app.extensions["access"] = access
     if proxies := settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
+        app.wsgi_app = forwarded.behind(proxies, app.wsgi_app)  # type: ignore[assignment]  # as Flask does it
 
 
 class Access:
@@ -171,10 +176,9 @@ def _is_loopback(address: str) -> bool:
 
 def subscriber(address: str) -> str:
     """Return what stands for all addresses of one client: of IPv6 the network, since there each has billions."""
-    with_port = _WITH_PORT.fullmatch(address)
     try:
-        ip = ip_address(with_port[1] or with_port[2] if with_port else address)
-    except ValueError:  # a proxy's word for an address it does not tell
+        ip = ip_address(address)
+    except ValueError:  # a socket that has none
         return address
     if not isinstance(ip, IPv6Address):
         return str(ip)

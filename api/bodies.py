@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.access import subscriber
+from api.forwarded import client_address
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
-from jobs.errors import RETRY_AFTER_S, QueueFull, ServiceError, TooManyBytes, TooSlow
+from jobs.errors import RETRY_AFTER_S, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 # Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
 # kilobytes.
@@ -56,11 +57,16 @@ class Bodies:
     ) -> bytes:
         """Return a request's body, of up to so many bytes; keep nothing of one that is refused anyway.
 
-        Raises the `refusal`, `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the client hangs up.
+        Raises the `refusal`, `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the
+        client hangs up.
         """
         length = None if "transfer-encoding" in scope.headers else int(scope.headers.get("content-length") or 0)
         if length == 0:
             return b""
+        try:
+            sender = _sender(scope, self._trusted_proxies)
+        except BadForwarding as err:
+            refusal = refusal or err
         if not refusal and length and length > max_body_bytes:
             refusal = _too_many(max_body_bytes)
         with self._under_time() as upload:
@@ -70,7 +76,7 @@ class Bodies:
                 self._count(upload, length)
                 return await protocol()
             else:
-                self._senders[upload] = _sender(scope, self._trusted_proxies)
+                self._senders[upload] = sender
             await self._collect(upload, protocol, length or 0, max_body_bytes)
             return upload.body.getvalue()
 
@@ -147,8 +153,6 @@ def _too_many(max_body_bytes: int) -> TooManyBytes:
 
 
 def _sender(scope: Scope, trusted_proxies: int) -> str:
-    """Return what stands for the client that sends a request, as far as its proxies tell who that is."""
-    told = [value for name, value in scope.headers.items() if name == "x-forwarded-for"]
-    addresses = [address.strip() for value in told for address in value.split(",")]
-    told_by_proxies = 0 < trusted_proxies <= len(addresses)
-    return subscriber(addresses[-trusted_proxies] if told_by_proxies else scope.client.rpartition(":")[0].strip("[]"))
+    """Return what stands for the client that sends a request. Raises `BadForwarding`."""
+    forwarded_for = (value for name, value in scope.headers.items() if name == "x-forwarded-for")
+    return subscriber(client_address(forwarded_for, trusted_proxies, scope.client.rpartition(":")[0].strip("[]")))

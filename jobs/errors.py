@@ -44,6 +44,12 @@ class UntrustedHost(BadRequest):
     message = "This service does not have this name. Ask for it as localhost, or let TRUSTED_HOSTS have the name."
 
 
+class BadForwarding(BadRequest):
+    """A proxy that is trusted says of the request what cannot be; the message names its header."""
+
+    code = "bad-forwarding"
+
+
 class NoFile(BadRequest):
     """The form has no file in the expected field."""
 

@@ -70,7 +70,7 @@ def test_clients_are_told_by_the_address_that_the_proxy_saw(
 ) -> None:
     service = make_service(INSTANCES="1", RATE_LIMIT="1/day", TRUSTED_PROXIES="1").wait_until_ready()
     statuses = [
-        requests.get(service.url, headers={"X-Forwarded-For": f"203.0.113.9, {address}"}, timeout=60).status_code
+        requests.get(service.url, headers={"X-Forwarded-For": f'"203.0.113.9, {address}'}, timeout=60).status_code
         for address in forwarded_for
     ]
     assert statuses == [200, 429 if len(set(forwarded_for)) == 1 else 200]

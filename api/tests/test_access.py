@@ -163,15 +163,21 @@ def test_health_checks_and_the_pages_own_files_are_not_counted(make_app: MakeApp
         (2, "203.0.113.1, 198.51.100.1", "203.0.113.1"),
         (2, "203.0.113.1", "192.0.2.1"),  # it did not come through both
         (1, "", "192.0.2.1"),
-        (1, "unknown", "unknown"),
+        (1, '"x, 203.0.113.1', "203.0.113.1"),  # a quotation that the client opens hides nothing
+        (1, '"x\\", "y, 203.0.113.1', "203.0.113.1"),
+        (1, "unknown, x y, 203.0.113.1", "203.0.113.1"),  # what the client says is not looked at
+        (1, ",203.0.113.1,, ", "203.0.113.1"),  # empty entries do not count
+        (1, ", ,", "192.0.2.1"),
+        (2, ", 203.0.113.1, , 198.51.100.1", "203.0.113.1"),
         (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         (1, "2001:db8:1:2::9", "2001:db8:1:2::/64"),
         (1, "::ffff:203.0.113.1", "203.0.113.1"),
         (1, "203.0.113.1:40000", "203.0.113.1"),
         (1, "[2001:db8:1:2::9]:40000", "2001:db8:1:2::/64"),
         (1, "[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
-        (1, "[203.0.113.1", "[203.0.113.1"),
-        (1, "unknown:40000", "unknown:40000"),
+        (1, "[::1]", "::/64"),
+        (1, "fe80::1%eth0", "fe80::/64"),
+        (1, "[::ffff:203.0.113.1]:40000", "203.0.113.1"),
     ],
 )
 def test_an_address_is_believed_from_so_many_proxies(
@@ -182,6 +188,60 @@ def test_an_address_is_believed_from_so_many_proxies(
     client = make_app(rate_limit="1/day", trusted_proxies=proxies).test_client()
     client.get("/", environ_base={"REMOTE_ADDR": "192.0.2.1"}, headers={"X-Forwarded-For": forwarded_for})
     assert counted == [believed]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "header", "value"),
+    [
+        *(
+            (1, "X-Forwarded-For", value)
+            for value in (
+                "unknown",
+                "unknown:40000",
+                "_hidden",
+                "localhost",
+                '"203.0.113.1"',
+                "203.0.113.1, x",
+                "203.0.113",
+                "203.0.113.01",
+                "203.0.113.1:",
+                "203.0.113.1:http",
+                "[203.0.113.1]",
+                "[203.0.113.1",
+                "[2001:db8::1",
+                "[2001:db8::1]x",
+                "2001:db8::1]:80",
+                "for=203.0.113.1",
+                "203.0.113.1/32",
+                "\xb2.0.0.1",
+            )
+        ),
+        (2, "X-Forwarded-For", '"x, 203.0.113.1'),  # where the first proxy has to have written
+        (1, "X-Forwarded-Proto", "ftp"),
+        (1, "X-Forwarded-Proto", "https://x"),
+        (1, "X-Forwarded-Host", "a b"),
+        (1, "X-Forwarded-Host", '"evil.example, pictures.example"'),
+        (1, "X-Forwarded-Host", "pictures.example/x"),
+        (1, "X-Forwarded-Host", "pictures.example:x"),
+        (1, "X-Forwarded-Host", "user@pictures.example"),
+    ],
+)
+def test_what_a_proxy_cannot_have_written_is_refused(
+    make_app: MakeApp, dog: bytes, proxies: int, header: str, value: str
+) -> None:
+    client = make_app(trusted_proxies=proxies).test_client()
+    response = client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, headers={header: value})
+    assert (response.status_code, response.get_json()) == (400, FAILED)
+    assert response.headers["X-Error"].startswith(f"bad-forwarding: The proxy's {header} ")
+    assert make_app().test_client().get("/", headers={header: value}).status_code == 200  # nobody is believed here
+
+
+def test_the_log_has_the_address_of_a_client_that_is_refused_behind_a_proxy(
+    make_app: MakeApp, log: io.StringIO
+) -> None:
+    client = make_app(trusted_proxies=1).test_client()
+    client.post("/feedback", headers={**OTHERS_PAGE, "X-Forwarded-For": '"x, [::ffff:203.0.113.1]:40000'})
+    assert "client=203.0.113.1" in log.getvalue().split()
 
 
 @pytest.mark.parametrize(("proxies", "status"), [(0, 403), (1, 200)])

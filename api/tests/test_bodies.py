@@ -10,7 +10,7 @@ from api import bodies
 from api.bodies import MAX_CONNECTIONS, Bodies
 from api.rsgi import ProtocolClosed
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.errors import KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
+from jobs.errors import BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 MAX_BODY_BYTES = 1000
 SMALL_BYTES = 10
@@ -173,6 +173,7 @@ def test_small_bodies_are_never_in_the_way(received: Bodies) -> None:
     ("proxies", "of_one", "of_another"),
     [
         (1, "evil, 203.0.113.5", "203.0.113.6"),
+        (1, '"evil, 203.0.113.5', '"evil, 203.0.113.6'),
         (2, "203.0.113.5, 10.0.0.1", "evil, 203.0.113.6, 10.0.0.1"),
         (1, "2001:db8::1", "2001:db8:0:1::1"),
     ],
@@ -189,6 +190,14 @@ def test_clients_behind_a_proxy_are_told_apart(proxies: int, of_one: str, of_ano
     most, other = run(steps)
     assert isinstance(most, QueueFull)
     assert other is None
+
+
+def test_a_body_whose_proxy_does_not_say_the_clients_address_is_not_kept() -> None:
+    async def steps() -> ServiceError | None:
+        to = Bodies(max_bytes=100_000, timeout_s=60, trusted_proxies=1)
+        return await Sent(to, 60_000, "10.0.0.9", ("x-forwarded-for", "203.0.113.5, unknown")).outcome()
+
+    assert isinstance(run(steps), BadForwarding)
 
 
 def test_addresses_of_one_ipv6_network_are_one_client() -> None:

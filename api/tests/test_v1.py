@@ -211,6 +211,8 @@ def test_feedback_is_filtered(client: FlaskClient, query: dict[str, str], commen
         ("::ffff:192.0.2.1", {}),
         ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}),
         ("127.0.0.1", {"Forwarded": "for=192.0.2.1"}),
+        ("127.0.0.1", {"Via": "1.1 proxy"}),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}),
     ],
 )
 def test_without_keys_other_machines_may_not_read_feedback(
