@@ -8,6 +8,7 @@ import multipart  # type: ignore[import-untyped]  # it has no stubs
 from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
+from werkzeug.utils import cached_property
 
 from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 
@@ -46,9 +47,16 @@ class FormParser(FormDataParser):
 
 
 class FormRequest(Request):
-    """A request whose form is parsed by `FormParser`."""
+    """A request whose form is parsed by `FormParser`, and whose body is read without a copy where it is in memory."""
 
     form_data_parser_class = FormParser
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """Return the body as a file. Raises `RequestEntityTooLarge`."""
+        limited = super().stream  # in pieces of 64 KB, put together twice
+        received = self.environ["wsgi.input"]
+        return received if isinstance(received, io.BytesIO) else limited
 
 
 def _within_limits(stream: IO[bytes]) -> IO[bytes]:
@@ -68,15 +76,15 @@ def _parts(stream: IO[bytes], boundary: str, length: int) -> Iterator[tuple[mult
     """Yield each part of a form with its content. Raises `TooManyParts` or `FieldTooLarge` as soon as one is."""
     parts = 0
     part: multipart.MultipartSegment = None
-    chunks: list[bytes] = []
+    content = io.BytesIO()
     for event in multipart.PushMultipartParser(boundary).parse_blocking(stream.read, min(length, _CHUNK_BYTES)):
         if isinstance(event, multipart.MultipartSegment):
-            parts, part, chunks = parts + 1, event, []
+            parts, part, content = parts + 1, event, io.BytesIO()
             if parts > _MAX_PARTS:
                 raise TooManyParts
         elif event is not None:
-            chunks.append(event)
+            content.write(event)
             if part.filename is None and part.bytes_received > _MAX_FIELD_BYTES:
                 raise FieldTooLarge
         else:
-            yield part, b"".join(chunks)
+            yield part, content.getvalue()

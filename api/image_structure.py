@@ -43,6 +43,15 @@ class ImageLimits:
     frames: int
     metadata_bytes: int
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raise `TooManyPixels` where a picture of this size has more than it may."""
+        if width * height > self.pixels:
+            raise TooManyPixels(
+                f"The image has {width} x {height} pixels; at most {self.pixels} are accepted. Make it smaller."
+            )
+        if max(width, height) > _MAX_SIDE:
+            raise TooManyPixels(f"The image has {width} x {height} pixels; at most {_MAX_SIDE} a side are accepted.")
+
 
 def image_format(data: bytes, limits: ImageLimits) -> str:
     """Return "PNG", "JPEG" or "GIF". Raises `NotAnImage`, or the `TooLarge` that says what there is too much of.
@@ -74,12 +83,7 @@ class _Tally:
     def picture(self, width: int, height: int) -> None:
         if not width or not height:
             raise NotAnImage("The image has no pixels.")
-        if width * height > self._limits.pixels:
-            raise TooManyPixels(
-                f"The image has {width} x {height} pixels; at most {self._limits.pixels} are accepted. Make it smaller."
-            )
-        if max(width, height) > _MAX_SIDE:
-            raise TooManyPixels(f"The image has {width} x {height} pixels; at most {_MAX_SIDE} a side are accepted.")
+        self._limits.check_size(width, height)
         self.has_picture = True
 
     def frame(self) -> None:

@@ -224,11 +224,16 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
-    limits = ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
     keep = _keep if len(data) <= SMALL_BYTES else waiting.blocking(_keep)
     with tracing.span("store image", {"mlapi.image.bytes": len(data)}):
-        name = keep(services().images, data, filename, limits)
+        name = keep(services().images, data, filename, image_limits())
     return ImageJob.create(name, timeout_s, g.request_id, len(data), lane, model)
+
+
+def image_limits() -> ImageLimits:
+    """Return how much an image may have of what it can have too much of."""
+    settings = services().settings
+    return ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
 
 
 def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLimits) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from api.image_structure import ImageLimits
 from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.test_predictions import png
@@ -27,6 +28,8 @@ from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction
 MODEL = "/v2/models/pets"
 PATH = f"{MODEL}/infer"
 LENGTH = requests.JSON_LENGTH
+
+LIMITS = ImageLimits(pixels=50_000_000, frames=1000, metadata_bytes=4_000_000)
 
 SCORES = [0.640374, 0.2]
 
@@ -297,9 +300,16 @@ BAD_REQUESTS: dict[str, tuple[Any, int, str]] = {
     "too few bytes of pixels": (bad_binary(bytes(5), datatype="UINT8", shape=[1, 1, 2, 3]), 400, "5 elements"),
     "more pixels than could be": (
         bad_binary(bytes(6), datatype="UINT8", shape=[16, 2**31 - 1, 2**31 - 1, 3]),
-        400,
-        "6 elements",
+        413,
+        "2147483647 x 2147483647 pixels",
     ),
+    "more pixels a side than a decoder takes": (
+        bad_binary(bytes(6), datatype="UINT8", shape=[1, 65_536, 1, 3]),
+        413,
+        "at most 65535 a side",
+    ),
+    "more names than a request has": ({"data": b'{"":0' + b',"":0' * 5000}, 413, "names"),
+    "more JSON than could be worth it": ({"data": b'{"id":"' + "🦊".encode() * 1_000_001}, 413, "4000000 bytes"),
     "no octets": (bad_input(datatype="UINT8", shape=[1, 1, 1, 3], data=[0, 0, 256]), 400, "0 to 255"),
     "fractions": (bad_input(datatype="UINT8", shape=[1, 1, 1, 3], data=[0.5] * 3), 400, "0 to 255"),
     "ragged lists": (bad_input(datatype="UINT8", shape=[1, 1, 1, 3], data=[[0], 0, 0]), 400, "0 to 255"),
@@ -459,7 +469,7 @@ _binary = st.lists(st.binary(max_size=12), max_size=3).map(lambda each: elements
 def parsed(body: bytes, length: str | None) -> requests.Inference | ServiceError:
     """Return what a request is read as, or refused with."""
     try:
-        return requests.parse(body, length)
+        return requests.parse(body, length, LIMITS)
     except ServiceError as err:
         return err
 
@@ -486,4 +496,4 @@ def test_whatever_the_length_is_it_is_believed_or_refused(body: bytes, length: s
 @given(images=st.lists(st.binary(max_size=30), min_size=1, max_size=16), column=st.booleans())
 def test_binary_elements_are_read_as_they_were_written(images: list[bytes], column: bool) -> None:
     request = in_binary(elements(*images), shape=[len(images), 1] if column else [len(images)])
-    assert requests.parse(request["data"], request["headers"][LENGTH]).images == images
+    assert requests.parse(request["data"], request["headers"][LENGTH], LIMITS).images == images

@@ -129,9 +129,9 @@ def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> li
     model = asked.options.model
     if model is not None:
         services.queue.versions().find(model)
+    connection.current().drop_body()  # what of it is an image is in the uploads
     images = waiting.gather([partial(_store_one, each, timeout_s, asked.lane, model or "") for each in asked.uploads])
     asked.uploads.clear()
-    connection.current().drop_body()
     return images
 
 

@@ -4,32 +4,23 @@ import binascii
 import hashlib
 import json
 import re
-from base64 import b64decode
-from collections.abc import Mapping
+from binascii import a2b_base64
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
 
 from flask import request
-from pydantic import BaseModel, ValidationError
 
+from api.json_body import JsonBody, parse
 from api.utils import MEDIA_TYPES, get_file_hash
 from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
 from api.views import SMALL_BYTES
 from jobs import waiting
-from jobs.errors import BadParameter, NoFile, TooManyImages, TooManyValues, UnsupportedMediaType
+from jobs.errors import BadParameter, NoFile, TooManyImages, UnsupportedMediaType
 from jobs.schema import Lane
-from jobs.validation import said
 
 _IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
-
-# To read more would keep the interpreter from all else for long: lists cost ten times as much as numbers do.
-_MAX_VALUES, _MAX_LISTS = 300_000, 100_000
-
-_NAME = re.compile(r"[a-z_0-9]{1,20}")
-
-M = TypeVar("M", bound=BaseModel)
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]*(?:=\s*){0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,47 +73,10 @@ def read() -> PredictionRequest:
 
 
 def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
-    encoded = parse_json(EncodedImages, data, request.args)
-    return encoded, [Upload(_kept_name(image.filename), decode_base64(image.data)) for image in encoded.images]
-
-
-def parse(model: type[M], values: Mapping[str, object]) -> M:
-    """Return parameters as a model has them. Raises `BadParameter`, which names those that are wrong."""
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as err:
-        raise _bad_parameter(err) from err
-
-
-def parse_json(model: type[M], data: bytes, others: Mapping[str, object] | None = None) -> M:
-    """Return a JSON object as a model has it, with parameters from elsewhere.
-
-    Raises `BadParameter`, or `TooManyValues` where it would take too long to read. Between two values is a comma.
-    """
-    values, lists = data.count(b","), data.count(b"[") + data.count(b"{")
-    if values > _MAX_VALUES or lists > _MAX_LISTS:
-        raise TooManyValues(
-            f"The JSON has more than {_MAX_VALUES} values, or {_MAX_LISTS} lists. Send them as binary data."
-        )
-    try:
-        if not others:
-            return model.model_validate_json(data)
-        return model.model_validate({**json.loads(data), **others})
-    except ValidationError as err:
-        raise _bad_parameter(err) from err
-    except (ValueError, TypeError, RecursionError) as err:
-        raise BadParameter("The body is not a JSON object.") from err
-
-
-def _bad_parameter(err: ValidationError) -> BadParameter:
-    """Return the problem, which repeats no name that somebody made up: it also goes into a header and the log."""
-    wrong = (f"{_place(each['loc'])}: {said(each)}" for each in err.errors(include_url=False)[:3])
-    return BadParameter("; ".join(wrong))
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    names = (str(name) for name in location)
-    return ".".join(name if _NAME.fullmatch(name) else "?" for name in names) or "body"
+    body = JsonBody(data)
+    encoded = body.parse(EncodedImages, request.args)
+    uploads = [Upload(_kept_name(image.filename), decode_base64(body.text(image.data))) for image in encoded.images]
+    return encoded, uploads
 
 
 def _files() -> list[Upload]:
@@ -143,11 +97,17 @@ def _kept_name(name: str | None) -> str | None:
     return (name or "").encode(errors="replace")[:MAX_NAME].decode(errors="ignore") or None
 
 
-def decode_base64(data: str) -> bytes:
-    """Return the image that a text stands for, which may be in lines, as `base64` writes it. Raises `BadParameter`."""
+def decode_base64(text: str | bytes | memoryview) -> bytes:
+    """Return the image that a text stands for, which may be in lines, as `base64` writes it. Raises `BadParameter`.
+
+    Nothing is copied but the image, which may be half of all the memory that a request may take.
+    """
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    if not _BASE64.fullmatch(data):
+        raise BadParameter("An image is not in base64: it has other characters.")
     try:
-        return b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as err:
+        return a2b_base64(data)
+    except binascii.Error as err:
         raise BadParameter(f"An image is not in base64: {err}.") from err
 
 

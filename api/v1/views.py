@@ -7,6 +7,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from api import connection
 from api.access import admit_operator
 from api.headers import DOCS_POLICY
+from api.json_body import JsonBody, parse
 from api.problems import problem
 from api.v1 import documents, feedback, openapi, predictions, requests
 from api.v1.idempotency import once
@@ -19,6 +20,9 @@ from jobs.versions import Version, Versions
 
 blueprint = Blueprint("v1", __name__)
 
+# Feedback with the longest label and comment that there can be, however it is escaped, has half of that.
+_MAX_DOCUMENT_BYTES = 65_536
+
 
 def _json(document: object, status: int = 200) -> Response:
     """Answer with a document, whose fields stay in their order."""
@@ -26,9 +30,10 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 @blueprint.before_request
-def allow_large_requests() -> None:
-    """Let a request have several images."""
-    request.max_content_length = services().settings.max_request_bytes
+def limit_body() -> None:
+    """Let a request for predictions have several images, and all others a small document."""
+    brings_images = request.endpoint == "v1.predict"
+    request.max_content_length = services().settings.max_request_bytes if brings_images else _MAX_DOCUMENT_BYTES
 
 
 @blueprint.post("/v1/predictions")
@@ -86,7 +91,7 @@ def prediction(prediction_id: str) -> Response:
     Predictions are kept for a while, those that were answered at once too. With `wait`, the answer comes as soon as the
     prediction is done, or when that time has passed.
     """
-    wait = requests.parse(documents.Wait, request.args)
+    wait = parse(documents.Wait, request.args)
     return _answer(prediction_id, _result(prediction_id, wait.wait))
 
 
@@ -110,7 +115,7 @@ def give_feedback(prediction_id: str) -> Response:
 
     The image of a wrong one is kept, and is computed anew when it is sent again.
     """
-    given = requests.parse_json(documents.Feedback, request.get_data(cache=False))
+    given = JsonBody(request.get_data(cache=False)).parse(documents.Feedback)
     settings = services().settings
     return once(
         services().results,
@@ -129,7 +134,7 @@ def list_feedback() -> Response:
     For operators: with an API key or, where the service has none, from the machine that it runs on.
     """
     admit_operator(services().settings)
-    query = requests.parse(documents.FeedbackQuery, request.args)
+    query = parse(documents.FeedbackQuery, request.args)
     wanted = query.model_dump(exclude={"cursor", "limit"}, exclude_none=True)
     found, following = services().records.page(wanted, query.cursor, query.limit)
     return _json({"feedback": found, "next": following})

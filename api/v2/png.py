@@ -1,25 +1,57 @@
 """Writes pixels as a PNG file, so that they travel as every other image does."""
 
+import io
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BITS_RGB = b"\x08\x02\0\0\0"
 _NO_FILTER = b"\0"
+# Rows that are written at a time, which takes so much memory beside the file.
+_PIECE_BYTES = 65_536
 CHANNELS = 3
 
 
 def encode_png(pixels: bytes | memoryview, width: int, height: int) -> bytes:
     """Return a PNG file of `height` x `width` x RGB bytes.
 
-    Nothing is compressed: that would take longer than all else that the API does with an image.
+    Nothing is compressed: that would take longer than all else that the API does with an image. Memory holds the file
+    once: it is written piece by piece.
     """
-    row_bytes = CHANNELS * width
-    rows = (pixels[start : start + row_bytes] for start in range(0, row_bytes * height, row_bytes))
-    picture = zlib.compress(b"".join(part for row in rows for part in (_NO_FILTER, row)), level=0)
-    header = struct.pack(">II", width, height) + _EIGHT_BITS_RGB
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", picture) + _chunk(b"IEND", b"")
+    file = io.BytesIO()
+    file.write(_SIGNATURE)
+    _write_chunk(file, b"IHDR", [struct.pack(">II", width, height) + _EIGHT_BITS_RGB])
+    _write_chunk(file, b"IDAT", _stored(_pieces(memoryview(pixels), CHANNELS * width)))
+    _write_chunk(file, b"IEND", [])
+    return file.getvalue()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def _pieces(pixels: memoryview, row_bytes: int) -> Iterator[bytes]:
+    """Yield some rows at a time, each behind the number of its filter."""
+    step = row_bytes * max(1, _PIECE_BYTES // row_bytes)
+    for start in range(0, len(pixels), step):
+        rows = range(start, min(start + step, len(pixels)), row_bytes)
+        yield b"".join(part for row in rows for part in (_NO_FILTER, pixels[row : row + row_bytes]))
+
+
+def _stored(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces as a zlib stream, which they are stored in as they are."""
+    stream = zlib.compressobj(level=0)
+    yield from map(stream.compress, pieces)
+    yield stream.flush()
+
+
+def _write_chunk(file: io.BytesIO, kind: bytes, pieces: Iterable[bytes]) -> None:
+    """Write a chunk, whose length is known at its end."""
+    start, checksum = file.tell(), 0
+    file.write(bytes(4))
+    for piece in chain([kind], pieces):
+        checksum = zlib.crc32(piece, checksum)
+        file.write(piece)
+    file.write(struct.pack(">I", checksum))
+    end = file.tell()
+    file.seek(start)
+    file.write(struct.pack(">I", end - start - 12))
+    file.seek(end)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from flask import request
 
-from api.v1.requests import parse_json
+from api.image_structure import ImageLimits
+from api.json_body import JsonBody
 from api.v2 import tensors
 from api.v2.documents import InferenceRequest, Input
-from api.views import SMALL_BYTES
+from api.views import SMALL_BYTES, image_limits
 from jobs import waiting
 from jobs.errors import BadParameter, UnsupportedMediaType
 
@@ -30,16 +31,17 @@ def read() -> Inference:
         raise UnsupportedMediaType("Send the request without Content-Encoding: images are compressed already.")
     body = request.get_data(cache=False)
     parse_it = parse if len(body) <= SMALL_BYTES else waiting.blocking(parse)
-    return parse_it(body, request.headers.get(JSON_LENGTH))
+    return parse_it(body, request.headers.get(JSON_LENGTH), image_limits())
 
 
-def parse(body: bytes, json_length: str | None) -> Inference:
+def parse(body: bytes, json_length: str | None, limits: ImageLimits) -> Inference:
     """Return the request that a body is, of which so many bytes are JSON; by default, all. Raises as `read` does."""
     if json_length == "0":  # by Triton's extension, the body is the only element of the only input
         return Inference([body], InferenceRequest(inputs=[Input(name="image", datatype="BYTES", shape=[1])]))
     end = _json_end(json_length, len(body))
-    asked = parse_json(InferenceRequest, body[:end])
-    return Inference(tensors.images(asked.inputs.pop(), memoryview(body)[end:]), asked)
+    described = JsonBody(body[:end])
+    asked = described.parse(InferenceRequest)
+    return Inference(tensors.images(asked.inputs.pop(), memoryview(body)[end:], described, limits), asked)
 
 
 def _json_end(json_length: str | None, body_length: int) -> int:

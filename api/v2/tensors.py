@@ -7,6 +7,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+from api.image_structure import ImageLimits
+from api.json_body import JsonBody
 from api.v1.documents import MAX_IMAGES
 from api.v1.requests import decode_base64
 from api.v2.documents import Input
@@ -19,14 +21,17 @@ _MAX_SIDE = 2**31 - 1  # of a PNG
 Value = float | int | str
 
 
-def images(tensor: Input, binary: memoryview) -> list[bytes]:
-    """Return the images of the input as files. Raises `BadParameter` or `TooManyImages`."""
-    _check_shape(tensor)
+def images(tensor: Input, binary: memoryview, body: JsonBody, limits: ImageLimits) -> list[bytes]:
+    """Return the images of the input as files, once its shape is within the limits.
+
+    Its data may be in the JSON body. Raises `BadParameter`, `TooManyImages` or `TooManyPixels`.
+    """
+    _check_shape(tensor, limits)
     _check_where_its_data_is(tensor, len(binary))
-    return {"BYTES": _files, "UINT8": _pictures}[tensor.datatype](tensor, binary)
+    return _files(tensor, binary, body) if tensor.datatype == "BYTES" else _pictures(tensor, binary)
 
 
-def _check_shape(tensor: Input) -> None:
+def _check_shape(tensor: Input, limits: ImageLimits) -> None:
     count, *sides = tensor.shape
     if not all(0 < side <= _MAX_SIDE for side in tensor.shape):
         raise BadParameter(f"inputs.0.shape: each of its numbers is from 1 to {_MAX_SIDE}.")
@@ -36,6 +41,8 @@ def _check_shape(tensor: Input) -> None:
         raise BadParameter("inputs.0.shape: of the pixels of N images, as UINT8, it is [N, height, width, 3].")
     if count > MAX_IMAGES:
         raise TooManyImages(f"The input has {count} images; at most {MAX_IMAGES} are accepted.")
+    if tensor.datatype == "UINT8":
+        limits.check_size(width=sides[1], height=sides[0])
 
 
 def _check_where_its_data_is(tensor: Input, binary_size: int) -> None:
@@ -46,14 +53,14 @@ def _check_where_its_data_is(tensor: Input, binary_size: int) -> None:
         raise BadParameter(f"inputs.0.parameters.binary_data_size: {binary_size} bytes follow the JSON.")
 
 
-def _files(tensor: Input, binary: memoryview) -> list[bytes]:
+def _files(tensor: Input, binary: memoryview, body: JsonBody) -> list[bytes]:
     [count, *_] = tensor.shape
     if tensor.data is None:
         return _split(binary, count)
     texts = _flat(tensor.data, len(tensor.shape))
     if len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise BadParameter(f"inputs.0.data: of this shape, it is {count} texts.")
-    return [decode_base64(text) for text in texts]
+    return [decode_base64(body.text(text)) for text in texts]
 
 
 def _split(binary: memoryview, count: int) -> list[bytes]:

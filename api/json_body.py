@@ -1,0 +1,134 @@
+"""Reads JSON bodies at a bounded cost: images in base64 stay where they are, and the rest is limited before parsing."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from jobs.errors import BadParameter, TooManyBytes, TooManyValues
+from jobs.validation import said
+
+# Longer texts of these characters are images in base64, which are decoded from the body without a copy of the text:
+# percent signs, hyphens and underscores are in those of URLs, backslashes in the line breaks and slashes of others.
+_LONG_TEXT_BYTES = 65_536
+_NOT_IN_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s\\%_-]")
+# Before it, the scheme of a `data:` URL.
+_URL_HEAD = re.compile(rb'data:[^",\\]{0,100},')
+# What encoders write for a character of base64 or a line break: PHP for the slash, .NET for the plus.
+_ESCAPES = {rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r", rb"\u002B": b"+", rb"\u002b": b"+", rb"\u002F": b"/"}
+_ESCAPES |= {rb"\u002f": b"/", rb"\u003D": b"=", rb"\u003d": b"="}
+
+# The rest takes up to thirty times its size in memory: the pixels of a picture as numbers are 1.5 MB, indented 4 MB.
+_MAX_BYTES = 4_000_000
+# To read more would keep the interpreter from all else for long: lists cost ten times as much as numbers do, and names
+# and texts, of which 16 images with an odd file name each have a few hundred, as much again.
+_MAX_VALUES, _MAX_LISTS, _MAX_TEXTS = 300_000, 100_000, 5_000
+
+_NAME = re.compile(r"[a-z_0-9]{1,20}")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class JsonBody:
+    """A JSON body. Raises `TooManyValues` or `TooManyBytes` where it would cost too much to read.
+
+    In what is parsed, a long text in base64 has a stand-in, which is longer than any other text may be; `text` returns
+    the text itself.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        quotes = data.count(b'"')
+        if quotes > 2 * _MAX_TEXTS:
+            raise TooManyValues(f"The JSON has more than {_MAX_TEXTS} names and texts.")
+        places = list(_long_texts(data)) if len(data) > _LONG_TEXT_BYTES else []
+        self._texts = {f"{number:04096}": memoryview(data)[start:end] for number, (start, end) in enumerate(places)}
+        self._json = self._without_long_texts(data, places)
+        self._check()
+
+    def _without_long_texts(self, data: bytes, places: list[tuple[int, int]]) -> bytes:
+        """Return the body with a stand-in for each long text."""
+        kept = len(data) - sum(end - start for start, end in places)
+        if kept > _MAX_BYTES:
+            raise TooManyBytes(f"The JSON has more than {_MAX_BYTES} bytes beside images in base64.")
+        if not places:
+            return data
+        ends = [0, *(end for _, end in places)]
+        starts = [*(start for start, _ in places), len(data)]
+        between = [data[end:start] for end, start in zip(ends, starts, strict=True)]
+        stand_ins = [*(name.encode() for name in self._texts), b""]
+        return b"".join(part for pair in zip(between, stand_ins, strict=True) for part in pair)
+
+    def _check(self) -> None:
+        """Raise `TooManyValues` where there are too many; between two values is a comma."""
+        lists = self._json.count(b"[") + self._json.count(b"{")
+        if self._json.count(b",") > _MAX_VALUES or lists > _MAX_LISTS:
+            raise TooManyValues(
+                f"The JSON has more than {_MAX_VALUES} values, or {_MAX_LISTS} lists. Send them as binary data."
+            )
+
+    def parse(self, model: type[M], others: Mapping[str, object] | None = None) -> M:
+        """Return the object as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
+        try:
+            values = from_json(self._json)
+        except ValueError as err:
+            raise BadParameter(f"body: Invalid JSON: {err}") from err
+        if not isinstance(values, dict):
+            raise BadParameter("body: it is not a JSON object.")
+        return parse(model, {**values, **(others or {})})
+
+    def text(self, text: str) -> bytes | memoryview | str:
+        """Return a text in base64 as it came, but for escapes."""
+        found = self._texts.get(text)
+        if found is None:
+            return text
+        return _unescaped(bytes(found)) if re.search(rb"\\", found) else found
+
+
+def _unescaped(text: bytes) -> bytes:
+    """Return a text without the escapes that base64 may have; the decoder refuses others."""
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
+    return text
+
+
+def _long_texts(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each long text in base64 starts and ends.
+
+    What stands between two texts of a JSON object or list is none, since it has a comma or a colon.
+    """
+    for before, end in pairwise(_quotes(data)):
+        start = before + 1
+        if end - start > _LONG_TEXT_BYTES:
+            head = _URL_HEAD.match(data, start)
+            others = _NOT_IN_BASE64.search(data, head.end() if head else start, end)
+            if not others and not data.endswith(b"\\", start, end):  # which would make the quote a part of the text
+                yield start, end
+
+
+def _quotes(data: bytes) -> Iterator[int]:
+    place = data.find(b'"')
+    while place >= 0:
+        yield place
+        place = data.find(b'"', place + 1)
+
+
+def parse(model: type[M], values: Mapping[str, object]) -> M:
+    """Return parameters as a model has them. Raises `BadParameter`, which names those that are wrong."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as err:
+        raise _bad_parameter(err) from err
+
+
+def _bad_parameter(err: ValidationError) -> BadParameter:
+    """Return the problem, which repeats no name that somebody made up: it also goes into a header and the log."""
+    wrong = (f"{_place(each['loc'])}: {said(each)}" for each in err.errors(include_url=False, include_input=False)[:3])
+    return BadParameter("; ".join(wrong))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    names = (str(name) for name in location)
+    return ".".join(name if _NAME.fullmatch(name) else "?" for name in names) or "body"
