@@ -1,8 +1,15 @@
 """Parses forms: multipart ones with the library `multipart`, since Werkzeug's own parser takes six times as long."""
 
+import binascii
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from typing import IO
+from urllib.parse import unquote
 
 import multipart  # type: ignore[import-untyped]  # it has no stubs
 from flask import Request
@@ -10,12 +17,23 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.utils import cached_property
 
+from api.image_structure import begins_like_image
 from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 
 # Larger buffers cost more than they save; and what is less than is asked for, Werkzeug copies twice more.
 _CHUNK_BYTES = 256 * 1024
 _MAX_PARTS = 20
 _MAX_FIELD_BYTES = 64 * 1024
+# The field that files are sent in.
+FILE = "file"
+# How a part's header has a text that is not ASCII (RFC 8187), as older clients write it.
+_EXTENDED = re.compile(r""";\s*(name|filename)\*\s*=\s*"?([\w.:+-]*)'[\w-]*'([^"\s;]*)""", re.ASCII | re.IGNORECASE)
+# How a part's content may be encoded; HTTP has no need of it, but libraries for mail do so.
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {
+    **dict.fromkeys(("", "7bit", "8bit", "binary"), bytes),
+    "base64": binascii.a2b_base64,
+    "quoted-printable": binascii.a2b_qp,
+}
 
 _Parsed = tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]  # the body's stream, fields, files
 
@@ -31,19 +49,15 @@ class FormParser(FormDataParser):
             return super().parse(_within_limits(stream), mimetype, content_length, options)
         if mimetype != "multipart/form-data":
             return super().parse(stream, mimetype, content_length, options)
-        fields: MultiDict[str, str] = MultiDict()
-        files: MultiDict[str, FileStorage] = MultiDict()
+        boundary = (options or {}).get("boundary")
+        if not boundary:
+            raise BadForm("The header Content-Type names no boundary of the form. Have your client write that header.")
         try:
-            for part, content in _parts(stream, (options or {}).get("boundary", ""), content_length or _CHUNK_BYTES):
-                if part.filename is None:
-                    fields.add(part.name, content.decode("utf-8", "replace"))
-                else:
-                    files.add(part.name, FileStorage(io.BytesIO(content), part.filename, part.name))
+            return stream, *_sorted(_parts(stream, boundary, content_length or _CHUNK_BYTES))
         except multipart.ParserLimitReached as err:  # we set no other limit there
             raise PartHeaderTooLarge from err
         except multipart.MultipartError as err:
-            raise BadForm(f"The form is damaged: {err.args[0]}.") from err
-        return stream, fields, files
+            raise BadForm(f"The form is damaged: {err.args[0]}. Have an HTTP client write it.") from err
 
 
 class FormRequest(Request):
@@ -72,19 +86,115 @@ def _within_limits(stream: IO[bytes]) -> IO[bytes]:
     return io.BytesIO(data)
 
 
-def _parts(stream: IO[bytes], boundary: str, length: int) -> Iterator[tuple[multipart.MultipartSegment, bytes]]:
-    """Yield each part of a form with its content. Raises `TooManyParts` or `FieldTooLarge` as soon as one is."""
+@dataclass(slots=True)
+class _Part:
+    """A part of a form: the names of its field and file, how its content is encoded, and the content."""
+
+    name: str
+    filename: str | None
+    encoding: str
+    content: io.BytesIO = field(default_factory=io.BytesIO)
+    size: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.filename is not None or self.name == FILE
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece of its content; of one piece, no copy is made."""
+        if self.size:
+            self.content.write(piece)
+        else:
+            self.content = io.BytesIO(piece)
+            self.content.seek(len(piece))
+        self.size += len(piece)
+
+    def decoded(self) -> bytes:
+        """Return the content as it was before it was encoded for mail. Raises `BadForm`."""
+        if self.encoding not in _DECODERS:
+            raise BadForm("A part of the form has an unknown Content-Transfer-Encoding. Send it without one.")
+        try:
+            return _DECODERS[self.encoding](self.content.getvalue())
+        except binascii.Error as err:
+            raise BadForm(f"A part of the form is not in {self.encoding}, as it says. Send it as it is.") from err
+
+
+def _sorted(parts: Iterator[_Part]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    """Return the fields and the files of a form.
+
+    An image without a file name is a file, too, and its name is None. An empty name is what browsers send where no file
+    was chosen.
+    """
+    fields: MultiDict[str, str] = MultiDict()
+    files: MultiDict[str, FileStorage] = MultiDict()
+    for part in parts:
+        content = part.decoded()
+        is_nameless_image = not part.filename and part.name == FILE and begins_like_image(content)
+        if part.filename is None and not is_nameless_image:
+            fields.add(part.name, content.decode("utf-8", "replace"))
+        else:
+            filename = None if is_nameless_image else part.filename
+            files.add(part.name, FileStorage(io.BytesIO(content), filename, part.name))
+    return fields, files
+
+
+def _parts(stream: IO[bytes], boundary: str, length: int) -> Iterator[_Part]:
+    """Yield each part of a form. Raises `TooManyParts` or `FieldTooLarge` as soon as one is."""
     parts = 0
-    part: multipart.MultipartSegment = None
-    content = io.BytesIO()
-    for event in multipart.PushMultipartParser(boundary).parse_blocking(stream.read, min(length, _CHUNK_BYTES)):
+    for event in _Parser(boundary).parse_blocking(stream.read, min(length, _CHUNK_BYTES)):
         if isinstance(event, multipart.MultipartSegment):
-            parts, part, content = parts + 1, event, io.BytesIO()
+            parts, part = parts + 1, _begun(event)
             if parts > _MAX_PARTS:
                 raise TooManyParts
-        elif event is not None:
-            content.write(event)
-            if part.filename is None and part.bytes_received > _MAX_FIELD_BYTES:
-                raise FieldTooLarge
+        elif event is None:
+            yield part
         else:
-            yield part, content.getvalue()
+            part.add(event)
+            if part.size > _MAX_FIELD_BYTES and not part.is_file:
+                raise FieldTooLarge
+
+
+class _Parser(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no types
+    """Takes headers in any encoding, and file names with line ends in them."""
+
+    def __init__(self, boundary: str) -> None:
+        super().__init__(boundary, header_charset="latin-1")
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        super()._on_segment_headerline(line if b":" in line else b" " + line)
+
+
+def _begun(segment: multipart.MultipartSegment) -> _Part:
+    """Return a part as its headers announce it."""
+    name, filename = _plain(segment.name), segment.filename and _from_mail(_plain(segment.filename))
+    for which, charset, value in _EXTENDED.findall(segment["Content-Disposition"]):
+        if which.lower() == "name":
+            name = _unquoted(value, charset)
+        else:
+            filename = _unquoted(value, charset)
+    return _Part(name, filename, segment.header("Content-Transfer-Encoding", "").strip().lower())
+
+
+def _plain(text: str) -> str:
+    """Return a text whose bytes were read as Latin-1; nobody knows the encoding of those that are not UTF-8."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+
+
+def _unquoted(text: str, charset: str) -> str:
+    """Return a text that is written as in a URL."""
+    try:
+        return _without_surrogates(unquote(text, charset, "replace"))
+    except (LookupError, ValueError):  # there is no such charset
+        return unquote(text)
+
+
+def _from_mail(text: str) -> str:
+    """Return a text that may be written as in a mail's header (RFC 2047), which .NET does."""
+    if text.startswith("=?") and text.endswith("?=") and text.isascii() and text.isprintable():
+        with suppress(MessageError, LookupError, ValueError):
+            return _without_surrogates(str(make_header(decode_header(text))))
+    return text
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode(errors="replace").decode()

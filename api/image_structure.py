@@ -68,6 +68,11 @@ def image_format(data: bytes, limits: ImageLimits) -> str:
     raise NotAnImage
 
 
+def begins_like_image(data: bytes) -> bool:
+    """Tell whether bytes begin as an image file does."""
+    return data.startswith(tuple(_WALKS))
+
+
 class _Tally:
     """Counts what is found, and raises the error of what is too much."""
 

@@ -13,6 +13,7 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
+from api.forms import FILE
 from api.labels import meant, plain, readable
 from api.problems import error_headers
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
@@ -62,7 +63,7 @@ def index() -> str:
 @blueprint.post("/")
 def classify_pictures() -> str | Response:
     """Classify the form's files, one or several, and show each with its answer."""
-    uploads = [upload for upload in request.files.getlist("file") if upload.filename]
+    uploads = [upload for upload in request.files.getlist(FILE) if upload.filename != ""]
     if len(uploads) > 1:
         return render_template("index.html", cards=[_settle(upload) for upload in uploads], labels=_labels())
     try:

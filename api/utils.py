@@ -1,6 +1,7 @@
 """Checks an upload before anything is stored, and names it."""
 
 import hashlib
+import mimetypes
 from pathlib import PurePath
 
 from api.image_structure import ImageLimits, image_format
@@ -9,11 +10,29 @@ from jobs.errors import NotAnImage
 # The endings we accept, by the format of the content; the first is the one we give.
 EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",)}
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
+# Endings that other kinds of files have: those that Python knows, and more of the usual ones.
+_MORE_ENDINGS = """
+    .7z .apk .arw .avif .cc .cfg .class .conf .cpp .cr2 .cs .db .dmg .dng .docx .epub .flac .go .heic .ini .ipynb .iso
+    .jar .java .jxl .log .m4a .m4v .md .mkv .msi .nef .npy .odp .ods .odt .ogg .onnx .otf .php .pptx .ps1 .psd .pt
+    .pth .rar .rb .rs .rst .sql .sqlite .tgz .toml .ts .ttf .vbs .webp .woff .xlsx .yaml .yml
+"""
+_KNOWN = mimetypes.MimeTypes()  # without the tables of the machine
+_OTHER_ENDINGS = {
+    *_KNOWN.types_map[False],
+    *_KNOWN.types_map[True],
+    *_KNOWN.encodings_map,
+    *_MORE_ENDINGS.split(),
+} - {*MEDIA_TYPES, ".apng", ".bin", ".jfif", ".jpe"}
 
 
 def allowed_file(filename: str) -> bool:
     """Tell whether a file's name ends like an image we accept, in upper or lower case."""
     return _extension(filename) in MEDIA_TYPES
+
+
+def is_other_file(filename: str) -> bool:
+    """Tell whether a file's name ends like a file of another kind; names without an ending may be an image's."""
+    return not allowed_file(filename) and _extension(filename.rstrip(" .\"'\t\r\n")) in _OTHER_ENDINGS
 
 
 def get_file_hash(data: bytes) -> str:

@@ -15,6 +15,7 @@ from api import connection, problems
 from api.events import Feed
 from api.feedback import FeedbackFile
 from api.feedback_records import FeedbackRecords
+from api.forms import FILE
 from api.headers import UPLOAD_POLICY
 from api.history import History
 from api.image_structure import ImageLimits
@@ -22,7 +23,7 @@ from api.metrics import Metrics
 from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
-from api.utils import MEDIA_TYPES, allowed_file, image_name
+from api.utils import MEDIA_TYPES, image_name, is_other_file
 from api.v2 import errors as v2_errors
 from jobs import tracing, waiting
 from jobs.errors import (
@@ -254,10 +255,10 @@ def _server_timing(timings: Timings | None, total_s: float) -> str:
 
 
 def _uploaded_file() -> FileStorage:
-    """Return the form's file, whose name has to end like an image's."""
-    upload = request.files.get("file")
-    if upload is None or not upload.filename:
+    """Return the form's file, unless its name ends like one of another kind."""
+    upload = request.files.get(FILE)
+    if upload is None or upload.filename == "":
         raise NoFile
-    if not allowed_file(upload.filename):
+    if is_other_file(upload.filename or ""):
         raise UnsupportedFile
     return upload

@@ -71,10 +71,13 @@ class WebhooksOff(BadRequest):
 
 
 class UnsupportedFile(BadRequest):
-    """The file's name does not end like an image we accept."""
+    """The file's name ends like a file of another kind."""
 
     code = "unsupported-file"
-    message = "Send a PNG, JPEG or GIF image: a file whose name ends in .png, .jpg, .jpeg or .gif."
+    message = (
+        "The file's name ends like a file of another kind. Send a PNG, JPEG or GIF image: a file whose name ends in "
+        ".png, .jpg, .jpeg or .gif, or has no ending."
+    )
 
 
 class NotAnImage(BadRequest):

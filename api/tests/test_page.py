@@ -49,14 +49,13 @@ def test_a_bad_upload_leads_back_with_a_message(client: FlaskClient, form: dict[
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("filename", ["dog.jfif", "dog", "dog.jpeg.download"])
+@pytest.mark.parametrize("filename", ["dog.jfif", "dog", "dog.txt"])
 def test_the_page_goes_by_the_content_of_a_file_whatever_its_name(
     client: FlaskClient, dog: bytes, filename: str
 ) -> None:
     page = client.post("/", data={"file": (io.BytesIO(dog), filename)})
     assert page.status_code == 200
     assert client.get(re.findall(r'src="(/display/[^"]+\.jpg)"', page.text)[0]).data == dog
-    assert client.post("/predict", data={"file": (io.BytesIO(dog), filename)}).status_code == 400
 
 
 def test_the_message_of_a_link_is_never_the_links_own_text(client: FlaskClient) -> None:

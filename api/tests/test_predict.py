@@ -66,7 +66,8 @@ def test_an_upload_is_stored_under_its_hash_and_the_ending_of_its_content(
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "picture.svg", "unsupported-file"),
         (image_file("BMP"), "bitmap.png", "not-an-image"),
         (image_file("PNG"), "image.txt", "unsupported-file"),
-        (image_file("PNG"), "png", "unsupported-file"),
+        (image_file("PNG"), "image.png.PDF", "unsupported-file"),
+        (b"hello", "blob", "not-an-image"),
     ],
 )
 def test_what_is_no_image_is_refused_with_the_reason(
@@ -76,6 +77,14 @@ def test_what_is_no_image_is_refused_with_the_reason(
     assert response.status_code == 400
     assert response.get_json() == FAILED
     assert response.headers["X-Error"].startswith(reason)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    "filename", ["blob", "file", "image.jfif", "photo.JPG.tmp", "2026.11.28", "C:\\dogs\\dog", ".png"]
+)
+def test_where_a_name_does_not_say_what_a_file_is_its_content_does(client: FlaskClient, filename: str) -> None:
+    assert post(client, image_file("PNG"), filename).status_code == 200
 
 
 @pytest.mark.parametrize(

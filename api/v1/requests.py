@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flask import request
 
+from api.forms import FILE
 from api.json_body import JsonBody, parse
 from api.utils import MEDIA_TYPES, get_file_hash
 from api.v1 import priority
@@ -80,7 +81,7 @@ def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
 
 
 def _files() -> list[Upload]:
-    files = request.files.getlist("file")
+    files = request.files.getlist(FILE)
     if not files:
         raise NoFile
     if len(files) > MAX_IMAGES:
