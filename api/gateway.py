@@ -6,14 +6,13 @@ none would wait unseen, and nobody would learn that a client has hung up. Here, 
 
 import asyncio
 import io
-import json
 import logging
 import math
 import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,18 +20,17 @@ from typing import Any
 
 from flask import Flask
 
-from api import connection, request_log, wsgi
+from api import connection, failures, request_log, wsgi
 from api.access import Access
 from api.bodies import Bodies
 from api.connection import Connection, Turns
 from api.events import Feed
-from api.headers import HEADERS
+from api.headers import DEFAULTS
 from api.metrics import Metrics
-from api.problems import MEDIA_TYPE, document, error_headers
+from api.problems import error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import ApiSettings
-from api.v2 import errors as v2_errors
-from api.views import FAILED_PREDICTION, FORM_OVERHEAD_BYTES
+from api.views import FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
 from jobs.errors import KeyRequired, QueueFull, ServiceError, TooManyBytes
 from jobs.queue import JobQueue
@@ -43,6 +41,7 @@ log = logging.getLogger(__name__)
 # Tells an API process that it is about to be stopped.
 DRAIN_SIGNAL = signal.SIGUSR1
 
+_PAGE = "/"
 _PREDICTIONS = "/v1/predictions"
 # It is parsed at once, which keeps the event loop from all else.
 _MAX_QUERY_BYTES = 8192
@@ -58,11 +57,7 @@ _WATCH_AFTER_S = 0.1
 # Answers before which not all of the body may have been received.
 _UNREAD = frozenset({408, 413})
 _REPORT_EVERY_S = 1.0
-
-_FAILED_PREDICTION = json.dumps(FAILED_PREDICTION).encode()
-
-# Returns the media type and the body of the answer to a request, which has an id, that is refused.
-_SayRefused = Callable[[ServiceError, str], tuple[str, bytes]]
+_TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +65,15 @@ class _ImageEndpoint:
     """Where images are posted to, which then wait for a worker: a route, as Flask writes it."""
 
     route: str
-    say_refused: _SayRefused | None  # else the page does
     takes_several: bool = False
 
 
-def _by_protocol(err: ServiceError, _: str) -> tuple[str, bytes]:
-    return v2_errors.MEDIA_TYPE, v2_errors.document(str(err))
-
-
 _IMAGE_ENDPOINTS = [
-    _ImageEndpoint("/", None),
-    _ImageEndpoint("/predict", lambda _err, _id: ("application/json", _FAILED_PREDICTION)),
-    _ImageEndpoint(_PREDICTIONS, lambda err, request_id: (MEDIA_TYPE, document(err, request_id)), takes_several=True),
-    _ImageEndpoint("/v2/models/<name>/infer", _by_protocol, takes_several=True),
-    _ImageEndpoint("/v2/models/<name>/versions/<version>/infer", _by_protocol, takes_several=True),
+    _ImageEndpoint(_PAGE),
+    _ImageEndpoint("/predict"),
+    _ImageEndpoint(_PREDICTIONS, takes_several=True),
+    _ImageEndpoint("/v2/models/<name>/infer", takes_several=True),
+    _ImageEndpoint("/v2/models/<name>/versions/<version>/infer", takes_several=True),
 ]
 _IMAGE_PATHS = [(re.compile(re.sub("<[a-z]+>", "[^/]+", each.route)), each) for each in _IMAGE_ENDPOINTS]
 
@@ -232,7 +222,7 @@ class Gateway:
             return wsgi.call(self._app, environment)
         except Exception:  # whatever it is, the client must not wait for ever
             log.exception("the request could not be answered")
-            return 500, [], b""
+            return _failure(environment["PATH_INFO"], ServiceError(), environment.get("HTTP_X_REQUEST_ID"))
         finally:
             client.end_turn()
 
@@ -243,16 +233,13 @@ class Gateway:
 
         Who has no key is refused, and counted, where all others are.
         """
-        if not endpoint or not endpoint.say_refused or isinstance(err, KeyRequired):
+        if not endpoint or endpoint.route == _PAGE or isinstance(err, KeyRequired):
             await self._serve(scope, protocol, Connection(refusal=err))
             return
         self._count_refusal(err)
         self._metrics.refused(scope.method, endpoint.route, err)
-        request_id = request_log.request_id(scope.headers.get(request_log.HEADER.lower()))
-        media_type, body = endpoint.say_refused(err, request_id)
-        headers = [("Content-Type", media_type), *HEADERS.items(), *error_headers(err).items()]
-        last_headers = self._last_headers(err.status)
-        protocol.response_bytes(err.status, [*headers, (request_log.HEADER, request_id), *last_headers], body)
+        status, headers, body = _failure(scope.path, err, scope.headers.get(request_log.HEADER.lower()))
+        protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
 
     def _last_headers(self, status: int) -> list[tuple[str, str]]:
         """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
@@ -268,6 +255,14 @@ class Gateway:
         for code, count in self._refused.items():
             log.warning("refused %d requests", count, extra={"error": code})
         self._refused.clear()
+
+
+def _failure(path: str, err: ServiceError, given_id: str | None) -> wsgi.Answer:
+    """Return the answer to a failed request, made without Flask; at an address of the page, it is a text."""
+    request_id = request_log.request_id(given_id)
+    media_type, body = failures.document(path, err, request_id) or (_TEXT, str(err).encode())
+    headers = {"Content-Type": media_type, **DEFAULTS, request_log.HEADER: request_id}
+    return err.status, [*headers.items(), *error_headers(err).items()], body
 
 
 def _check_query(scope: Scope) -> None:

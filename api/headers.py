@@ -1,4 +1,4 @@
-"""What every answer forbids the browser to do with it."""
+"""The headers of every answer: what a browser, or a cache on the way, may do with it."""
 
 from flask import Flask, Response
 
@@ -22,6 +22,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# Answers change, and depend on keys. With `no-store`, a browser would load the page anew on the way back to it.
+DEFAULTS = {**HEADERS, "Cache-Control": "private, no-cache"}
 
 
 def install(app: Flask) -> None:
@@ -31,7 +33,7 @@ def install(app: Flask) -> None:
 
 def _add(response: Response) -> Response:
     """Add the headers that the response does not have yet."""
-    for name, value in HEADERS.items():
+    for name, value in DEFAULTS.items():
         if name not in response.headers:  # twice as fast as `setdefault`
             response.headers.add(name, value)
     return response

@@ -3,9 +3,7 @@
 import json
 from typing import Any
 
-from flask import Response, g
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
 
 from api.access import CHALLENGES
 from jobs.errors import KeyRequired, ServiceError
@@ -13,6 +11,11 @@ from jobs.errors import KeyRequired, ServiceError
 PREFIX = "/v1/"
 MEDIA_TYPE = "application/problem+json"
 TYPES = f"{PREFIX}problems/"
+
+
+def applies_to(path: str) -> bool:
+    """Return whether an address belongs to `/v1`."""
+    return f"{path}/".startswith(PREFIX)
 
 
 def error_headers(err: ServiceError) -> Headers:
@@ -35,20 +38,3 @@ def problem(code: str, status: int, detail: str, request_id: str | None = None) 
 def document(err: ServiceError, request_id: str) -> bytes:
     """Return the body of the answer to a request that failed."""
     return json.dumps(problem(err.code, err.status, str(err), request_id)).encode()
-
-
-def answer(err: ServiceError) -> Response:
-    """Answer a request that failed."""
-    return Response(document(err, g.request_id), err.status, error_headers(err), content_type=MEDIA_TYPE)
-
-
-def answer_http(err: HTTPException) -> Response:
-    """Answer a request that Flask refuses: one for an address that does not exist, or with another method.
-
-    Its status says all there is to say of such a problem, so it has no address of its own.
-    """
-    status, name = err.code or 500, (err.name or "Error").lower().replace(" ", "-")
-    fields = {**problem(name, status, err.description or "", g.request_id), "type": "about:blank"}
-    body = json.dumps(fields)
-    headers = [(name, value) for name, value in err.get_headers() if name.lower() != "content-type"]
-    return Response(body, status, headers, content_type=MEDIA_TYPE)

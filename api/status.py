@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, redirect, render_template, request, url_for
+from markupsafe import Markup
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -33,10 +34,11 @@ def admit() -> None:
     admit_operator(services().settings)
 
 
-@blueprint.app_template_filter()
-def clock(at_s: float) -> str:
-    """Return a Unix time as people write it."""
-    return datetime.fromtimestamp(at_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+@blueprint.app_template_filter("time")
+def time_element(at_s: float) -> Markup:
+    """Return a Unix time as an element, for people and for programs (ISO 8601)."""
+    at = datetime.fromtimestamp(int(at_s), timezone.utc)
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S UTC"))
 
 
 @blueprint.get("/metrics")

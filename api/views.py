@@ -2,16 +2,16 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, g, jsonify, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, g, jsonify, render_template, request
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowedException
 
-from api import connection, problems
+from api import connection, failures, problems
 from api.events import Feed
 from api.feedback import FeedbackFile
 from api.feedback_records import FeedbackRecords
@@ -24,11 +24,13 @@ from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name, is_other_file
-from api.v2 import errors as v2_errors
 from jobs import tracing, waiting
 from jobs.errors import (
+    BadRequest,
+    MethodNotAllowed,
     NoFile,
     NoSuchImage,
+    NotFound,
     NoWorker,
     ServiceError,
     Stopping,
@@ -45,8 +47,10 @@ blueprint = Blueprint("views", __name__)
 
 # What a multipart form adds to its file, generously.
 FORM_OVERHEAD_BYTES = 64 * 1024
-# What `/predict` answers whenever it has no prediction.
-FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
+_JSON = ("application/json", problems.MEDIA_TYPE)
+_MEDIA_TYPES = ("text/html", *_JSON)  # of errors of the page; the first for those who take any
+# What Flask refuses by itself.
+_HTTP_ERRORS = {error.status: error for error in (BadRequest, NotFound, MethodNotAllowed)}
 # To hash, look through and write what is larger takes longer than others should be kept waiting.
 SMALL_BYTES = 1_000_000
 # Uploads never change under their name, so a browser need not ask again.
@@ -157,45 +161,54 @@ def ready_workers(model: str = "") -> list[str]:
 
 
 @blueprint.app_errorhandler(ServiceError)
-def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers] | Response:
-    """Say what went wrong: `/predict` in a header, since its body has a fixed form, `/v1` as a problem document.
+def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
+    """Say what went wrong: to programs as the protocol does that they speak, to people on the page.
 
-    `/v2` says it as its protocol does, and for everything else, the page.
+    What asks the page for JSON gets a problem document.
     """
-    if request.path.startswith(problems.PREFIX):
-        return problems.answer(err)
-    if v2_errors.applies_to(request.path):
-        return v2_errors.answer(err)
-    if request.path == url_for("views.predict"):
-        return jsonify(FAILED_PREDICTION), err.status, error_headers(err)
-    return page_or_part("failure.html", error=err), err.status, error_headers(err)
+    found = failures.document(request.path, err, g.request_id)
+    if not found and request.accept_mimetypes.best_match(_MEDIA_TYPES) in _JSON:
+        found = problems.MEDIA_TYPE, problems.document(err, g.request_id)
+    if not found:
+        return page_or_part("failure.html", error=err), err.status, error_headers(err)
+    media_type, body = found
+    return Response(body, err.status, content_type=media_type), err.status, error_headers(err)
 
 
 @blueprint.app_errorhandler(RequestEntityTooLarge)
-def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers] | Response:
+def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers]:
     """Answer a body that is refused before it is read."""
     return answer_error(TooManyBytes(f"At most {request.max_content_length} bytes are accepted."))
 
 
 @blueprint.app_errorhandler(InternalServerError)
-def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers] | Response:
+def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers]:
     """Answer after an exception that nobody foresaw; Flask has logged it."""
     return answer_error(ServiceError())
 
 
 @blueprint.app_errorhandler(HTTPException)
-def answer_http(err: HTTPException) -> HTTPException | Response:
+def answer_http(err: HTTPException) -> HTTPException | tuple[Response | str, int, Headers]:
     """Answer what Flask refuses by itself."""
-    if request.path.startswith(problems.PREFIX):
-        return problems.answer_http(err)
-    return v2_errors.answer_http(err) if v2_errors.applies_to(request.path) else err
+    error_type = _HTTP_ERRORS.get(err.code or InternalServerError.code)
+    if not error_type:
+        return err
+    answer, status, headers = answer_error(error_type())
+    if isinstance(err, MethodNotAllowedException):
+        headers["Allow"] = ", ".join(err.valid_methods or ())
+    return answer, status, headers
+
+
+def timed(*predictions: Prediction) -> None:
+    """Have the answer to the current request say where its time went, and that of these predictions."""
+    g.setdefault("timings", []).extend(each.timings for each in predictions)
 
 
 @blueprint.after_app_request
 def add_timing(response: Response) -> Response:
-    """Say where a prediction's time went."""
-    if "server_timing" in g:
-        response.headers["Server-Timing"] = g.server_timing
+    """Add the header `Server-Timing` to an answer with predictions."""
+    if "timings" in g and response.status_code < BadRequest.status:
+        response.headers["Server-Timing"] = _server_timing(g.timings, time.monotonic() - g.started_s)
     return response
 
 
@@ -205,7 +218,7 @@ def classify(upload: FileStorage) -> tuple[str, Prediction]:
         job = _store(upload)
         prediction = model_predict(services().queue, job, connection.current())
     services().metrics.predicted(prediction)
-    g.server_timing = _server_timing(prediction.timings, time.monotonic() - g.started_s)
+    timed(prediction)
     return job.image_name, prediction
 
 
@@ -243,14 +256,19 @@ def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLi
     return name
 
 
-def _server_timing(timings: Timings | None, total_s: float) -> str:
-    """Return the `Server-Timing` header (W3C), durations in milliseconds, that browsers show beside the request."""
+def _server_timing(timings: Sequence[Timings | None], total_s: float) -> str:
+    """Return the `Server-Timing` header (W3C), durations in milliseconds, that browsers show beside the request.
+
+    Of several images it has the one that took longest.
+    """
     total = f"total;dur={1000 * total_s:.1f}"
-    if timings is None:
-        return f"cache, {total}"
+    computed = [each for each in timings if each]
+    if not computed:
+        return f"cache, {total}" if timings else total
+    longest = max(computed, key=lambda each: each.queue_ms + each.decode_ms + each.inference_ms)
     return (
-        f"queue;dur={timings.queue_ms:.1f}, decode;dur={timings.decode_ms:.1f}, "
-        f'inference;dur={timings.inference_ms:.1f}, batch;desc="{timings.batch_size}", {total}'
+        f"queue;dur={longest.queue_ms:.1f}, decode;dur={longest.decode_ms:.1f}, "
+        f'inference;dur={longest.inference_ms:.1f}, batch;desc="{longest.batch_size}", {total}'
     )
 
 

@@ -124,6 +124,22 @@ class OperatorsOnly(ServiceError):
     )
 
 
+class NotFound(ServiceError):
+    """Nothing has this address."""
+
+    status = 404
+    code = "not-found"
+    message = "There is nothing at this address."
+
+
+class MethodNotAllowed(ServiceError):
+    """What has this address does not take the method."""
+
+    status = 405
+    code = "method-not-allowed"
+    message = "This address does not take this method; the header Allow says which it takes."
+
+
 class NoSuchPrediction(ServiceError):
     """No prediction of this id is kept any more, or there never was one."""
 

@@ -1,6 +1,7 @@
 """What answers forbid the browser."""
 
 import io
+import re
 
 import pytest
 from flask.testing import FlaskClient
@@ -26,6 +27,11 @@ def test_every_answer_has_the_security_headers_and_no_cookie(client: FlaskClient
     for response in (client.get(path, buffered=True), client.post(path)):
         assert {name: response.headers.get(name) for name in HEADERS} == HEADERS
         assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/status"])
+def test_every_page_says_what_it_is(client: FlaskClient, path: str) -> None:
+    assert re.search(r'<meta name="description" content="[A-Z][^"]{40,}\.">', client.get(path).text)
 
 
 def test_the_page_may_load_its_own_files_and_nothing_else(client: FlaskClient) -> None:

@@ -179,6 +179,19 @@ def test_the_header_server_timing_says_where_the_time_went(client: FlaskClient, 
         r'queue;dur=1\.0, decode;dur=2\.2, inference;dur=10\.0, batch;desc="4", total;dur=\d+\.\d', computed
     )
     assert post(client, dog).headers["Server-Timing"].startswith("cache, total;dur=")
+    assert "Server-Timing" not in post(client, b"").headers
+
+
+def test_server_timing_of_several_pictures_is_that_of_the_slowest(
+    client: FlaskClient, worker: FakeWorker, dog: bytes
+) -> None:
+    worker.outcome = replace(DOG, timings=Timings(queue_ms=1, decode_ms=2, inference_ms=10, batch_size=4))
+    post(client, dog)
+    worker.outcome = replace(DOG, timings=Timings(queue_ms=9, decode_ms=2, inference_ms=10, batch_size=2))
+    cached_and_not = {"file": [(io.BytesIO(dog), "1.jpeg"), (io.BytesIO(dog + b"2"), "2.jpeg")]}
+    assert client.post("/", data=cached_and_not).headers["Server-Timing"].startswith("queue;dur=9.0, decode;dur=2.0, ")
+    cached = {"file": [(io.BytesIO(dog), "1.jpeg"), (io.BytesIO(dog + b"2"), "2.jpeg")]}
+    assert client.post("/", data=cached).headers["Server-Timing"].startswith("cache, total;dur=")
 
 
 def test_an_image_that_was_reported_as_wrong_is_classified_anew(

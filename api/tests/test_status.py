@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_the_page_has_the_workers_and_the_queue(client: FlaskClient, queue: Memo
     assert "5 min 12.5 ms 2.0 ms 4.0 ms 30.0 /s 120 /s 1000 3" in text
     assert "Waiting 1 In work 0" in text
     assert "Of the limit 25 % 30 of 120 images/s" in text
+
+
+def test_every_time_is_there_for_programs_too(client: FlaskClient, queue: MemoryJobQueue) -> None:
+    set_aside(queue)
+    page = client.get("/status").text
+    times = re.findall(r"<time(.*?)>(.*?)</time>", page)
+    assert len(times) == 3
+    for attributes, text in times:
+        [of_programs] = re.fullmatch(r' datetime="(.+)"', attributes).groups()  # type: ignore[union-attr]
+        at = datetime.fromisoformat(of_programs)
+        assert (at.utcoffset(), at.strftime("%Y-%m-%d %H:%M:%S UTC")) == (timedelta(0), text)
 
 
 def test_a_worker_that_is_not_heard_of_is_told_to_be_silent(

@@ -1,6 +1,8 @@
 """What is under `/v1` beside predictions: the model, feedback, problems, and the document of all that."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.keys import KeyFile
-from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.v1 import documents
 from jobs.errors import InferenceFailed, QueueUnavailable, error_types
 from jobs.memory_queue import MemoryJobQueue
-from jobs.schema import JobFailure, ModelInfo
+from jobs.schema import JobFailure, ModelInfo, Timings
 from jobs.versions import Route
 
 
@@ -241,6 +243,32 @@ def test_with_keys_a_key_is_needed_and_feedback_tells_whose_it_was(make_app: Mak
     client.environ_base |= {"HTTP_AUTHORIZATION": f"Bearer {key}", "REMOTE_ADDR": "192.0.2.1"}
     assert give(client, predict(client), correct=True)["key"] == "alice"
     assert [record["key"] for record in listed(client)["feedback"]] == ["alice"]
+
+
+def test_the_header_server_timing_says_where_the_time_of_a_prediction_went(
+    client: FlaskClient, worker: FakeWorker
+) -> None:
+    timed = re.compile(r'queue;dur=1\.0, decode;dur=2\.0, inference;dur=9\.0, batch;desc="4", total;dur=\d+\.\d')
+    worker.outcome = replace(DOG, timings=Timings(queue_ms=1, decode_ms=2, inference_ms=9, batch_size=4))
+    again = {"Idempotency-Key": "again"}
+    answers = [client.post(PATH, data=png(1), content_type="image/png", headers=again) for _ in range(2)]
+    assert timed.fullmatch(answers[0].headers["Server-Timing"])
+    cached = client.post(PATH, data=png(1), content_type="image/png")
+    assert cached.headers["Server-Timing"].startswith("cache, total;dur=")
+    later = client.post(PATH, data=png(2), content_type="image/png", headers={"Prefer": "respond-async"})
+    for response in (
+        answers[1],
+        later,
+        client.get(later.headers["Location"]),
+    ):  # their time was another's
+        assert re.fullmatch(r"total;dur=\d+\.\d", response.headers["Server-Timing"])
+    assert "Server-Timing" not in client.get("/v1/models").headers
+
+
+def test_the_openapi_document_is_where_tools_look_for_it_and_is_sent_once(client: FlaskClient) -> None:
+    first, second = client.get("/v1/openapi.json"), client.get("/openapi.json")
+    assert (second.status_code, second.mimetype, second.get_json()) == (200, "application/json", first.get_json())
+    assert client.get("/openapi.json", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
 
 
 @pytest.mark.parametrize("code", sorted(error_types()))

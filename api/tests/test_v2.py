@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from werkzeug.test import TestResponse
 
 from api.image_structure import ImageLimits
 from api.keys import KeyFile
-from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import png
 from api.v2 import requests
 from jobs import __version__
 from jobs.errors import InferenceFailed, OutOfMemory, ServiceError
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Admission
-from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction
+from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction, Timings
 
 MODEL = "/v2/models/pets"
 PATH = f"{MODEL}/infer"
@@ -157,6 +158,13 @@ def test_an_image_gets_its_classes_however_it_is_sent(
 def test_the_requests_id_comes_back(client: FlaskClient) -> None:
     answer = client.post(PATH, json={"id": "42", "inputs": [tensor(png(1))]}).get_json()
     assert answer["id"] == "42"
+
+
+def test_the_header_server_timing_says_where_the_time_went(client: FlaskClient, worker: FakeWorker) -> None:
+    worker.outcome = replace(DOG, timings=Timings(queue_ms=1, decode_ms=2, inference_ms=9, batch_size=4))
+    computed, cached = (client.post(PATH, json={"inputs": [tensor(png(1))]}).headers["Server-Timing"] for _ in range(2))
+    assert computed.startswith('queue;dur=1.0, decode;dur=2.0, inference;dur=9.0, batch;desc="4", total;dur=')
+    assert cached.startswith("cache, total;dur=")
 
 
 def test_several_images_are_answered_in_their_order(client: FlaskClient, queue: MemoryJobQueue) -> None:

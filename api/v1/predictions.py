@@ -14,7 +14,7 @@ from api import connection, middleware, webhooks
 from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
-from api.views import Services, store
+from api.views import Services, store, timed
 from jobs import waiting
 from jobs.errors import (
     BadParameter,
@@ -66,6 +66,7 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
     errors = {image.job.id: image.error for image in images if image.error}
     outcomes = {**errors, **model_predict_all(services.queue, jobs, connection.current())}
     services.metrics.predicted(*outcomes.values())
+    timed(*(outcome for outcome in outcomes.values() if isinstance(outcome, Prediction)))
     _raise_if_all_failed(list(outcomes.values()))
     result_id, result = uuid4().hex, _result(asked, images, outcomes)
     if asked.keeps:

@@ -12,7 +12,7 @@ from api.problems import problem
 from api.v1 import documents, feedback, openapi, predictions, requests
 from api.v1.idempotency import once
 from api.v1.openapi import operation
-from api.views import services
+from api.views import services, timed
 from jobs.errors import NoSuchModel, NoSuchPrediction, NoSuchProblem, error_types
 from jobs.results import Result
 from jobs.schema import ModelInfo
@@ -51,6 +51,7 @@ def predict() -> Response:
     Send a form with files, an image as it is, or JSON. An image that cannot be classified fails alone: its result has
     the problem. Where all images fail for the same reason, that is the answer.
     """
+    timed()
     asked = requests.read()
     settings = services().settings
     return once(
@@ -91,6 +92,7 @@ def prediction(prediction_id: str) -> Response:
     Predictions are kept for a while, those that were answered at once too. With `wait`, the answer comes as soon as the
     prediction is done, or when that time has passed.
     """
+    timed()
     wait = parse(documents.Wait, request.args)
     return _answer(prediction_id, _result(prediction_id, wait.wait))
 
@@ -211,10 +213,14 @@ def explain_problem(code: str) -> Response:
     return _json(problem(code, error_type.status, error_type.message))
 
 
-@blueprint.get("/v1/openapi.json")
+@blueprint.get("/openapi.json")
+@blueprint.get("/v1/openapi.json")  # first, as its address on the page of the documentation
 def openapi_document() -> Response:
     """Return the OpenAPI document of all this."""
-    return _json(openapi.document())
+    answer = _json(openapi.document())
+    answer.add_etag()
+    answer.make_conditional(request)
+    return answer
 
 
 @blueprint.get("/docs")

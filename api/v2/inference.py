@@ -9,7 +9,7 @@ from api import connection, middleware
 from api.middleware import model_predict_all
 from api.v2.documents import OUTPUTS, InferenceRequest, Output, OutputName
 from api.v2.tensors import Value, pack
-from api.views import Services, store
+from api.views import Services, store, timed
 from jobs.errors import ServiceError
 from jobs.queue import JobQueue
 from jobs.schema import TOP_CLASSES, ClassScore, ImageJob, Lane, ModelInfo, Prediction
@@ -42,7 +42,9 @@ def infer(services: Services, images: list[bytes], lane: Lane, model: str) -> li
         _submit_all(services.queue, jobs)
     outcomes = model_predict_all(services.queue, jobs, connection.current())
     services.metrics.predicted(*outcomes.values())
-    return [_prediction(outcomes[job.id], number, len(jobs)) for number, job in enumerate(jobs, 1)]
+    predictions = [_prediction(outcomes[job.id], number, len(jobs)) for number, job in enumerate(jobs, 1)]
+    timed(*predictions)
+    return predictions
 
 
 def _store_all(images: list[bytes], timeout_s: float, lane: Lane, model: str) -> list[ImageJob]:

@@ -1,0 +1,24 @@
+"""The answer to a request that failed, in the form of the protocol whose address it asked for."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from api import problems
+from api.v2 import errors as v2_errors
+from jobs.errors import ServiceError
+
+# What `/predict` answers whenever it has no prediction.
+FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
+_FAILED_PREDICTION = json.dumps(FAILED_PREDICTION).encode()
+
+
+def document(path: str, err: ServiceError, request_id: str) -> tuple[str, bytes] | None:
+    """Return the media type and the body for programs; None for an address of the page, which is for people."""
+    if problems.applies_to(path):
+        return problems.MEDIA_TYPE, problems.document(err, request_id)
+    if v2_errors.applies_to(path):
+        return v2_errors.MEDIA_TYPE, v2_errors.document(str(err))
+    if path.startswith("/predict"):
+        return "application/json", _FAILED_PREDICTION
+    return None

@@ -1,0 +1,180 @@
+"""What a request that fails is answered with: the form that its address, or the one who asks, has for errors."""
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from api.gateway import Gateway
+from api.headers import DEFAULTS
+from api.tests.conftest import FakeWorker, MakeApp
+from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
+from jobs.memory_queue import MemoryJobQueue
+
+FAILED = {"success": False, "prediction": None, "score": None}
+
+
+def is_page(response: TestResponse) -> bool:
+    return response.content_type == "text/html; charset=utf-8" and 'role="alert"' in response.text
+
+
+def is_problem(response: TestResponse) -> bool:
+    return response.content_type == "application/problem+json" and response.get_json()["status"] == response.status_code
+
+
+def is_error(response: TestResponse) -> bool:
+    return response.content_type == "application/json" and list(response.get_json()) == ["error"]
+
+
+def is_failed_prediction(response: TestResponse) -> bool:
+    return response.content_type == "application/json" and response.get_json() == FAILED
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "has_form"),
+    [
+        ("GET", "/nowhere", 404, is_page),
+        ("POST", "/nowhere", 404, is_page),
+        ("GET", "/static/nowhere.css", 404, is_page),
+        ("GET", "/display/x", 404, is_page),
+        ("GET", "/docs/", 404, is_page),
+        ("PUT", "/", 405, is_page),
+        ("DELETE", "/livez", 405, is_page),
+        ("POST", "/docs", 405, is_page),
+        ("GET", "/predict", 405, is_failed_prediction),
+        ("PUT", "/predict", 405, is_failed_prediction),
+        ("POST", "/predict/", 404, is_failed_prediction),
+        ("GET", "/predict/x", 404, is_failed_prediction),
+        ("GET", "/v1", 404, is_problem),
+        ("GET", "/v1/", 404, is_problem),
+        ("GET", "/v1/nowhere", 404, is_problem),
+        ("POST", "/v1/predictions/", 404, is_problem),
+        ("GET", "/v1/predictions", 405, is_problem),
+        ("POST", "/v1/openapi.json", 405, is_problem),
+        ("GET", "/v2/", 404, is_error),
+        ("GET", "/v2/nowhere", 404, is_error),
+        ("POST", "/v2", 405, is_error),
+        ("GET", "/v2/models/pets/infer", 405, is_error),
+    ],
+)
+def test_an_address_that_is_not_there_or_takes_another_method_says_so_in_its_own_form(
+    client: FlaskClient, method: str, path: str, status: int, has_form: Any
+) -> None:
+    response = client.open(path, method=method, buffered=True)
+    assert response.status_code == status
+    assert has_form(response)
+    assert response.headers["X-Error"].startswith({404: "not-found: ", 405: "method-not-allowed: "}[status])
+    assert ("OPTIONS" in response.headers.get("Allow", "")) is (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("accept", "has_form"),
+    [
+        ("", is_page),
+        ("*/*", is_page),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", is_page),
+        ("text/html, application/json", is_page),
+        ("image/png", is_page),
+        ("application/json", is_problem),
+        ("application/json, text/plain, */*", is_problem),
+        ("application/problem+json", is_problem),
+        ("text/html;q=0.5, application/json", is_problem),
+    ],
+)
+def test_who_asks_the_page_for_json_gets_a_problem(client: FlaskClient, accept: str, has_form: Any) -> None:
+    for response in (client.get("/nowhere", headers={"Accept": accept}), client.put("/", headers={"Accept": accept})):
+        assert has_form(response)
+    assert is_failed_prediction(client.get("/predict", headers={"Accept": accept}))
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/v1/predictions", "/v2/models/pets/infer", "/nowhere"])
+def test_head_is_answered_as_get_without_a_body(client: FlaskClient, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content_type, head.data) == (get.status_code, get.content_type, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/predict", {"OPTIONS", "POST"}),
+        ("/v1/predictions", {"OPTIONS", "POST"}),
+        ("/v1/models", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_options_says_which_methods_an_address_takes(client: FlaskClient, path: str, methods: set[str]) -> None:
+    response = client.options(path)
+    assert (response.status_code, set(response.headers["Allow"].split(", "))) == (200, methods)
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/labels", "/v1/models", "/v1/nowhere", "/predict", "/openapi.json"])
+def test_no_cache_on_the_way_keeps_an_answer(client: FlaskClient, path: str) -> None:
+    assert client.get(path).headers["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "body"),
+    [
+        ("/predict", "application/json", FAILED),
+        ("/v1/predictions", "application/problem+json", {"status", "type", "title", "detail", "code", "request_id"}),
+        ("/v2/models/pets/infer", "application/json", {"error"}),
+    ],
+)
+def test_the_gateways_own_refusals_have_the_headers_and_the_form_of_all_others(
+    make_app: MakeApp, queue: MemoryJobQueue, path: str, media_type: str, body: Any
+) -> None:
+    app = make_app(max_upload_bytes=10, max_request_bytes=10)
+    mine = ask(Gateway(app, app.extensions["services"].settings, queue), path, 200_000)
+    flasks = app.test_client().post(path)  # which has no image
+    assert (mine.status, flasks.status_code >= 400) == (413, True)
+    assert mine.headers["Content-Type"] == flasks.content_type == media_type
+    assert mine.headers.keys() - {"Connection"} == set(dict(flasks.headers)) - {"Content-Length"}
+    assert {name: mine.headers[name] for name in DEFAULTS} == DEFAULTS
+    for document in (json.loads(mine.body), flasks.get_json()):
+        assert document == body if isinstance(body, dict) else set(document) == body
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/predict", "application/json"),
+        ("/v1/models", "application/problem+json"),
+        ("/v2", "application/json"),
+        ("/", "text/plain; charset=utf-8"),
+    ],
+)
+def test_where_flask_itself_fails_the_answer_still_has_its_form_and_headers(
+    make_app: MakeApp, queue: MemoryJobQueue, path: str, media_type: str
+) -> None:
+    app = make_app()
+    app.wsgi_app = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
+    answer = ask(Gateway(app, app.extensions["services"].settings, queue), path)
+    assert (answer.status, answer.headers["Content-Type"]) == (500, media_type)
+    assert answer.headers["X-Error"].startswith("internal-error: ")
+    assert answer.headers["X-Request-ID"] == "mine"
+    assert {name: answer.headers[name] for name in DEFAULTS} == DEFAULTS
+
+
+def ask(gateway: Gateway, path: str, length: int = 0) -> Answer:
+    """Send a request as Granian does, with a body of zeros, and return its answer."""
+    headers = FakeHeaders(("host", "localhost"), ("content-length", str(length)), ("x-request-id", "mine"))
+
+    async def steps() -> Answer | None:
+        gateway.__rsgi_init__(asyncio.get_running_loop())
+        protocol = FakeProtocol([bytes(length)] if length else [])
+        await gateway.__rsgi__(FakeScope("POST" if length else "GET", path, headers), protocol)
+        return protocol.answer
+
+    answer = asyncio.run(steps())
+    assert answer
+    return answer
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_picture_at_the_page_is_refused_with_the_page(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
+    worker.stop()
+    assert is_page(client.post("/", data={"file": (io.BytesIO(dog), "dog.jpeg")}))
