@@ -98,7 +98,9 @@ class _Part:
 
     @property
     def is_file(self) -> bool:
-        return self.filename is not None or self.name == FILE
+        """Whether it is one as far as it was received."""
+        with self.content.getbuffer() as content:
+            return self.filename is not None or (self.name == FILE and begins_like_image(bytes(content[:16])))
 
     def add(self, piece: bytes) -> None:
         """Add a piece of its content; of one piece, no copy is made."""

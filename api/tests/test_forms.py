@@ -55,7 +55,14 @@ def test_a_damaged_form_is_refused(client: FlaskClient, body: bytes, error: str)
 
 
 def test_a_form_without_a_boundary_is_refused(client: FlaskClient) -> None:
-    assert post(client, FILE + END, "multipart/form-data") == (400, "bad-form")
+    response = client.post("/predict", data=FILE + END, content_type="multipart/form-data")
+    assert response.status_code == 400
+    assert response.headers["X-Error"].startswith("bad-form: The header Content-Type names no boundary")
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_image_without_a_name_may_be_as_large_as_one_with_a_name(client: FlaskClient, dog: bytes) -> None:
+    assert post(client, PART % (b"file", b"", dog + bytes(9_000_000)) + END) == (200, "")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,7 @@ def test_a_form_without_a_boundary_is_refused(client: FlaskClient) -> None:
     [
         (PART % (b"note", b"", b"x") * 21 + END, "too-many-parts"),
         (PART % (b"note", b"", b"x" * 65_537) + END, "field-too-large"),
+        (PART % (b"file", b"", b"x" * 65_537) + END, "field-too-large"),
         (
             b"--b\r\nContent-Disposition: form-data; name=" + b"n" * 10_000 + b"\r\n\r\n\r\n" + END,
             "part-header-too-large",
