@@ -16,7 +16,7 @@ from jobs.validation import said
 _LONG_TEXT_BYTES = 65_536
 _NOT_IN_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\s\\%_-]")
 # Before it, the scheme of a `data:` URL.
-_URL_HEAD = re.compile(rb'data:[^",\\]{0,100},')
+_URL_HEAD = re.compile(rb'(?i:data):[^",]{0,200},')
 # What encoders write for a character of base64 or a line break: PHP for the slash, .NET for the plus.
 _ESCAPES = {rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r", rb"\u002B": b"+", rb"\u002b": b"+", rb"\u002F": b"/"}
 _ESCAPES |= {rb"\u002f": b"/", rb"\u003D": b"=", rb"\u003d": b"="}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from pydantic import BaseModel
 
+from api.base64_image import decode_base64
 from api.json_body import JsonBody
-from api.v1.requests import decode_base64
 from jobs.errors import BadParameter, TooLarge
 
 IMAGES = [bytes(range(256)) * 200 * size for size in (1, 3, 2)]
@@ -24,7 +24,7 @@ class Document(BaseModel):
 def decoded(body: bytes) -> list[bytes]:
     """Return the images of a document."""
     json_body = JsonBody(body)
-    return [decode_base64(json_body.text(text)) for text in json_body.parse(Document).images]
+    return [decode_base64(json_body.text(text), "images") for text in json_body.parse(Document).images]
 
 
 @pytest.mark.parametrize("name", ["", "é 🦊", 'of "quotes" \\ and \\u0041', "A" * 65_530 + "\\"])
@@ -46,6 +46,14 @@ def test_images_are_read_as_other_encoders_write_them(character: str, escape: st
     written = json.dumps({"images": texts}).replace("\\n", "\n").replace(character, escape).replace("\n", "\\n")
     assert json.loads(written)["images"] == [text.replace("\n", "\r\n" if "r" in escape else "\n") for text in texts]
     assert decoded(written.encode()) == IMAGES
+
+
+@pytest.mark.parametrize(
+    "head", ["data:image/png;base64,", "DATA:IMAGE/PNG;name=a.png;BASE64,", r"data:image\/png;base64,"]
+)
+def test_images_are_read_from_data_urls(head: str) -> None:
+    texts = [head + base64.b64encode(image).decode() for image in IMAGES]
+    assert decoded(b'{"images": ["%s"]}' % '", "'.join(texts).encode()) == IMAGES
 
 
 @pytest.mark.parametrize("text", ["A" * 70_000 + "?", "A" * 70_001, r"\u0041" * 20_000, "A-_%" * 20_000, "=" * 70_000])

@@ -184,6 +184,13 @@ SENT = {
     "base64 in lines": Sent(V1, 200, lambda: of_v1(lines(image(TEXT_BYTES), "\\n")), JSON),
     "base64 in chunks": Sent(V1, 200, lambda: of_v1(b64(image(TEXT_BYTES))), JSON, in_chunks=True),
     "base64 with escapes": Sent(V1, 200, lambda: of_v1(b64(image(FILE_BYTES)).replace("/", r"\/")), JSON),
+    "base64 in a data: URL": Sent(V1, 200, lambda: of_v1(f"data:image/png;base64,{b64(image(FILE_BYTES))}"), JSON),
+    "base64 in a data: URL with percents": Sent(
+        V1, 200, lambda: of_v1(f"data:image/png;base64,{b64(image(FILE_BYTES))}".replace("+", "%2B")), JSON
+    ),
+    "base64 for URLs, without padding": Sent(
+        V1, 200, lambda: of_v1(base64.urlsafe_b64encode(image(FILE_BYTES)).decode().rstrip("=")), JSON
+    ),
     "base64 in many lines": Sent(V1, 400, lambda: of_v1(r"\n" * (REQUEST_BYTES // 2)), JSON),
     "base64 beyond a picture's size": Sent(V1, 413, lambda: of_v1("A" * REQUEST_BYTES), JSON),
     "a text that is no base64": Sent(V1, 413, lambda: filled('{"images":[{"data":"', "A", "🦊"), JSON),

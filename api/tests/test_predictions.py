@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,36 @@ def test_an_image_gets_its_classes_however_it_is_sent(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(
+    "content_type",
+    [
+        *("image/jpg", "image/pjpeg", "image/jfif", "image/x-png", "image/apng", "image/x-gif", "image/*", "IMAGE/PNG"),
+        *(
+            "image/JPEG; charset=binary",
+            "image/png;",
+            "application/octet-stream",
+            "Binary/Octet-Stream",
+            "*/*",
+            "",
+            None,
+        ),
+        *("application/octet-stream; charset=utf-8", "application/x-binary", "application/x-www-form-urlencoded"),
+    ],
+)
+def test_an_image_is_taken_under_any_name_of_its_type(
+    client: FlaskClient, dog: bytes, content_type: str | None
+) -> None:
+    answer = check(client.post(PATH, data=dog, content_type=content_type, query_string={"top_k": "1"}))
+    assert answer["results"][0]["predictions"] == [{"label": "Eskimo_dog", "class_index": 248, "score": 0.6404}]
+
+
+@pytest.mark.usefixtures("worker")
+def test_json_may_be_of_a_type_of_its_own(client: FlaskClient, dog: bytes) -> None:
+    data = json.dumps(in_json(dog)).encode()
+    check(client.post(PATH, data=data, content_type="application/vnd.pictures+json; charset=utf-8"))
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
     "request_of",
     [
         lambda dog: {"data": form(("dog.jpeg", dog), top_k="1", model="pets")},
@@ -155,6 +186,12 @@ def test_a_failure_in_the_worker_is_passed_on(client: FlaskClient, worker: FakeW
     [
         ({}, 415, "unsupported-media-type"),
         ({"data": "text", "content_type": "text/plain"}, 415, "unsupported-media-type"),
+        ({"data": "text", "content_type": "application/x-www-form-urlencoded"}, 415, "unsupported-media-type"),
+        ({"data": "text", "content_type": ""}, 415, "unsupported-media-type"),
+        ({"data": png(1), "content_type": "image/webp"}, 415, "unsupported-media-type"),
+        ({"data": png(1), "content_type": "image/svg+xml"}, 415, "unsupported-media-type"),
+        ({"data": png(1), "content_type": "multipart/mixed"}, 415, "unsupported-media-type"),
+        ({"data": "text", "content_type": "application/octet-stream"}, 400, "not-an-image"),
         ({"data": {"picture": "none"}, "content_type": "multipart/form-data"}, 400, "no-file"),
         ({"data": form(*[(f"{n}.png", png(n)) for n in range(17)])}, 413, "too-many-images"),
         ({"data": form(("a.png", png(1)), top_k="6")}, 400, "bad-parameter"),
@@ -167,6 +204,7 @@ def test_a_failure_in_the_worker_is_passed_on(client: FlaskClient, worker: FakeW
         ({"data": b"[" * 100_001, "content_type": "application/json"}, 413, "too-many-values"),
         ({"json": {"images": []}}, 400, "bad-parameter"),
         ({"json": {"images": [{"data": "?"}]}}, 400, "bad-parameter"),
+        ({"json": {"images": [{"data": "data:image/png,%89PNG"}]}}, 400, "bad-parameter"),
         ({"json": {"images": [{"url": "http://x"}]}}, 400, "bad-parameter"),
         ({"json": {"images": [{"data": "", "\r\nX-Forged: 1": 1}]}}, 400, "bad-parameter"),
         ({"json": {"images": [{"data": "", "名": 1}]}}, 400, "bad-parameter"),
@@ -177,6 +215,12 @@ def test_a_failure_in_the_worker_is_passed_on(client: FlaskClient, worker: FakeW
 )
 def test_what_cannot_be_understood_is_a_problem(client: FlaskClient, request_of: Any, status: int, code: str) -> None:
     check_problem(client.post(PATH, **request_of), status, code)
+
+
+def test_the_image_whose_text_is_wrong_is_named(client: FlaskClient) -> None:
+    document = {"images": [*in_json(png(1))["images"], {"data": "http://pictures.example/dog.jpeg"}]}
+    problem = check_problem(client.post(PATH, json=document), 400, "bad-parameter")
+    assert problem["detail"].startswith("images.1.data: it has characters that are not base64.")
 
 
 def test_limits_are_those_of_an_image_and_of_the_request(make_app: MakeApp, queue: MemoryJobQueue) -> None:

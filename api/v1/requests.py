@@ -1,27 +1,31 @@
 """Reads a request for predictions: files of a form, raw image bytes, or base64 in JSON."""
 
-import binascii
 import hashlib
 import json
 import re
-from binascii import a2b_base64
 from contextlib import closing
 from dataclasses import dataclass
 
 from flask import request
 
+from api.base64_image import decode_base64
 from api.forms import FILE
+from api.image_structure import begins_like_image
 from api.json_body import JsonBody, parse
-from api.utils import MEDIA_TYPES, get_file_hash
+from api.utils import get_file_hash
 from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
 from api.views import SMALL_BYTES
 from jobs import waiting
-from jobs.errors import BadParameter, NoFile, TooManyImages, UnsupportedMediaType
+from jobs.errors import NoFile, TooManyImages, UnsupportedMediaType
 from jobs.schema import Lane
 
-_IMAGE_TYPES = frozenset(MEDIA_TYPES.values())
-_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]*(?:=\s*){0,2}")
+# As what clients send the images that we accept, under old names too, and any file.
+_IMAGE_TYPE = re.compile(
+    r"image/(x-|x-citrix-|vnd\.mozilla\.)?(p?jpe?g|jfif|a?png|gif|\*)|(application|binary)/(x-)?(octet-stream|binary)"
+)
+# What clients say where nobody has told them the type, as `curl --data-binary` does.
+_NO_TYPES = frozenset({"", "*/*", "application/x-www-form-urlencoded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,13 @@ def read() -> PredictionRequest:
     if request.mimetype == "multipart/form-data":
         options = parse(Options, {**request.form, **request.args})
         uploads = _files()
-    elif request.mimetype == "application/json":
+    elif request.is_json:
         data = request.get_data(cache=False)
         encoded_images = _encoded_images if len(data) <= SMALL_BYTES else waiting.blocking(_encoded_images)
         options, uploads = encoded_images(data)
-    elif request.mimetype in _IMAGE_TYPES:
-        options = parse(Options, request.args)
-        uploads = [Upload(None, request.get_data(cache=False))]
     else:
-        raise UnsupportedMediaType
+        options = parse(Options, request.args)
+        uploads = [_image()]
     waits = not _prefers_async()
     return PredictionRequest(
         uploads,
@@ -76,8 +78,21 @@ def read() -> PredictionRequest:
 def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
     body = JsonBody(data)
     encoded = body.parse(EncodedImages, request.args)
-    uploads = [Upload(_kept_name(image.filename), decode_base64(body.text(image.data))) for image in encoded.images]
-    return encoded, uploads
+    data_of = (decode_base64(body.text(each.data), f"images.{n}.data") for n, each in enumerate(encoded.images))
+    return encoded, [
+        Upload(_kept_name(each.filename), data) for each, data in zip(encoded.images, data_of, strict=True)
+    ]
+
+
+def _image() -> Upload:
+    """Return the image that is the body."""
+    is_of_no_type = request.mimetype in _NO_TYPES
+    if not is_of_no_type and not _IMAGE_TYPE.fullmatch(request.mimetype):
+        raise UnsupportedMediaType
+    data = request.get_data(cache=False)
+    if is_of_no_type and not begins_like_image(data):
+        raise UnsupportedMediaType
+    return Upload(None, data)
 
 
 def _files() -> list[Upload]:
@@ -96,20 +111,6 @@ def _files() -> list[Upload]:
 def _kept_name(name: str | None) -> str | None:
     """Return as much of a file's name as is kept, which is in bytes what file systems take."""
     return (name or "").encode(errors="replace")[:MAX_NAME].decode(errors="ignore") or None
-
-
-def decode_base64(text: str | bytes | memoryview) -> bytes:
-    """Return the image that a text stands for, which may be in lines, as `base64` writes it. Raises `BadParameter`.
-
-    Nothing is copied but the image, which may be half of all the memory that a request may take.
-    """
-    data = text.encode(errors="replace") if isinstance(text, str) else text
-    if not _BASE64.fullmatch(data):
-        raise BadParameter("An image is not in base64: it has other characters.")
-    try:
-        return a2b_base64(data)
-    except binascii.Error as err:
-        raise BadParameter(f"An image is not in base64: {err}.") from err
 
 
 def _prefers_async() -> bool:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+from api.base64_image import decode_base64
 from api.image_structure import ImageLimits
 from api.json_body import JsonBody
 from api.v1.documents import MAX_IMAGES
-from api.v1.requests import decode_base64
 from api.v2.documents import Input
 from api.v2.png import CHANNELS, encode_png
 from jobs.errors import BadParameter, TooManyImages
@@ -60,7 +60,7 @@ def _files(tensor: Input, binary: memoryview, body: JsonBody) -> list[bytes]:
     texts = _flat(tensor.data, len(tensor.shape))
     if len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise BadParameter(f"inputs.0.data: of this shape, it is {count} texts.")
-    return [decode_base64(body.text(text)) for text in texts]
+    return [decode_base64(body.text(text), f"inputs.0.data.{number}") for number, text in enumerate(texts)]
 
 
 def _split(binary: memoryview, count: int) -> list[bytes]:
