@@ -29,7 +29,7 @@ from api.v1.predictions import document
 from api.views import Services
 from api.webhook_sender import Sender
 from api.webhooks import Webhooks
-from jobs import lifeline, logs, tracing
+from jobs import lifeline, listening, logs, tracing
 from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
@@ -183,7 +183,9 @@ def _show_metrics(settings: ApiSettings) -> None:
     try:
         start_http_server(settings.metrics_port, settings.metrics_host, found)
     except OSError as err:
-        raise SetupError(f"METRICS_PORT={settings.metrics_port} cannot be used: {err.strerror}.") from err
+        raise SetupError(
+            f"METRICS_PORT={settings.metrics_port} cannot be used at {settings.metrics_host}: {err.strerror}."
+        ) from err
 
 
 def main() -> None:
@@ -214,4 +216,5 @@ def main() -> None:
     )
     with _counting_together():
         _show_metrics(settings)
+        listening.check(settings.host, settings.port)
         server.serve_until_signal(settings.drain_s, background)

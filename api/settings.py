@@ -6,6 +6,8 @@ from pydantic import Field, SecretStr
 
 from api.hosts import HostNames
 from api.rates import Rate
+from jobs import listening
+from jobs.listening import ListenAddress
 from jobs.settings import SharedSettings
 
 # For requests that wait for no worker: the page, pictures, health checks.
@@ -15,7 +17,9 @@ _SPARE_THREADS = 16
 class ApiSettings(SharedSettings):
     """The API's settings, each read from the environment variable of its upper-case name."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all of the machine's")
+    host: ListenAddress = Field(
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all of the machine's"
+    )
     port: int = Field(default=5000, ge=1, le=65535, description="Port to listen on")
     api_processes: int = Field(
         default=1, ge=1, description="API processes; one serves far more than a few cores classify"
@@ -98,6 +102,11 @@ class ApiSettings(SharedSettings):
     stop_timeout_s: float = Field(
         default=30, ge=0, description="Seconds that requests in hand then get; those still unanswered get a 503"
     )
+
+    @property
+    def local_url(self) -> str:
+        """The URL by which this machine reaches the API."""
+        return listening.local_url(self.host, self.port)
 
     @property
     def feedback_records(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -16,7 +16,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from jobs import redis_keys
-from jobs.redis_url import Address, ClusterUrl, SentinelUrl, cluster, sentinels
+from jobs.redis_url import Address, RedisUrl, parse
 
 # A sentinel or a node that says nothing for so long is passed over.
 _ASKED_TIMEOUT_S = 1.0
@@ -28,7 +28,7 @@ _NOT_THE_MASTER_CODES = "READONLY", "NOREPLICAS", "UNBLOCKED"
 _SLOT = key_slot(redis_keys.TAG.encode())
 
 
-class _MasterConnection(Connection):
+class _ToMaster(AbstractConnection):
     """A connection that ends where its Redis is no longer the master; the next one is made to the one that is then.
 
     Which one that is, the host's name, the sentinels or the cluster say.
@@ -51,15 +51,19 @@ def _reason(err: ResponseError) -> str:
     return f"This Redis is not the master: {err}"
 
 
-class _SecureMasterConnection(_MasterConnection, SSLConnection):
+class _MasterConnection(_ToMaster, Connection):
     pass
 
 
-class _LocalMasterConnection(_MasterConnection, UnixDomainSocketConnection):
+class _SecureMasterConnection(_ToMaster, SSLConnection):
     pass
 
 
-class _SentinelConnection(_MasterConnection, SentinelManagedConnection):
+class _SocketConnection(_ToMaster, UnixDomainSocketConnection):
+    pass
+
+
+class _SentinelConnection(_ToMaster, SentinelManagedConnection):
     pass
 
 
@@ -116,22 +120,6 @@ class _SecureClusterConnection(_ClusterConnection, SSLConnection):
     pass
 
 
-# By what redis-py would take for a URL.
-_CONNECTIONS: dict[Any, type[_MasterConnection]] = {
-    None: _MasterConnection,
-    SSLConnection: _SecureMasterConnection,
-    UnixDomainSocketConnection: _LocalMasterConnection,
-}
-_BY_SENTINEL: dict[Any, type[_SentinelConnection]] = {
-    None: _SentinelConnection,
-    SSLConnection: _SecureSentinelConnection,
-}
-_BY_CLUSTER: dict[Any, type[_ClusterConnection]] = {
-    None: _ClusterConnection,
-    SSLConnection: _SecureClusterConnection,
-}
-
-
 class _Sentinels(Sentinel):
     """Sentinels that several threads may ask at once."""
 
@@ -149,33 +137,39 @@ def connection_pool(
     url: str, max_connections: int, *, connect_timeout_s: float, answer_timeout_s: float
 ) -> ConnectionPool:
     """Return what connects to the Redis at `url`, or to the master that it leads to; nothing is tried again."""
-    by_others = sentinels(url) or cluster(url)
+    known = parse(url)
     options: dict[str, Any] = {
         "socket_connect_timeout": connect_timeout_s,
         "socket_timeout": answer_timeout_s,
         "max_connections": max_connections,
         "retry": Retry(NoBackoff(), retries=0),
-        **parse_url(by_others.hostless_url if by_others else url),
+        **known.options,
     }
-    kind = options.pop("connection_class", None)
-    if isinstance(by_others, SentinelUrl):
-        return _by_sentinel(by_others, kind, options)
-    if isinstance(by_others, ClusterUrl):
-        return _by_cluster(by_others, kind, options)
-    return ConnectionPool(connection_class=_CONNECTIONS[kind], **options)
+    if known.kind == "sentinel":
+        return _by_sentinel(known, options)
+    if known.kind == "cluster":
+        return _by_cluster(known, options)
+    if known.kind == "socket":
+        return ConnectionPool(_SocketConnection, path=known.path, **options)
+    [(host, port)] = known.addresses
+    return ConnectionPool(
+        _SecureMasterConnection if known.is_secure else _MasterConnection, host=host, port=port, **options
+    )
 
 
-def _by_sentinel(url: SentinelUrl, kind: Any, options: dict[str, Any]) -> ConnectionPool:  # noqa: ANN401
+def _by_sentinel(url: RedisUrl, options: dict[str, Any]) -> ConnectionPool:
     login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    asking = login | _asking(options, secure=kind is not None)
-    known = _Sentinels(url.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
-    return SentinelConnectionPool(url.service, known, connection_class=_BY_SENTINEL[kind], **options)
+    asking = login | _asking(options, secure=url.is_secure)
+    known = _Sentinels(url.addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's
+    kind = _SecureSentinelConnection if url.is_secure else _SentinelConnection
+    return SentinelConnectionPool(url.service, known, connection_class=kind, **options)
 
 
-def _by_cluster(url: ClusterUrl, kind: Any, options: dict[str, Any]) -> ConnectionPool:  # noqa: ANN401
+def _by_cluster(url: RedisUrl, options: dict[str, Any]) -> ConnectionPool:
     login = {name: options.get(name) for name in ("username", "password")}
-    asked = _Cluster(url.nodes, login | _asking(options, secure=kind is not None))
-    return ConnectionPool(connection_class=_BY_CLUSTER[kind], cluster=asked, **options)
+    asked = _Cluster(url.addresses, login | _asking(options, secure=url.is_secure))
+    kind = _SecureClusterConnection if url.is_secure else _ClusterConnection
+    return ConnectionPool(connection_class=kind, cluster=asked, **options)
 
 
 def _asking(options: Mapping[str, Any], *, secure: bool) -> dict[str, Any]:

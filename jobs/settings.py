@@ -9,9 +9,15 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
-from jobs.redis_url import for_people, usable, with_password
+from jobs.listening import ListenAddress
+from jobs.redis_url import usable, with_password
 from jobs.validation import said
 
+# What may hold a password, whatever else is wrong with it, is not shown.
+_SECRET = re.compile(r"secret|redis_url")
+_MAY_HAVE_LOGIN = re.compile(r"[@?#]")
+# Credentials have variables of their own, and what is in an address is shown where it does not answer.
+_COLLECTOR = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 # S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
 _OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
 
@@ -30,8 +36,10 @@ def env_file() -> str:
 def _readable(file: Path) -> Path:
     try:
         file.read_text()
-    except (OSError, UnicodeDecodeError) as err:
-        raise ValueError(f"It cannot be read ({err}).") from err
+    except OSError as err:
+        raise ValueError(f"It cannot be read ({err.strerror}).") from err
+    except UnicodeDecodeError:
+        raise ValueError("It is not text in UTF-8.") from None
     return file
 
 
@@ -44,9 +52,18 @@ def _object_storage(url: str) -> str:
     return url
 
 
+def _collector(url: str) -> str:
+    if not _COLLECTOR.fullmatch(url):
+        raise ValueError(
+            "It must be http://HOST:PORT or https://HOST:PORT, and a path where there is one. Credentials go into "
+            "OTEL_EXPORTER_OTLP_HEADERS."
+        )
+    return url
+
+
 def _problem(field: str, value: object, said: str) -> str:
     """Return what is wrong with a setting, without a password that its value may have, or may be."""
-    shown = "..." if field.endswith("secret") else for_people(str(value))
+    shown = "..." if _SECRET.search(field) or _MAY_HAVE_LOGIN.search(str(value)) else value
     return f"{field.upper()}={shown}: {said}"
 
 
@@ -58,10 +75,11 @@ class SharedSettings(BaseSettings):
     """
 
     # Compose reads the same file, so it may hold variables that are not ours.
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(usable)] = Field(
         default="redis://127.0.0.1:6379",
+        repr=False,
         description="The Redis that carries the jobs, or [the sentinels or the cluster that know "
         "it](docs/scaling.md#a-redis-that-may-fail)",
     )
@@ -112,11 +130,10 @@ class SharedSettings(BaseSettings):
         description="Port on which API and workers show their metrics without a key, 0 for none; of `make run`, the "
         "API has this one and the workers have the next ones",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address of this port")
+    metrics_host: ListenAddress = Field(default="127.0.0.1", description="Address of this port")
     # The name that OpenTelemetry has given it; the others of its variables, its SDK reads by itself.
-    otel_exporter_otlp_endpoint: str | None = Field(
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
         default=None,
-        pattern="^https?://",
         description="Where traces are sent, by OTLP over HTTP, as in `http://127.0.0.1:4318`; none are made without",
     )
 

@@ -5,10 +5,12 @@ what is called here does nothing: see `Span`. How it is done otherwise is in job
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Protocol
+from urllib.parse import unquote
 
 from dotenv import dotenv_values
 
@@ -23,6 +25,8 @@ Headers = Mapping[str, str]
 
 _INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/tracing.txt"
 _NONE: Mapping[str, Value] = {}
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+_HEADER = re.compile(r"[ \t]*[\w!#$&'*+.^`|~-]+[ \t]*=[ \t!#-+\--:<-\[\]-~]*", re.ASCII)
 # Of the traces that no caller has begun: OpenTelemetry's own default, all of them, costs 6 % of the processors' time.
 _RECORDED_RATIO = "0.05"
 
@@ -89,9 +93,10 @@ _tracer: Tracer | None = None
 
 
 def require(settings: SharedSettings) -> None:
-    """Raise `SetupError` where traces are on, and OpenTelemetry is not installed."""
+    """Raise `SetupError` where traces are on, and OpenTelemetry is not installed or its headers are damaged."""
     if not settings.otel_exporter_otlp_endpoint:
         return
+    _check_headers({**_from_file(), **os.environ})
     try:
         import jobs.spans  # noqa: F401 - not at the top, since it takes a fifth of a second, and may not be possible
     except ImportError as err:
@@ -106,14 +111,29 @@ def start(settings: SharedSettings, service: str) -> None:
     require(settings)
     if not settings.otel_exporter_otlp_endpoint:
         return
-    for name, value in dotenv_values(env_file()).items():
-        if name.startswith("OTEL_") and value:  # as every setting, OpenTelemetry's own may stand there
-            os.environ.setdefault(name, value)
+    for name, value in _from_file().items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("OTEL_SERVICE_NAME", service)
     _set_sampler()
     from jobs import spans
 
     use(spans.exporting())
+
+
+def _from_file() -> dict[str, str]:
+    """Return OpenTelemetry's own settings in the file where all others may stand, too."""
+    return {name: value for name, value in dotenv_values(env_file()).items() if name.startswith("OTEL_") and value}
+
+
+def _check_headers(environment: Mapping[str, str]) -> None:
+    """Raise `SetupError` where headers are damaged: OpenTelemetry's SDK would log the key that they may have."""
+    for name in _HEADERS:
+        headers = [header for header in environment.get(name, "").split(",") if header.strip()]
+        if not all(_HEADER.fullmatch(header) and unquote(header).isprintable() for header in headers):
+            raise SetupError(
+                f"{name}=...: It must be NAME=VALUE, or several with commas between them, with what is not a letter or "
+                "a digit encoded, as in an address."
+            )
 
 
 def _set_sampler() -> None:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from jobs import redis_url
+from jobs import listening, redis_url, tracing
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
 from jobs.images import open_store
 from jobs.settings import SettingsError, SharedSettings, env_file
@@ -93,12 +92,17 @@ def packages() -> str:
 
 
 def settings() -> str:
-    """Return where the settings come from. Raises `SettingsError` where one is wrong."""
+    """Return where the settings come from. Raises `SettingsError` or `SetupError` where one is wrong."""
     from api.settings import ApiSettings
+    from api.webhook_sender import Sender
     from model.settings import ModelSettings
 
-    for kind in (ServeSettings, ApiSettings, ModelSettings):
+    for kind in (ServeSettings, ModelSettings):
         kind.from_env()
+    api = ApiSettings.from_env()
+    tracing.require(api)
+    if api.webhook_secret:
+        Sender(api.webhook_secret.get_secret_value(), allow_private=False)
     file = Path(env_file())
     return f"from the environment and {file}" if file.is_file() else "from the environment alone"
 
@@ -176,7 +180,7 @@ def queue() -> str:
         return "`mlapi serve` starts its own Redis; `mlapi api` and `mlapi worker` need REDIS_URL"
     finally:
         queue.close()
-    if is_node and not redis_url.cluster(shared.redis_url):
+    if is_node and redis_url.parse(shared.redis_url).kind != "cluster":
         raise Doubt(
             f"{said}, a node of a cluster, where another may take the queue: begin REDIS_URL with redis+cluster://."
         )
@@ -187,14 +191,14 @@ def port() -> str:
     """Return that the API may listen, or does. Raises `SetupError` where something else does."""
     from api.settings import ApiSettings
 
-    host, port = ApiSettings.from_env().host, ApiSettings.from_env().port
+    settings = ApiSettings.from_env()
     try:
-        with socket.create_server((host, port)):
-            return f"{port} of {host} is free"
-    except OSError as err:
-        if _is_alive(port):
-            return f"{port}: the service runs there"
-        raise SetupError(f"{port} of {host}: {err.strerror}. Choose another one with PORT.") from err
+        listening.check(settings.host, settings.port)
+    except SetupError:
+        if _is_alive(settings.local_url):
+            return f"{settings.port}: the service runs there"
+        raise
+    return f"{settings.port} of {settings.host} is free"
 
 
 def uploads() -> str:
@@ -268,10 +272,10 @@ def _is_node(login: str) -> bool:
         return bool(connection.info("cluster").get("cluster_enabled"))
 
 
-def _is_alive(port: int) -> bool:
-    """Tell whether this service's API answers on a port of this machine."""
+def _is_alive(url: str) -> bool:
+    """Tell whether this service's API answers at a URL of this machine."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=_ANSWER_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(f"{url}/livez", timeout=_ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - ours
             return b'"alive"' in answer.read(1000)
     except (OSError, ValueError):
         return False

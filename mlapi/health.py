@@ -10,9 +10,9 @@ def check_api() -> None:
     """Raise `Unavailable` unless the API of this host is ready to classify."""
     from api.settings import ApiSettings
 
-    port = ApiSettings.from_env().port
+    url = ApiSettings.from_env().local_url
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - our own address
             pass
     except OSError as err:
         raise Unavailable(f"The API is not ready: {err}") from err

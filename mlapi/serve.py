@@ -1,7 +1,6 @@
 """`mlapi serve`: Redis, model workers and the API on this machine, as one command."""
 
 import logging
-import socket
 import sys
 import tempfile
 import urllib.request
@@ -15,7 +14,7 @@ from pathlib import Path
 import redis
 
 from api.settings import ApiSettings
-from jobs import logs
+from jobs import listening, logs
 from jobs.redis_loads import RedisLoads
 from jobs.redis_queue import RedisJobQueue
 from mlapi import redis_server
@@ -44,7 +43,7 @@ def serve() -> None:
     settings, api_settings, model_settings = ServeSettings.from_env(), ApiSettings.from_env(), ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     manifests = _manifests(model_settings.model, *settings.models_beside or ())
-    _refuse_taken_port(api_settings)
+    listening.check(api_settings.host, api_settings.port)
     with _redis_folders(settings.redis_folder) as (folder, kept), Supervisor() as supervisor:
         port = redis_server.free_port()
         url = f"redis://127.0.0.1:{port}"
@@ -54,7 +53,7 @@ def serve() -> None:
         environment = {"REDIS_URL": url}
         workers = _workers(settings, environment)
         supervisor.start(*workers, _api(api_settings, environment))
-        address, queue = _address(api_settings), RedisJobQueue(url, max_jobs=1)
+        address, queue = api_settings.local_url, RedisJobQueue(url, max_jobs=1)
         all_up = supervisor.wait_until(
             lambda: _is_ready(address) and len(queue.live_workers()) == len(workers),
             "The service was not ready",
@@ -134,18 +133,6 @@ def _metrics_port(settings: ServeSettings, number: int) -> dict[str, str]:
     return {"METRICS_PORT": str(settings.metrics_port + number)} if settings.metrics_port else {}
 
 
-def _refuse_taken_port(settings: ApiSettings) -> None:
-    """Raise `CannotStart` where the API could not listen."""
-    try:
-        with socket.create_server((settings.host, settings.port)):
-            pass
-    except OSError as err:
-        raise CannotStart(
-            f"Port {settings.port} of {settings.host} cannot be used ({err.strerror}). Choose another one, as in "
-            f"`make run PORT={settings.port + 1}`."
-        ) from err
-
-
 def _answers(url: str) -> bool:
     with redis.Redis.from_url(url, retry=None) as connection:
         try:
@@ -161,11 +148,6 @@ def _is_ready(address: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _address(settings: ApiSettings) -> str:
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
-    return f"http://{host}:{settings.port}"
 
 
 def _greeting(

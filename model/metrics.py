@@ -144,5 +144,7 @@ def show(metrics: WorkerMetrics, settings: ModelSettings) -> WSGIServer | None:
             settings.metrics_port, settings.metrics_host, registry=metrics.registry
         )
     except OSError as err:
-        raise SetupError(f"METRICS_PORT={settings.metrics_port} cannot be used: {err.strerror}.") from err
+        raise SetupError(
+            f"METRICS_PORT={settings.metrics_port} cannot be used at {settings.metrics_host}: {err.strerror}."
+        ) from err
     return server

@@ -3,8 +3,10 @@
 import resource
 
 import pytest
+from granian.net import SocketSpec  # type: ignore[attr-defined]  # its own name for it
 
 from api import server
+from api.settings import ApiSettings
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,8 @@ def test_each_connection_may_have_a_picture_open_beside_all_other_files(
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: set_to.append(wanted))
     assert server._max_connections() == connections  # noqa: SLF001 - nothing else shows it
     assert set_to[-1] == (files, limits[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "0.0.0.0", "::"])  # noqa: S104
+def test_the_server_takes_every_address_that_the_setting_takes(host: str) -> None:
+    SocketSpec(ApiSettings(host=host).host, 0, 1).build()

@@ -106,7 +106,7 @@ def test_a_password_that_cannot_be_read_is_a_wrong_setting(monkeypatch: pytest.M
 
 def test_a_wrong_setting_is_named_without_the_password_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPLOAD_URL", "s3://me:secret@bucket")
-    with pytest.raises(SettingsError, match="UPLOAD_URL=s3://bucket: ") as refused:
+    with pytest.raises(SettingsError, match=r"UPLOAD_URL=\.\.\.: ") as refused:
         SharedSettings.from_env()
     assert "secret" not in str(refused.value)
 

@@ -76,6 +76,52 @@ def test_an_address_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPa
         SharedSettings.from_env()
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:secret@collector:4318", "http://me:secret/x@collector", "https://collector?key=secret", "me:secret@x"],
+)
+def test_an_address_with_a_password_is_refused_without_it(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    with pytest.raises(
+        SettingsError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT=\.\.\.: .*OTEL_EXPORTER_OTLP_HEADERS"
+    ) as refused:
+        SharedSettings.from_env()
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+@pytest.mark.parametrize(
+    "headers", ["authorization: secret", "secret", "a=1,secret", "=secret", 'a="secret"', "a=secret;b", "a=secret%0A"]
+)
+def test_headers_that_are_damaged_are_refused_without_the_key_in_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, headers: str
+) -> None:
+    monkeypatch.setenv(name, headers)
+    with pytest.raises(SetupError, match=rf"{name}=\.\.\.: ") as refused:
+        tracing.require(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT))
+    assert "secret" not in str(refused.value) + caplog.text
+
+
+def test_headers_that_are_damaged_in_the_file_of_settings_are_refused_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={ENDPOINT}\nOTEL_EXPORTER_OTLP_HEADERS=secret\n")
+    monkeypatch.setenv("ENV_FILE", str(file))
+    with pytest.raises(SetupError, match=r"OTEL_EXPORTER_OTLP_HEADERS=\.\.\.: "):
+        tracing.start(SharedSettings.from_env(), "a-service")
+
+
+@pytest.mark.parametrize("headers", ["api-key=a%20b", "authorization=Bearer abc=, x-team = 7 ,"])
+def test_headers_reach_the_collector(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, headers: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+    tracing.start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT), "a-service")
+    tracing.stop()
+    assert not caplog.text
+
+
 def test_what_opentelemetry_reads_itself_may_stand_in_the_file_of_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

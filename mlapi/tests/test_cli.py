@@ -1,6 +1,11 @@
 """The command line."""
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +158,25 @@ def test_a_queue_that_is_not_there_is_said_with_the_setting_that_names_it(
     with pytest.raises(SystemExit, match=r"No Redis answers at redis://127\.0\.0\.1:\d+\. Set REDIS_URL"):
         cli.main()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("PORT", "taken", r"mlapi: Port \d+ of 127\.0\.0\.1 cannot be used \(Address already in use\)\."),
+        ("HOST", "example.org", r"mlapi: HOST=example\.org: It must be an address of this machine"),
+        ("HOST", "192.0.2.1", r"mlapi: Port \d+ of 192\.0\.2\.1 cannot be used .*Set HOST to an address"),
+        ("REDIS_URL", "redis://:secret?@127.0.0.1", r"mlapi: REDIS_URL=\.\.\.: "),
+        ("REDIS_URL", "redis://127.0.0.1?family=0", r"mlapi: REDIS_URL=\.\.\.: 'family' is none of redis://"),
+    ],
+)
+def test_an_api_that_cannot_start_says_why_in_a_line(tmp_path: Path, setting: str, value: str, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {"PORT": str(port if value == "taken" else free_port()), "UPLOAD_FOLDER": str(tmp_path)}
+        environment |= {setting: value} if value != "taken" else {}
+        command = [sys.executable, "-m", "mlapi", "api"]
+        ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert re.fullmatch(f"{said}.*\n", ended.stderr)
+    assert "secret" not in ended.stderr
