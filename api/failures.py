@@ -13,10 +13,13 @@ FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "s
 _FAILED_PREDICTION = json.dumps(FAILED_PREDICTION).encode()
 
 
-def document(path: str, err: ServiceError, request_id: str) -> tuple[str, bytes] | None:
-    """Return the media type and the body for programs; None for an address of the page, which is for people."""
+def document(path: str, err: ServiceError, request_id: str, root: str) -> tuple[str, bytes] | None:
+    """Return the media type and the body for programs; None for an address of the page, which is for people.
+
+    `root` is the path under which the API is reached, and `path` comes after it.
+    """
     if problems.applies_to(path):
-        return problems.MEDIA_TYPE, problems.document(err, request_id)
+        return problems.MEDIA_TYPE, problems.document(err, request_id, root)
     if v2_errors.applies_to(path):
         return v2_errors.MEDIA_TYPE, v2_errors.document(str(err))
     if path.startswith("/predict"):

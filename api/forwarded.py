@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Some proxies write the port, too; that of IPv6 stands behind brackets.
 _IPV4 = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?")
 _IPV6 = re.compile(r"\[([^]]+)\](?::[0-9]{1,5})?")
+# Segments of letters that no address writes otherwise, and neither . nor .., nor an empty one: `//evil` is a host.
+_PREFIX = re.compile(r"/|(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+/?")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -63,11 +65,30 @@ def _host(text: str) -> str:
     return text
 
 
+def _prefix(text: str) -> str:
+    """Return the path under which the API is reached, "" for the root."""
+    if not _PREFIX.fullmatch(text):
+        raise BadForwarding("The proxy's X-Forwarded-Prefix is not a path like /pictures.")
+    return text.rstrip("/")
+
+
+def prefix(values: Iterable[str], proxies: int) -> str:
+    """Return the path under which the API is reached, by the lines of a request's `X-Forwarded-Prefix`.
+
+    It is "" for the root, and where that cannot be known: the request is then refused.
+    """
+    found = entry(values, proxies)
+    with suppress(BadForwarding):
+        return "" if found is None else _prefix(found)
+    return ""
+
+
 # Each header, what it says in WSGI's terms, and what makes that of an entry.
 _HEADERS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("HTTP_X_FORWARDED_FOR", "REMOTE_ADDR", _address),
     ("HTTP_X_FORWARDED_PROTO", "wsgi.url_scheme", _scheme),
     ("HTTP_X_FORWARDED_HOST", "HTTP_HOST", _host),
+    ("HTTP_X_FORWARDED_PREFIX", "SCRIPT_NAME", _prefix),
 )
 
 

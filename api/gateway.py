@@ -25,6 +25,7 @@ from api.access import Access
 from api.bodies import Bodies
 from api.connection import Connection, Turns
 from api.events import Feed
+from api.forwarded import prefix
 from api.headers import DEFAULTS
 from api.metrics import Metrics
 from api.problems import error_headers
@@ -107,6 +108,7 @@ class Gateway:
             timeout_s=settings.upload_timeout_s,
             trusted_proxies=settings.trusted_proxies,
         )
+        self._proxies = settings.trusted_proxies
         self._access: Access = app.extensions["access"]
         self._results: ResultStore = app.extensions["services"].results
         self._metrics: Metrics = app.extensions["services"].metrics
@@ -222,7 +224,8 @@ class Gateway:
             return wsgi.call(self._app, environment)
         except Exception:  # whatever it is, the client must not wait for ever
             log.exception("the request could not be answered")
-            return _failure(environment["PATH_INFO"], ServiceError(), environment.get("HTTP_X_REQUEST_ID"))
+            given_id, root = environment.get("HTTP_X_REQUEST_ID"), environment["SCRIPT_NAME"]
+            return _failure(environment["PATH_INFO"], ServiceError(), given_id, root)
         finally:
             client.end_turn()
 
@@ -238,8 +241,14 @@ class Gateway:
             return
         self._count_refusal(err)
         self._metrics.refused(scope.method, endpoint.route, err)
-        status, headers, body = _failure(scope.path, err, scope.headers.get(request_log.HEADER.lower()))
+        status, headers, body = _failure(
+            scope.path, err, scope.headers.get(request_log.HEADER.lower()), self._root(scope)
+        )
         protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
+
+    def _root(self, scope: Scope) -> str:
+        """Return the path under which the API is reached."""
+        return prefix((value for name, value in scope.headers.items() if name == "x-forwarded-prefix"), self._proxies)
 
     def _last_headers(self, status: int) -> list[tuple[str, str]]:
         """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
@@ -257,10 +266,10 @@ class Gateway:
         self._refused.clear()
 
 
-def _failure(path: str, err: ServiceError, given_id: str | None) -> wsgi.Answer:
+def _failure(path: str, err: ServiceError, given_id: str | None, root: str) -> wsgi.Answer:
     """Return the answer to a failed request, made without Flask; at an address of the page, it is a text."""
     request_id = request_log.request_id(given_id)
-    media_type, body = failures.document(path, err, request_id) or (_TEXT, str(err).encode())
+    media_type, body = failures.document(path, err, request_id, root) or (_TEXT, str(err).encode())
     headers = {"Content-Type": media_type, **DEFAULTS, request_log.HEADER: request_id}
     return err.status, [*headers.items(), *error_headers(err).items()], body
 

@@ -28,13 +28,13 @@ def error_headers(err: ServiceError) -> Headers:
     return headers
 
 
-def problem(code: str, status: int, detail: str, request_id: str | None = None) -> dict[str, Any]:
-    """Return a problem as RFC 9457 writes it; its type is an address that says more of it."""
+def problem(code: str, status: int, detail: str, request_id: str | None = None, root: str = "") -> dict[str, Any]:
+    """Return a problem as RFC 9457 writes it; its type is an address, in an API under `root`, that says more of it."""
     title = code.replace("-", " ").capitalize()
-    fields = {"type": TYPES + code, "title": title, "status": status, "detail": detail, "code": code}
+    fields = {"type": root + TYPES + code, "title": title, "status": status, "detail": detail, "code": code}
     return {**fields, "request_id": request_id} if request_id else fields
 
 
-def document(err: ServiceError, request_id: str) -> bytes:
+def document(err: ServiceError, request_id: str, root: str) -> bytes:
     """Return the body of the answer to a request that failed."""
-    return json.dumps(problem(err.code, err.status, str(err), request_id)).encode()
+    return json.dumps(problem(err.code, err.status, str(err), request_id, root)).encode()

@@ -88,7 +88,9 @@ class ApiSettings(SharedSettings):
         default=None, description="Requests that one client address may send, as in `600/minute`; more get a 429"
     )
     trusted_proxies: int = Field(
-        default=0, ge=0, description="Proxies in front of the API, whose `X-Forwarded-` headers are believed"
+        default=0,
+        ge=0,
+        description="[Proxies](docs/proxies.md) in front of the API, whose `X-Forwarded-` headers are believed",
     )
     trusted_hosts: HostNames | None = Field(
         default=None,

@@ -166,9 +166,9 @@ def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
 
     What asks the page for JSON gets a problem document.
     """
-    found = failures.document(request.path, err, g.request_id)
+    found = failures.document(request.path, err, g.request_id, request.script_root)
     if not found and request.accept_mimetypes.best_match(_MEDIA_TYPES) in _JSON:
-        found = problems.MEDIA_TYPE, problems.document(err, g.request_id)
+        found = problems.MEDIA_TYPE, problems.document(err, g.request_id, request.script_root)
     if not found:
         return page_or_part("failure.html", error=err), err.status, error_headers(err)
     media_type, body = found

@@ -87,8 +87,8 @@ def operation(
     return describe
 
 
-def document() -> dict[str, Any]:
-    """Return the OpenAPI document of the current application."""
+def document(root: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the current application, which is reached under the path `root`."""
     spec: dict[str, Any] = _spec.spec
     body = spec["paths"]["/v1/predictions"]["post"]["requestBody"]
     # What stands first is what the page of the document offers first.
@@ -98,7 +98,7 @@ def document() -> dict[str, Any]:
             described["tags"] = [path.split("/")[2].capitalize()]
             for parameter in described["parameters"]:
                 _forbid_null(parameter["schema"])
-    return spec
+    return {**spec, "servers": [{"url": root or "/"}]}
 
 
 def _forbid_null(schema: dict[str, Any]) -> None:

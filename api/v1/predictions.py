@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from flask import g
+from flask import g, request
 
 from api import connection, middleware, webhooks
 from api.middleware import model_predict_all
@@ -151,14 +151,15 @@ def _raise_if_all_failed(outcomes: Sequence[Prediction | ServiceError]) -> None:
 
 def _result(asked: PredictionRequest, images: list[_Image], outcomes: _Settled) -> Result:
     """Return what is kept of a request."""
-    request = {
+    kept = {
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "top_k": asked.options.top_k,
         "webhook": asked.options.webhook,
         "lane": asked.lane,
+        "root": request.script_root,
         "images": [{"filename": image.filename, "name": image.name} for image in images],
     }
-    return Result(request, tuple(image.job.id for image in images), _kept(outcomes))
+    return Result(kept, tuple(image.job.id for image in images), _kept(outcomes))
 
 
 def _kept(outcomes: _Settled) -> dict[str, Outcome]:
@@ -177,7 +178,7 @@ def is_refused_for_now(result: Result) -> bool:
 def document(queue: JobQueue, result_id: str, result: Result) -> Document:
     """Return the answer to a request for predictions."""
     outcomes = [result.outcomes.get(job_id) for job_id in result.job_ids]
-    top_k = result.request["top_k"]
+    top_k, root = result.request["top_k"], result.request.get("root", "")  # an earlier version kept none
     signed = next((outcome.model for outcome in outcomes if isinstance(outcome, Prediction)), None)
     return {
         "id": result_id,
@@ -188,7 +189,7 @@ def document(queue: JobQueue, result_id: str, result: Result) -> Document:
             {
                 "filename": image["filename"],
                 "image": image["name"] and image_hash(image["name"]),
-                **_told(outcome, top_k),
+                **_told(outcome, top_k, root),
             }
             for image, outcome in zip(result.request["images"], outcomes, strict=True)
         ],
@@ -204,12 +205,12 @@ def served_model(queue: JobQueue, model_id: str) -> dict[str, str]:
     return {"name": model.name, "version": model.version} if model else {"name": model_id, "version": ""}
 
 
-def _told(outcome: Outcome | None, top_k: int) -> Document:
+def _told(outcome: Outcome | None, top_k: int, root: str) -> Document:
     """Return what is told of an image."""
     if isinstance(outcome, Prediction):
         return {"predictions": _classes(outcome, top_k), "timings": _timings(outcome.timings), "error": None}
     error = outcome.error() if outcome else None
-    told = problem(error.code, error.status, str(error)) if error else None
+    told = problem(error.code, error.status, str(error), root=root) if error else None
     return {"predictions": None, "timings": None, "error": told}
 
 

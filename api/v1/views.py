@@ -210,14 +210,14 @@ def explain_problem(code: str) -> Response:
     error_type = error_types().get(code)
     if error_type is None:
         raise NoSuchProblem
-    return _json(problem(code, error_type.status, error_type.message))
+    return _json(problem(code, error_type.status, error_type.message, root=request.script_root))
 
 
 @blueprint.get("/openapi.json")
 @blueprint.get("/v1/openapi.json")  # first, as its address on the page of the documentation
 def openapi_document() -> Response:
     """Return the OpenAPI document of all this."""
-    answer = _json(openapi.document())
+    answer = _json(openapi.document(request.script_root))
     answer.add_etag()
     answer.make_conditional(request)
     return answer
