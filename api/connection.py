@@ -69,6 +69,11 @@ class Connection:
         """Free the memory of a body that has been read."""
         self.body.close()
 
+    def replace_body(self, body: io.BytesIO) -> None:
+        """Free the memory of the body, and have another in its place."""
+        self.drop_body()
+        self.body = body
+
     def when_closed(self, call: Callable[[], None]) -> None:
         """Have `call` called when the client hangs up; at once where it has.
 

@@ -17,7 +17,9 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.utils import cached_property
 
+from api import connection, content_encoding
 from api.image_structure import begins_like_image
+from jobs import waiting
 from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 
 # Larger buffers cost more than they save; and what is less than is asked for, Werkzeug copies twice more.
@@ -67,10 +69,23 @@ class FormRequest(Request):
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """Return the body as a file. Raises `RequestEntityTooLarge`."""
+        """Return the body as a file, decompressed.
+
+        Raises `RequestEntityTooLarge`, `TooManyBytes`, `BadEncoding` or `UnsupportedEncoding`.
+        """
         limited = super().stream  # in pieces of 64 KB, put together twice
         received = self.environ["wsgi.input"]
-        return received if isinstance(received, io.BytesIO) else limited
+        body = received if isinstance(received, io.BytesIO) else limited
+        coding = content_encoding.coding_of(self.headers.get("Content-Encoding", ""))
+        return self._decoded(body, coding) if coding else body
+
+    def _decoded(self, body: IO[bytes], coding: str) -> IO[bytes]:
+        """Return the body decompressed, and keep it in place of what was received."""
+        decode = waiting.blocking(content_encoding.decode)  # a thousandth of it may be sent
+        decoded = decode(body, coding, self.max_content_length or 0)
+        connection.current().replace_body(decoded)
+        self.environ["CONTENT_LENGTH"] = str(len(decoded.getbuffer()))
+        return decoded
 
 
 def _within_limits(stream: IO[bytes]) -> IO[bytes]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
+from api import content_encoding
 from api.access import CHALLENGES
-from jobs.errors import KeyRequired, ServiceError
+from jobs.errors import KeyRequired, ServiceError, UnsupportedEncoding
 
 PREFIX = "/v1/"
 MEDIA_TYPE = "application/problem+json"
@@ -23,6 +24,8 @@ def error_headers(err: ServiceError) -> Headers:
     headers = Headers({"X-Error": f"{err.code}: {err}"})
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
+    if isinstance(err, UnsupportedEncoding):
+        headers["Accept-Encoding"] = ", ".join(content_encoding.SUPPORTED)
     if err.status == KeyRequired.status:
         headers.setlist("WWW-Authenticate", CHALLENGES)
     return headers

@@ -37,6 +37,13 @@ class BadForm(BadRequest):
     message = "The form is damaged."
 
 
+class BadEncoding(BadRequest):
+    """The body cannot be decompressed as its `Content-Encoding` says."""
+
+    code = "bad-encoding"
+    message = "The body is not compressed as its Content-Encoding says."
+
+
 class UntrustedHost(BadRequest):
     """The request asks for a name that is not the service's."""
 
@@ -194,6 +201,14 @@ class UnsupportedMediaType(ServiceError):
     status = 415
     code = "unsupported-media-type"
     message = "Send a form with files, JSON with images in base64, or an image as image/png, image/jpeg or image/gif."
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body has a `Content-Encoding` that is not decoded."""
+
+    status = 415
+    code = "unsupported-encoding"
+    message = "Send the body without a Content-Encoding, or with gzip or deflate alone."
 
 
 class KeyReused(ServiceError):

@@ -108,7 +108,7 @@ def _result(prediction_id: str, wait_s: float = 0) -> Result:
 @blueprint.post("/v1/predictions/<prediction_id>/feedback")
 @operation(
     {201: documents.FeedbackRecord},
-    problems=(404, 409, 422),
+    problems=(404, 409, 415, 422),
     json=documents.Feedback,
     headers=documents.IdempotencyHeaders,
 )

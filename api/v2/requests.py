@@ -11,7 +11,7 @@ from api.v2 import tensors
 from api.v2.documents import InferenceRequest, Input
 from api.views import SMALL_BYTES, image_limits
 from jobs import waiting
-from jobs.errors import BadParameter, UnsupportedMediaType
+from jobs.errors import BadParameter
 
 # How many bytes of the body are JSON, where that is not all of it.
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -26,9 +26,7 @@ class Inference:
 
 
 def read() -> Inference:
-    """Return the current request. Raises `BadParameter`, `TooLarge` or `UnsupportedMediaType`."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the request without Content-Encoding: images are compressed already.")
+    """Return the current request. Raises `BadParameter` or `TooLarge`."""
     body = request.get_data(cache=False)
     parse_it = parse if len(body) <= SMALL_BYTES else waiting.blocking(parse)
     return parse_it(body, request.headers.get(JSON_LENGTH), image_limits())
