@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from api import wrong_predictions
+from api import reports
 from api.views import Services
 from jobs.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
 from jobs.figures import Examined
@@ -23,7 +23,6 @@ _EVERY_S = 5.0
 # The latest images that were corrected, as far as they are kept.
 _MOST_IMAGES = 500
 _TURN, _TURN_S = "examiner", 60
-_NO_RIGHT_CLASS = {"", wrong_predictions.NO_CLASS}
 # A version whose answer does not come in time is asked again later.
 _TIMEOUT_S = 60.0
 
@@ -90,10 +89,10 @@ class Examiner:
 
     def _corrected(self) -> list[_Corrected]:
         """Return the latest corrections of images that are kept."""
-        wrong = [each for each in wrong_predictions.latest(*self._files) if each.right not in _NO_RIGHT_CLASS]
-        names = {image_hash: self._kept.kept_name(image_hash) for image_hash in {each.image_hash for each in wrong}}
-        named = ((names[each.image_hash], each) for each in wrong)
-        return [_Corrected(name, each.right, each.model) for name, each in named if name]
+        found = [(each.image_hash, each.label, each.model or "") for each in reports.latest(*self._files) if each.label]
+        names = {image_hash: self._kept.kept_name(image_hash) for image_hash in {each[0] for each in found}}
+        named = ((names[image_hash], label, model) for image_hash, label, model in found)
+        return [_Corrected(name, label, model) for name, label, model in named if name]
 
     def _ask(self, version: Version, image: _Corrected) -> None:
         """Have a version classify an image as bulk work, unless it did before."""

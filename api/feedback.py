@@ -31,7 +31,7 @@ class FeedbackFile:
     """Appends reports to the file at `path`, and keeps images beside it; several processes may do so at once."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
+        self.path = path
         self._max_bytes = max_bytes
         self.images = FolderImageStore(path.parent / "images")
 
@@ -44,8 +44,8 @@ class FeedbackFile:
         if len(line) > self._max_bytes:
             raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._path.parent).free < MIN_FREE_BYTES:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.path.parent).free < MIN_FREE_BYTES:
                 raise _no_space()
             self._write(line + b"\n")
         except OSError as err:
@@ -67,7 +67,7 @@ class FeedbackFile:
         if not _REPORT_ID.fullmatch(report_id):
             raise NoSuchReport
         try:
-            with self._path.open("r+b", buffering=0) as file, locks.exclusive(file):
+            with self.path.open("r+b", buffering=0) as file, locks.exclusive(file):
                 return _cut_out(file, f'"id": "{report_id}"}}\n'.encode()).decode()
         except FileNotFoundError as err:
             raise NoSuchReport from err
@@ -85,7 +85,7 @@ class FeedbackFile:
 
     def _write(self, line: bytes) -> None:
         """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""
-        with self._path.open("ab", buffering=0) as file:
+        with self.path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             size = file.seek(0, os.SEEK_END)
             try:
@@ -109,8 +109,8 @@ class FeedbackFile:
         One that comes meanwhile stores the image again, after the time of the file, and by that it stays.
         """
         try:
-            stored_before = self._path.stat().st_mtime
-            if not (_mentions(self._path, image_hash) or _mentions(records, image_hash)):
+            stored_before = self.path.stat().st_mtime
+            if not (_mentions(self.path, image_hash) or _mentions(records, image_hash)):
                 for name in self._kept_names(image_hash):
                     self.images.remove(name, stored_before)
         except OSError as err:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import TypeVar
 
+from flask import request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
@@ -30,6 +31,18 @@ _MAX_VALUES, _MAX_LISTS, _MAX_TEXTS = 300_000, 100_000, 5_000
 _NAME = re.compile(r"[a-z_0-9]{1,20}")
 
 M = TypeVar("M", bound=BaseModel)
+
+# Feedback with the longest label and comment that there can be, however it is escaped, has half of that.
+_MAX_DOCUMENT_BYTES = 65_536
+
+
+def read_document(model: type[M]) -> M:
+    """Return the JSON object of the current request, which has no images, as a model has it.
+
+    Raises `BadParameter`, `TooManyValues` or `RequestEntityTooLarge`.
+    """
+    request.max_content_length = _MAX_DOCUMENT_BYTES
+    return JsonBody(request.get_data(cache=False)).parse(model)
 
 
 class JsonBody:

@@ -8,16 +8,28 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from flask import Blueprint, g, redirect, render_template, request, url_for
+from flask import Blueprint, g, jsonify, redirect, render_template, request, url_for
+from pydantic import BaseModel, ConfigDict
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
 from api.forms import FILE
+from api.json_body import read_document
 from api.labels import meant, plain, readable
 from api.problems import error_headers
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
-from jobs.errors import BadRequest, DeadlinePassed, NoFile, QueueUnavailable, ServiceError, UnknownLabel, error_types
+from jobs.errors import (
+    BadRequest,
+    DeadlinePassed,
+    NoFile,
+    NoReport,
+    QueueUnavailable,
+    ServiceError,
+    UnknownLabel,
+    error_types,
+)
 from jobs.schema import Prediction, image_hash
 
 blueprint = Blueprint("page", __name__)
@@ -26,6 +38,24 @@ blueprint.add_app_template_filter(readable)
 Answer = str | tuple[str, int, Headers]
 
 _MAX_SUGGESTIONS = 3
+
+
+class JsonReport(BaseModel):
+    """A report of a wrong prediction as programs send it, with the fields of the page's form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    report: str | dict[str, Any] = ""
+    label: str | None = None
+    none: bool = False
+    undo: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The report as it is kept, "" where there is none."""
+        if isinstance(self.report, str):
+            return self.report
+        return json.dumps(self.report) if self.report else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +129,59 @@ def labels() -> str:
     return render_template("labels.html", labels=_labels())
 
 
-@blueprint.route("/feedback", methods=["GET", "POST"])
-def feedback() -> Answer:
+@blueprint.get("/feedback")
+def show_page() -> str:
+    """Show the page where a browser loads anew what was the answer to a report."""
+    return render_template("index.html")
+
+
+@blueprint.post("/feedback")
+def feedback() -> Answer | Response:
     """Keep a report of a wrong prediction, or take one back."""
+    if request.is_json:
+        return _answer_program(read_document(JsonReport))
     report, report_id = request.form.get("report", ""), request.form.get("undo", "")
     if report_id:
         return _take_back(report, report_id)
-    if not report:
-        return render_template("index.html")
-    if "label" in request.form:
+    if not report.strip():
+        raise NoReport
+    if "label" in request.form or "none" in request.form:
         return _keep_with_label(report)
     services().feedback.append(report)
     _follow_up(report)
     return page_or_part("thanks.html", thanks=True)
 
 
+def _answer_program(sent: JsonReport) -> Response:
+    """Do what is asked for in JSON, and tell the id by which a report can be taken back, if it has one."""
+    if sent.undo:
+        _drop_image(services().feedback.take_back(sent.undo))
+        return jsonify(success=True)
+    if not sent.text.strip():
+        raise NoReport
+    if sent.none or sent.label is not None:
+        return jsonify(success=True, id=_keep(sent.text, _right(sent.label or "", none=sent.none, labels=_labels())))
+    services().feedback.append(sent.text)
+    _follow_up(sent.text)
+    return jsonify(success=True)
+
+
 def _keep_with_label(report: str) -> Answer:
     """Keep a report of the page, which says what the picture shows and can be taken back."""
+    written = request.form.get("label", "")
     try:
-        said = _what_it_is(_labels())
-        report_id = services().feedback.append_with_id({**_fields(report), **said})
+        right = _right(written, none="none" in request.form, labels=_labels())
+        report_id = _keep(report, right)
     except ServiceError as err:
-        return _refused("report.html", err, report=report, said=request.form["label"])
+        return _refused("report.html", err, report=report, said=written)
+    return page_or_part("thanks.html", thanks=True, report=report, report_id=report_id, right=right)
+
+
+def _keep(report: str, right: dict[str, str | None]) -> str:
+    """Keep a report with the right label, and return the id by which it can be taken back."""
+    report_id = services().feedback.append_with_id({**_fields(report), **right})
     _follow_up(report)
-    return page_or_part("thanks.html", thanks=True, report=report, report_id=report_id, right=said)
+    return report_id
 
 
 def _take_back(report: str, report_id: str) -> Answer:
@@ -139,14 +198,14 @@ def _refused(part: str, err: ServiceError, **context: object) -> Answer:
     return page_or_part(part, error=err, labels=_labels(), **context), err.status, error_headers(err)
 
 
-def _what_it_is(labels: Sequence[str]) -> dict[str, str | None]:
+def _right(written: str, *, none: bool, labels: Sequence[str]) -> dict[str, str | None]:
     """Return the right label as a report has it: None where the model has no class for it, nothing where it is unsaid.
 
     Raises `UnknownLabel` for what is no label of the model, unless nobody knows its labels.
     """
-    if "none" in request.form:
+    if none:
         return {"label": None}
-    said = request.form["label"].strip()
+    said = written.strip()
     if not plain(said):
         return {}
     label = meant(said, labels) if labels else said
@@ -195,10 +254,8 @@ def _reported(report: str, field: str) -> object:
 
 def _fields(report: str) -> dict[str, object]:
     """Return a report's fields. Raises `BadRequest` where it is no JSON object."""
-    try:
+    with suppress(ValueError, RecursionError):
         fields = json.loads(report)
-    except (ValueError, RecursionError) as err:
-        raise BadRequest from err
-    if not isinstance(fields, dict):
-        raise BadRequest
-    return fields
+        if isinstance(fields, dict):
+            return fields
+    raise BadRequest('A report that is sent with "label" or "none" has to be a JSON object.')

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import connection, views, wrong_predictions
+from api import connection, reports, views
 from api.access import admit_operator
 from api.events import MEDIA_TYPE, event
 from api.history import EVERY_S, Period
@@ -52,12 +52,12 @@ def metrics() -> Response:
 def status() -> str:
     """Show how the service is, what was reported as wrong, and what is set aside."""
     settings = services().settings
-    wrong = wrong_predictions.latest(settings.feedback_filepath, settings.feedback_records)
+    wrong = reports.latest(settings.feedback_filepath, settings.feedback_records)
     return render_template(
         "status.html",
         **_live(),
         wrong=[(each, services().feedback.kept_name(each.image_hash)) for each in wrong[:_MAX_REPORTS]],
-        confusions=wrong_predictions.confusions(wrong, _MAX_CONFUSIONS),
+        confusions=reports.confusions(wrong, _MAX_CONFUSIONS),
         set_aside=_set_aside(),
     )
 

@@ -164,10 +164,10 @@ def ready_workers(model: str = "") -> list[str]:
 def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
     """Say what went wrong: to programs as the protocol does that they speak, to people on the page.
 
-    What asks the page for JSON gets a problem document.
+    What asks the page for JSON, or sends it, gets a problem document.
     """
     found = failures.document(request.path, err, g.request_id, request.script_root)
-    if not found and request.accept_mimetypes.best_match(_MEDIA_TYPES) in _JSON:
+    if not found and (request.is_json or request.accept_mimetypes.best_match(_MEDIA_TYPES) in _JSON):
         found = problems.MEDIA_TYPE, problems.document(err, g.request_id, request.script_root)
     if not found:
         return page_or_part("failure.html", error=err), err.status, error_headers(err)

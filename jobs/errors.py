@@ -64,6 +64,16 @@ class NoFile(BadRequest):
     message = 'Choose an image first: it is sent as the form field "file".'
 
 
+class NoReport(BadRequest):
+    """There is no report of a wrong prediction, and none to take back."""
+
+    code = "no-report"
+    message = (
+        'There is no report: send it as the field "report" of a form or of a JSON object. Beside it, "label" says what '
+        'the picture shows, or "none" that the model has no class for it; "undo" takes a report back by its id.'
+    )
+
+
 class BadParameter(BadRequest):
     """A parameter has a value that it cannot have; the message names it."""
 

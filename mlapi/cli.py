@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from api.keys import KeyFile
     from jobs.redis_loads import RedisLoads
     from jobs.redis_queue import RedisJobQueue
-    from mlapi.reports import Report
+    from mlapi.reports import KeptReport
 
 _RESULTS = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -406,12 +406,14 @@ def export_feedback(into: Path, layout: str) -> None:
         click.echo(f"{copied} images in {into}; {left_out} reports without image or right class left out", err=True)
 
 
-def _reports() -> "Iterator[Report]":
+def _reports() -> "Iterator[KeptReport]":
+    from api.feedback import FeedbackFile
     from api.settings import ApiSettings
     from mlapi import reports
 
     settings = ApiSettings.from_env()
-    return reports.read(settings.feedback_filepath, settings.feedback_records)
+    file = FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes)
+    return reports.read(file, settings.feedback_records)
 
 
 @cli.group()

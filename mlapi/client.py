@@ -191,13 +191,21 @@ class Client:
         return [outcome for chunk in _chunks(map(_bytes, images)) for outcome in self._outcomes(chunk, path)]
 
     def feedback(
-        self, prediction: Prediction, *, right: bool = False, label: str | None = None, comment: str | None = None
+        self,
+        prediction: Prediction,
+        *,
+        right: bool = False,
+        label: str | None = None,
+        none: bool = False,
+        comment: str | None = None,
     ) -> None:
         """Report that a prediction is wrong or `right`, which label the image should have, and what else there is.
 
-        Sent again where the answer was lost, it counts once. Raises `ServiceError`.
+        `none` says that the model has no class for what the image shows. Sent again where the answer was lost, it
+        counts once. Raises `ServiceError`.
         """
         told = {"correct": right, "label": label, "comment": comment, "image": prediction.image}
+        told |= {"none": True} if none else {}  # which services before it do not know
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid4().hex}
         path, body = f"{_PREDICTIONS}/{prediction.id}/feedback", json.dumps(told).encode()
         self._patiently(lambda deadline: self._ask("POST", path, deadline, body, headers))

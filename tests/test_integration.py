@@ -109,9 +109,10 @@ def test_a_page_upload_that_is_no_image_leads_back_with_a_message(
     assert 'role="alert"' in page.text
 
 
-def test_feedback_answers_with_the_page_also_without_a_report(base_url: str) -> None:
+def test_the_address_of_reports_shows_the_page_and_takes_no_empty_one(base_url: str) -> None:
     assert requests.get(f"{base_url}/feedback", timeout=60).status_code == 200
-    assert requests.post(f"{base_url}/feedback", timeout=60).status_code == 200
+    assert requests.post(f"{base_url}/feedback", timeout=60).status_code == 400
+    assert requests.post(f"{base_url}/feedback", json={"report": "words"}, timeout=60).json() == {"success": True}
 
 
 @pytest.mark.parametrize("path", ["/display/..%2f..%2f..%2fetc%2fpasswd", "/display/%2e%2e/feedback/feedback"])

@@ -8,6 +8,7 @@ import resource
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -38,13 +39,79 @@ def test_a_report_is_appended_verbatim_as_one_line(client: FlaskClient, feedback
     assert feedback_path.read_text() == f"{REPORT}\né {{not json\n"
 
 
-@pytest.mark.parametrize("form", [{}, {"report": ""}])
-def test_without_a_report_the_page_comes_and_nothing_is_written(
-    client: FlaskClient, feedback_path: Path, form: dict[str, str]
+AS_FILE = f'--b\r\nContent-Disposition: form-data; name="report"; filename="r"\r\n\r\n{REPORT}\r\n--b--\r\n'
+
+
+def test_the_page_comes_where_a_browser_loads_the_address_of_an_answer_anew(
+    client: FlaskClient, feedback_path: Path
 ) -> None:
-    assert client.post("/feedback", data=form).status_code == 200
-    assert client.get("/feedback").status_code == 200
+    assert client.get("/feedback", query_string={"report": REPORT}).status_code == 200
     assert not feedback_path.exists()
+
+
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}, {"Accept": "application/json"}])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"data": {"report": ""}},
+        {"data": {"report": " \n"}},
+        {"data": {"undo": ""}},
+        {"data": {"reports": REPORT}},
+        {"data": {"feedback": REPORT, "label": "cat"}},
+        {"data": {"label": "cat", "none": "yes"}},
+        {"data": AS_FILE, "content_type": "multipart/form-data; boundary=b"},
+        {"data": REPORT},
+        {"data": REPORT, "content_type": "text/plain"},
+        {"data": f"<report>{REPORT}</report>", "content_type": "application/xml"},
+        {"data": REPORT, "content_type": "application/x-www-form-urlencoded"},
+        {"query_string": {"report": REPORT}},
+        {"json": {}},
+        {"json": {"report": ""}},
+        {"json": {"report": {}, "label": None}},
+        {"json": {"undo": "", "none": True}},
+    ],
+    ids=str,
+)
+def test_where_there_is_no_report_the_answer_says_how_to_send_one(
+    client: FlaskClient, feedback_path: Path, sent: dict[str, Any], headers: dict[str, str]
+) -> None:
+    answer = client.post("/feedback", headers=headers, **sent)
+    assert (answer.status_code, answer.headers["X-Error"].split(":")[0]) == (400, "no-report")
+    assert "as the field" in answer.text
+    assert not feedback_path.exists()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        json.loads(REPORT),
+        {"report": REPORT, "labels": "cat"},
+        {"report": 7},
+        {"report": [REPORT]},
+        {"report": "words", "label": "cat"},
+        {"report": REPORT, "label": 7},
+        {"report": REPORT, "none": "perhaps"},
+        [],
+        "words",
+    ],
+    ids=str,
+)
+def test_json_that_is_no_report_is_refused_and_says_why(
+    client: FlaskClient, feedback_path: Path, document: object
+) -> None:
+    answer = client.post("/feedback", json=document)
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert not feedback_path.exists()
+
+
+def test_a_report_in_json_is_kept_as_that_of_a_form(client: FlaskClient, feedback_path: Path, upload: str) -> None:
+    on_upload = {"filename": upload, "prediction": "Eskimo_dog", "score": 0.64}
+    for report in (REPORT, "é {not json", on_upload):
+        answer = client.post("/feedback", json={"report": report})
+        assert (answer.status_code, answer.get_json()) == (200, {"success": True})
+    assert feedback_path.read_text() == f"{REPORT}\né {{not json\n{json.dumps(on_upload)}\n"
+    assert (feedback_path.parent / "images" / upload).read_bytes() == b"pixels"
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"])
@@ -153,6 +220,7 @@ def reports(path: Path) -> list[dict[str, object]]:
         ({"label": "crane"}, {"label": "crane"}),
         ({"label": "", "none": "yes"}, {"label": None}),
         ({"label": "half a wo", "none": "yes"}, {"label": None}),
+        ({"none": "yes"}, {"label": None}),
         ({"label": " "}, {}),
     ],
 )
@@ -163,6 +231,36 @@ def test_what_the_picture_shows_is_kept_with_the_report(
     [report] = reports(feedback_path)
     assert re.fullmatch("[0-9a-f]{32}", str(report.pop("id")))
     assert report == {**json.loads(REPORT), **said}
+
+
+@pytest.mark.usefixtures("labels")
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"label": " siberian Husky "}, {"label": "Siberian_husky"}),
+        ({"none": True}, {"label": None}),
+        ({"none": True, "label": "half a wo"}, {"label": None}),
+        ({"label": ""}, {}),
+    ],
+)
+def test_what_the_picture_shows_is_kept_with_a_report_in_json_and_is_taken_back_by_its_id(
+    client: FlaskClient, feedback_path: Path, fields: dict[str, object], said: dict[str, object]
+) -> None:
+    for report in (REPORT, json.loads(REPORT)):
+        report_id = client.post("/feedback", json={"report": report, **fields}).get_json()["id"]
+        assert reports(feedback_path) == [{**json.loads(REPORT), **said, "id": report_id}]
+        assert client.post("/feedback", json={"undo": report_id}).get_json() == {"success": True}
+        assert reports(feedback_path) == []
+        again = client.post("/feedback", json={"undo": report_id})
+        assert (again.status_code, again.get_json()["code"]) == (404, "no-such-report")
+
+
+@pytest.mark.usefixtures("labels")
+def test_of_what_is_no_label_in_json_the_near_ones_are_named(client: FlaskClient, feedback_path: Path) -> None:
+    answer = client.post("/feedback", json={"report": REPORT, "label": "husky"})
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "unknown-label")
+    assert "Siberian husky" in answer.get_json()["detail"]
+    assert not feedback_path.exists()
 
 
 @pytest.mark.usefixtures("labels")

@@ -174,7 +174,8 @@ SENT = {
     "a picture in a form, in chunks": Sent("/predict", 200, lambda: files(image(FILE_BYTES)), FORM, in_chunks=True),
     "a picture for the page": Sent("/", 200, lambda: files(image(FILE_BYTES)), FORM),
     "a form of many parts": Sent("/predict", 413, lambda: form(*[("x", b"y")] * 150_000), FORM),
-    "a large field": Sent("/predict", 413, lambda: form(("file", bytes(FILE_BYTES))), FORM),
+    "a large field": Sent("/predict", 413, lambda: form(("note", bytes(FILE_BYTES))), FORM),
+    "a field for a picture": Sent("/predict", 413, lambda: form(("file", bytes(FILE_BYTES))), FORM),
     "a form as in a URL": Sent("/predict", 413, lambda: filled("file=", "%41", size=FILE_BYTES), IN_URL),
     "fields as in a URL": Sent("/", 413, lambda: filled("", "a=b&", size=FILE_BYTES), IN_URL),
     "a body of another type": Sent("/predict", 400, lambda: image(FILE_BYTES), PNG),
@@ -242,6 +243,7 @@ SENT = {
     ),
     "a report": Sent("/feedback", 413, lambda: form(("report", b"x" * FILE_BYTES)), FORM),
     "a report as in a URL": Sent("/feedback", 413, lambda: filled("report=", "x", size=FILE_BYTES), IN_URL),
+    "a report in JSON": Sent("/feedback", 413, lambda: filled('{"report":"', "🦊", '"}', FILE_BYTES), JSON),
     "feedback": Sent(f"{V1}/x/feedback", 413, lambda: filled('{"comment":"', "🦊", '"}'), JSON),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from api import reports
 from api.keys import KeyFile
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
@@ -112,6 +113,14 @@ def test_a_label_may_be_written_as_people_do(client: FlaskClient, said: str, lab
 
 
 @pytest.mark.usefixtures("worker")
+def test_feedback_says_that_the_model_has_no_class_for_an_image(client: FlaskClient, tmp_path: Path) -> None:
+    record = give(client, predict(client), correct=False, none=True)
+    assert (record["label"], record["none"]) == (None, True)
+    file = tmp_path / "feedback" / "feedback"
+    assert [each.right for each in reports.latest(file, file.with_name("feedback.jsonl"))] == [reports.NO_CLASS]
+
+
+@pytest.mark.usefixtures("worker")
 def test_while_the_model_is_not_known_a_label_is_kept_as_it_is(
     client: FlaskClient, queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +161,8 @@ def test_feedback_that_cannot_be_is_a_problem(client: FlaskClient, worker: FakeW
         {"correct": "perhaps"},
         {"correct": True, "image": 1},
         {"correct": True, "label": ""},
+        {"correct": True, "none": True},
+        {"correct": False, "none": True, "label": "cat"},
         [],
         "x",
     ]

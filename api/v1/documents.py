@@ -7,7 +7,7 @@ tests compare it with them.
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.schema import TOP_CLASSES
 
@@ -164,8 +164,15 @@ class Feedback(BaseModel):
 
     correct: bool
     label: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, description="What the image shows")
+    none: bool = Field(default=False, description="Whether the model has no class for what the image shows")
     comment: str | None = Field(default=None, max_length=2000)
     image: int = Field(default=0, ge=0, lt=MAX_IMAGES, description="Which image of the request, from 0")
+
+    @model_validator(mode="after")
+    def _check_none(self) -> "Feedback":
+        if self.none and (self.correct or self.label is not None):
+            raise ValueError("none goes with a wrong prediction, and without a label")
+        return self
 
 
 class FeedbackRecord(BaseModel):
@@ -180,6 +187,7 @@ class FeedbackRecord(BaseModel):
     predicted_score: float
     correct: bool
     label: str | None
+    none: bool = Field(default=False, description="Whether the model has no class for what the image shows")
     comment: str | None
     key: str | None = Field(description="The name of the API key that sent it")
 

@@ -73,6 +73,7 @@ def _judgement(feedback: Feedback, label: str | None) -> Record:
     return {
         "correct": feedback.correct,
         "label": label,
+        "none": feedback.none,
         "comment": feedback.comment,
         "key": g.get("key_name"),
     }

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from api import connection
 from api.access import admit_operator
 from api.headers import DOCS_POLICY
-from api.json_body import JsonBody, parse
+from api.json_body import parse, read_document
 from api.problems import problem
 from api.v1 import documents, feedback, openapi, predictions, requests
 from api.v1.idempotency import once
@@ -20,9 +20,6 @@ from jobs.versions import Version, Versions
 
 blueprint = Blueprint("v1", __name__)
 
-# Feedback with the longest label and comment that there can be, however it is escaped, has half of that.
-_MAX_DOCUMENT_BYTES = 65_536
-
 
 def _json(document: object, status: int = 200) -> Response:
     """Answer with a document, whose fields stay in their order."""
@@ -30,10 +27,9 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 @blueprint.before_request
-def limit_body() -> None:
-    """Let a request for predictions have several images, and all others a small document."""
-    brings_images = request.endpoint == "v1.predict"
-    request.max_content_length = services().settings.max_request_bytes if brings_images else _MAX_DOCUMENT_BYTES
+def allow_large_requests() -> None:
+    """Let a request have several images."""
+    request.max_content_length = services().settings.max_request_bytes
 
 
 @blueprint.post("/v1/predictions")
@@ -117,7 +113,7 @@ def give_feedback(prediction_id: str) -> Response:
 
     The image of a wrong one is kept, and is computed anew when it is sent again.
     """
-    given = JsonBody(request.get_data(cache=False)).parse(documents.Feedback)
+    given = read_document(documents.Feedback)
     settings = services().settings
     return once(
         services().results,

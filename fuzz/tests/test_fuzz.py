@@ -45,7 +45,7 @@ def test_a_report_that_the_operators_page_fails_on_is_a_failure(
 ) -> None:
     report = HostileRequest("reports", b"report=x", "application/x-www-form-urlencoded", "/feedback")
     assert running.send(report).status == 200
-    monkeypatch.setattr("api.status.wrong_predictions.latest", lambda *_: [None])
+    monkeypatch.setattr("api.status.reports.latest", lambda *_: [None])
     assert running.send(report).status == 500
 
 

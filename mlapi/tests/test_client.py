@@ -300,10 +300,12 @@ def test_feedback_names_the_prediction_and_its_image(client: Client, server: Ser
     server.answers = [KEPT]
     client.feedback(prediction, label="malamute", comment="with snow")
     client.feedback(prediction, right=True)
+    client.feedback(prediction, none=True)
     path = f"/v1/predictions/{ID}/feedback"
     assert given(server) == [
         (path, {"correct": False, "label": "malamute", "comment": "with snow", "image": 1}),
         (path, {"correct": True, "label": None, "comment": None, "image": 1}),
+        (path, {"correct": False, "label": None, "comment": None, "image": 1, "none": True}),
     ]
 
 

@@ -43,7 +43,7 @@ def test_reports_are_listed_as_they_came(tmp_path: Path) -> None:
 def test_reports_are_listed_as_json(tmp_path: Path) -> None:
     listed = [json.loads(line) for line in run("list", "--json").output.splitlines()]
     of_v1 = dict.fromkeys(["comment", "time", "id", "model", "version", "key"])
-    known = {"prediction": "husky", "score": 0.5, "label": None, "text": None, **of_v1}
+    known = {"prediction": "husky", "score": 0.5, "label": None, "none": False, "text": None, **of_v1}
     assert listed[:2] == [
         {**known, "image": str(tmp_path / "feedback" / "images" / KEPT)},
         {**known, "image": None},
@@ -68,23 +68,23 @@ def test_reports_are_exported_as_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "listed"),
     [
-        "[]",
-        "7",
-        '{"filename": 7}',
-        '{"filename": "x"}',
-        "[" * 100_000,
-        '{"filename": "x", "prediction": 1, "score": "a"}',
-        '{"filename": "x", "prediction": "\\ud800", "score": 1}',
-        '{"filename": "%s", "prediction": "x", "score": 1}' % ("a" * 300),
+        *((text, text) for text in ("[]", "7", '{"filename": 7}', '{"filename": "x"}', "[" * 100_000)),
+        ('{"filename": "x", "prediction": 1, "score": "a"}', '{"filename": "x", "prediction": 1, "score": "a"}'),
+        ('{"filename": "x", "prediction": "\\ud800", "score": 1}', "image not kept\tnot ?"),
+        ('{"filename": "%s", "prediction": "x", "score": 1}' % ("a" * 300), "image not kept\tnot x"),
+        ('{"prediction": "x", "score": 1%s}' % ("0" * 400), "image not kept\tnot x"),
+        ('{"prediction": "x", "label": null, "id": "1"}', "image not kept\tnot x, but none of the classes"),
+        ('{"prediction": "x", "label": null}', "image not kept\tnot x"),
     ],
 )
-def test_whatever_a_report_is_it_is_listed(feedback: FeedbackFile, line: str) -> None:
-    FeedbackFile.append(FeedbackFile(feedback._path, 1_000_000), line)  # noqa: SLF001 - what api/feedback.py lets through
+def test_whatever_a_report_is_it_is_listed(feedback: FeedbackFile, line: str, listed: str) -> None:
+    FeedbackFile.append(FeedbackFile(feedback.path, 1_000_000), line)
     result = run("list")
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1] == line
+    assert result.output.splitlines()[-1] == listed
+    json.loads(run("list", "--json").output.splitlines()[-1], parse_constant=pytest.fail)
 
 
 def test_a_report_leads_to_no_file_but_an_image_that_was_kept(feedback: FeedbackFile, tmp_path: Path) -> None:
