@@ -26,6 +26,8 @@ from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 _CHUNK_BYTES = 256 * 1024
 _MAX_PARTS = 20
 _MAX_FIELD_BYTES = 64 * 1024
+# Lines of a part's header: each that continues another costs as much as both.
+_MAX_HEADER_LINES = 20
 # The field that files are sent in.
 FILE = "file"
 # How a part's header has a text that is not ASCII (RFC 8187), as older clients write it.
@@ -59,7 +61,9 @@ class FormParser(FormDataParser):
         except multipart.ParserLimitReached as err:  # we set no other limit there
             raise PartHeaderTooLarge from err
         except multipart.MultipartError as err:
-            raise BadForm(f"The form is damaged: {err.args[0]}. Have an HTTP client write it.") from err
+            raise BadForm(
+                f"The form is damaged: {err.args[0]}. Have an HTTP client write it, in lines that end in CRLF."
+            ) from err
 
 
 class FormRequest(Request):
@@ -176,8 +180,12 @@ class _Parser(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no
 
     def __init__(self, boundary: str) -> None:
         super().__init__(boundary, header_charset="latin-1")
+        self._lines = 0
 
     def _on_segment_headerline(self, line: bytes) -> None:
+        self._lines = self._lines + 1 if self._segment_headerlist else 1
+        if self._lines > _MAX_HEADER_LINES:
+            raise multipart.ParserLimitReached("Too many lines of a header")
         super()._on_segment_headerline(line if b":" in line else b" " + line)
 
 

@@ -1,5 +1,6 @@
-"""Good image files to damage, and files and forms that were made to do harm."""
+"""Good image files to damage, and files, forms and compressed bodies that were made to do harm."""
 
+import gzip
 import random
 import struct
 import zlib
@@ -167,6 +168,23 @@ FORMS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+# Deflate's blocks of no bytes, with tables of their own, which take as long to read as others: 90 bits each.
+_EMPTY_BLOCKS = bytes.fromhex(
+    "04c081000000000090ff6b100007020000000040feaf41001c080000000000f9bf060170200000000000e4ff1a"
+)
+_GZIP_HEAD = gzip.compress(b"", mtime=0)[:10]
+
+# Names of bodies in gzip, and how to make each with about `size` bytes, or of as many.
+COMPRESSED: dict[str, Callable[[int], bytes]] = {
+    "what becomes too large": lambda size: gzip.compress(bytes(100 * size), 1),
+    "what becomes a form": lambda size: gzip.compress(_PART % (b"file", _JPEG + bytes(size)) + b"--hostile--\r\n"),
+    "what is compressed twice": lambda size: gzip.compress(gzip.compress(bytes(size))),
+    "many members": lambda size: gzip.compress(b"") * (size // 20),
+    "blocks of nothing": lambda size: _GZIP_HEAD + _EMPTY_BLOCKS * (size // len(_EMPTY_BLOCKS)),
+    "a name without an end": lambda size: _GZIP_HEAD[:3] + b"\x08" + _GZIP_HEAD[4:] + b"x" * size,
+}
+
+
 # What `size` leaves for the other parts of a file.
 _MARGIN_BYTES = 60_000
 
@@ -177,3 +195,6 @@ def hostile_requests(size: int) -> Iterator[HostileRequest]:
         yield HostileRequest.upload("files made by hand", make(size - _MARGIN_BYTES))
     for make in FORMS.values():
         yield HostileRequest("forms made by hand", make(size - _MARGIN_BYTES) + b"--hostile--\r\n")
+    for make in COMPRESSED.values():
+        body = make(size - _MARGIN_BYTES)
+        yield HostileRequest("compressed bodies made by hand", body, headers={"Content-Encoding": "gzip"})

@@ -1,7 +1,9 @@
 """What Hypothesis makes requests of, by kind: uploads of image files, forms, headers, reports, addresses, JSON."""
 
+import gzip
 import json
 import struct
+import zlib
 from base64 import b64encode
 from dataclasses import replace
 from functools import partial
@@ -50,6 +52,8 @@ _header_lines = st.one_of(
             b'Content-Disposition: form-data; name="file"; filename="a.png"',
             b'Content-Disposition: form-data; name="file"; filename="\xff\xfe.png"',
             b"Content-Disposition: form-data; name=file; filename*=UTF-8''a%ff.png",
+            b'Content-Disposition: form-data; name="file"; filename="=?utf-7?B?2AA=?= =?x?q?a?="',
+            b"Content-Disposition: form-data; name*=utf-16''a%00; filename*=idna''xn--%ff.png",
             b'Content-Disposition: form-data; name="file"',
             b"Content-Disposition: form-data",
             b"Content-Disposition: attachment",
@@ -57,6 +61,8 @@ _header_lines = st.one_of(
             b"Content-Type: image/png; charset=nothing",
             b"Content-Length: 3",
             b"Content-Length: -1",
+            b"Content-Transfer-Encoding: base64",
+            b"Content-Transfer-Encoding: quoted-printable",
             b" continued",
             b"no colon",
             b"\xff\xfe: \xff",
@@ -151,6 +157,23 @@ _ADDRESSES = [
     "/v2/models/",
     "/v2/models/fuzz/versions/",
 ]
+
+
+@st.composite
+def _compressed(draw: DrawFn) -> HostileRequest:
+    """Return a form that is compressed, and may be damaged."""
+    form = HostileRequest.upload("compressed bodies", _PICTURE).body + draw(st.sampled_from([b"", bytes(1000)]))
+    coding, body = draw(
+        st.sampled_from([("gzip", gzip.compress(form, mtime=0)), ("deflate", zlib.compress(form)), ("br", form)])
+    )
+    damage = draw(st.none() | st.tuples(st.integers(0, len(body)), st.binary(max_size=4)))
+    if damage:
+        place, data = damage
+        body = body[:place] + data + body[draw(st.integers(place, len(body))) :]
+    path = draw(st.sampled_from(["/predict", "/v1/predictions", "/", "/feedback"]))
+    return HostileRequest("compressed bodies", body, _FORM, path, headers={"Content-Encoding": coding})
+
+
 _documents = st.one_of(
     _json.map(json.dumps),
     st.builds(
@@ -212,6 +235,7 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
     return {
         **uploads,
         "forms": _forms(),
+        "compressed bodies": _compressed(),
         "headers": st.builds(
             _with_headers,
             st.sampled_from(

@@ -76,6 +76,8 @@ def test_an_image_without_a_name_may_be_as_large_as_one_with_a_name(client: Flas
             "part-header-too-large",
         ),
         (b"--b\r\n" + b"A: b\r\n" * 20 + b"\r\n\r\n" + END, "part-header-too-large"),
+        (b"--b\r\nA: b" + b"\r\n c" * 20 + b"\r\n\r\n\r\n" + END, "part-header-too-large"),
+        (b"--b\r\nA: b" + b"\r\nc" * 20 + b"\r\n\r\n\r\n" + END, "part-header-too-large"),
     ],
 )
 def test_a_form_with_more_of_anything_than_an_upload_needs_is_refused(
