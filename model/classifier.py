@@ -1,4 +1,4 @@
-"""Pixels become predictions: a network on OpenVINO. No other file knows the inference engine."""
+"""Pixels become predictions: a network on OpenVINO. No other file but int8.py knows the inference engine."""
 
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from openvino.preprocess import PrePostProcessor  # type: ignore[import-untyped]
 
 from jobs.errors import InferenceFailed
 from jobs.schema import TOP_CLASSES, ClassScore, JobFailure, Outcome, Prediction
+from model import int8
 from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 
 Precision = Literal["auto", "f32", "bf16"]
@@ -49,11 +50,12 @@ class Classifier:
         Raises `ModelError` where the network cannot be read or run, or is not what the manifest says.
         """
         network = _read(manifest)
+        _check_integers(network, manifest)
         try:
             compiled = _core().compile_model(
                 _with_preprocessing(network, manifest), "CPU", _settings(threads, precision)
             )
-            classifier = cls(manifest, compiled.create_infer_request(), is_quantized=_is_quantized(network))
+            classifier = cls(manifest, compiled.create_infer_request(), is_quantized=int8.is_quantized(network))
         except RuntimeError as err:
             raise ModelError(f"{manifest.network_path}: cannot be compiled: {_reason(err)}") from err
         classifier._check_answers()
@@ -171,9 +173,14 @@ def _set_shape(network: ov.Model, manifest: ModelManifest) -> None:
         ) from err
 
 
-def _is_quantized(network: ov.Model) -> bool:
-    """Tell whether a network computes in 8-bit integers; ONNX's QuantizeLinear is read as this operation."""
-    return any(operation.get_type_name() == "FakeQuantize" for operation in network.get_ops())
+def _check_integers(network: ov.Model, manifest: ModelManifest) -> None:
+    if int8.is_right_here(network, _core()):
+        return
+    processor = _core().get_property("CPU", "FULL_DEVICE_NAME")
+    raise ModelError(
+        f"{manifest.network_path}: its INT8 weights are too large for this processor ({processor}), which has no VNNI:"
+        " its answers would be wrong here; make the version again with `mlapi model quantize`, or serve the original"
+    )
 
 
 def _with_preprocessing(network: ov.Model, manifest: ModelManifest) -> ov.Model:

@@ -31,7 +31,7 @@ from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from jobs.versions import DEFAULT_POOL, version_name
-from model import batch_trace
+from model import answers, batch_trace
 from model.classifier import Classifier
 from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 from model.metrics import WorkerMetrics, show
@@ -253,11 +253,12 @@ def knee(batch_times_s: Mapping[int, float]) -> int:
 
 
 def load_classifier(settings: ModelSettings) -> Classifier:
-    """Load the model, try it, and have it classify its sample. Raises `ModelError`."""
+    """Load the model, try it, and have it classify its sample and what was kept with it. Raises `ModelError`."""
     manifest = ModelManifest.load(settings.model)
     classifier = Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
     if manifest.sample:
         _check_sample(classifier, manifest.folder / manifest.sample.file, manifest.sample.label)
+    answers.check(classifier)
     return classifier
 
 

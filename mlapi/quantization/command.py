@@ -13,12 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+import numpy as np
 
 from jobs.errors import SetupError
 from mlapi.quantization import int8, pictures
 from mlapi.quantization.comparison import Accuracy, Pair
 from mlapi.quantization.pictures import Picture
 from mlapi.quantization.report import Figures, Report
+from model import answers
 from model.classifier import Classifier
 from model.manifest import NETWORK, ModelManifest
 from model.ml_service import load_classifier
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 MODELS = Path("var/models")
 _SUFFIX = "-int8"
+_CANDIDATES = 32  # pictures, of which some are kept with their answers
 
 T = TypeVar("T")
 
@@ -56,6 +59,7 @@ def quantize(wanted: Wanted) -> Report:
     with _made_aside(target) as folder:
         _make(original.manifest, calibration, folder)
         pair = Pair(original, _load(folder, settings), settings.batch_size)
+        _keep_answers(pair, held_out)
         accuracy = _accuracy(pair, labels, calibration, settings) if labels else None
         return _report(pair, held_out, accuracy, len(calibration), target)
 
@@ -121,6 +125,12 @@ def _make(manifest: ModelManifest, calibration: Sequence[Picture], folder: Path)
         int8.quantize(manifest, (picture.pixels for picture in progress), folder / NETWORK)
     replace(manifest, version=f"{manifest.version}{_SUFFIX}").write(folder)
     manifest.copy_sample(folder)
+
+
+def _keep_answers(pair: Pair, held_out: Sequence[Picture]) -> None:
+    """Keep beside the version what the original says in f32, which every processor computes right."""
+    reference = Classifier.load(pair.original.manifest)
+    answers.keep(reference, pair.quantized, np.stack([picture.pixels for picture in held_out[:_CANDIDATES]]))
 
 
 def _accuracy(

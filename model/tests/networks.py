@@ -63,3 +63,38 @@ def save_network(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def save_int8_network(path: Path, weights: ArrayLike, *, written: str = "int8") -> None:
+    """Save a network that averages planes of 24 x 32 pixels in 0..255 and weighs the rounded averages, all in integers.
+
+    `weights` are whole numbers of shape (3, classes) from -127 to 127. They are `written` as "int8", as "uint8" with
+    128 for 0, or as "floats" that the network itself makes integers.
+    """
+    integers = np.asarray(weights)
+    zero = np.array(128 if written == "uint8" else 0, np.uint8 if written == "uint8" else np.int8)
+    constants: dict[str, NDArray[Any]] = {
+        "target": np.array((0, -1), np.int64),
+        "one": np.array(1, np.float32),
+        "no level": np.array(0, np.uint8),
+        "zero": zero,
+        "weights": integers.astype(np.float32) if written == "floats" else (integers + zero).astype(zero.dtype),
+    }
+    made = [helper.make_node("QuantizeLinear", ["weights", "one", "zero"], ["integers"])] if written == "floats" else []
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["averages"], axes=[2, 3], keepdims=1),
+        helper.make_node("Reshape", ["averages", "target"], ["rows"]),
+        helper.make_node("QuantizeLinear", ["rows", "one", "no level"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "one", "no level"], ["rounded"]),
+        *made,
+        helper.make_node("DequantizeLinear", ["integers" if made else "weights", "one", "zero"], ["factors"]),
+        helper.make_node("MatMul", ["rounded", "factors"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "integers",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, 24, 32])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))

@@ -49,7 +49,7 @@ def test_the_new_model_is_beside_the_original_and_can_be_served(make_model: Make
     made = manifest.folder.with_name("colours-int8")
     assert models(manifest) == ["colours", "colours-int8"]
     assert manifest.network_path.read_bytes() == original
-    assert sorted(path.name for path in made.iterdir()) == ["labels.txt", "model.onnx", "model.toml"]
+    assert sorted(path.name for path in made.iterdir()) == ["answers.npz", "labels.txt", "model.onnx", "model.toml"]
     assert (ModelManifest.load(made).name, ModelManifest.load(made).version) == ("colours", "7-int8")
     assert CliRunner().invoke(cli.cli, ["model", "check", str(made)]).exit_code == 0
     assert "| same class, of 15 other images |  | 15 (100.0 %) |" in done.stdout

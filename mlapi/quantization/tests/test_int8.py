@@ -81,7 +81,7 @@ def test_the_classifier_says_that_it_computes_in_integers_and_what_else(
     assert "int8" not in original
 
 
-def test_weights_are_integers_with_a_scale_for_each_channel(
+def test_weights_are_7_bit_integers_with_a_scale_for_each_channel(
     make_model: MakeModel, pictures: Path, tmp_path: Path
 ) -> None:
     manifest = make_model()
@@ -89,6 +89,7 @@ def test_weights_are_integers_with_a_scale_for_each_channel(
     found = {each.name: each for each in onnx.load(tmp_path / "int8" / NETWORK).graph.initializer}
     assert found["weights_quantized"].data_type == onnx.TensorProto.INT8
     assert list(found["weights_scale"].dims) == [4]
+    assert np.abs(numpy_helper.to_array(found["weights_quantized"]).astype(int)).max(axis=0).tolist() == [64] * 4
 
 
 def save_convolutions(file: Path, count: int) -> None:
