@@ -1,6 +1,7 @@
 """Says what went wrong: in headers for everybody, and for `/v1` as a problem document (RFC 9457)."""
 
 import json
+import re
 from typing import Any
 
 from werkzeug.datastructures import Headers
@@ -13,6 +14,10 @@ PREFIX = "/v1/"
 MEDIA_TYPE = "application/problem+json"
 TYPES = f"{PREFIX}problems/"
 
+# A header takes printable ASCII alone (RFC 9110); a message may also have names of classes in it.
+_UNPRINTABLE = re.compile(r"[^ -~]")
+_QUOTES = str.maketrans("“”", '""')
+
 
 def applies_to(path: str) -> bool:
     """Return whether an address belongs to `/v1`."""
@@ -21,7 +26,7 @@ def applies_to(path: str) -> bool:
 
 def error_headers(err: ServiceError) -> Headers:
     """Return the headers that say what went wrong, and when to come back."""
-    headers = Headers({"X-Error": f"{err.code}: {err}"})
+    headers = Headers({"X-Error": f"{err.code}: {_UNPRINTABLE.sub('?', str(err).translate(_QUOTES))}"})
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
     if isinstance(err, UnsupportedEncoding):

@@ -22,7 +22,16 @@ _filenames = st.sampled_from([b"photo.jpg", b"photo.PNG", b"a.gif", b"x.jpeg"])
 # What a server lets through: Latin-1 without control characters.
 _header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=60)
 _access_headers = st.sampled_from(
-    ["Authorization", "Host", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"]
+    [
+        "Authorization",
+        "Host",
+        "Origin",
+        "Sec-Fetch-Site",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Proto",
+    ]
 )
 _other_headers = st.sampled_from(
     [
@@ -44,6 +53,7 @@ _header_values = st.one_of(
     st.sampled_from(
         ["Bearer ", "Basic", "Basic !", "Digest a=b", "null", "[::1", "::1%eth0", "1.2.3.4, ", "bytes=9-1", "-1"]
     ),
+    st.sampled_from(['"x, 203.0.113.1', "pictures.example:8080", "https", "/a/b/", "//evil.example", "/.."]),
 )
 _line_ends = st.sampled_from([b"\r\n"] * 6 + [b"\n", b"\r", b""])
 _header_lines = st.one_of(

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from api.headers import DEFAULTS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs.memory_queue import MemoryJobQueue
+from jobs.schema import ModelInfo
 
 FAILED = {"success": False, "prediction": None, "score": None}
 
@@ -95,6 +97,14 @@ def test_who_asks_the_page_for_json_gets_a_problem(client: FlaskClient, accept: 
 def test_head_is_answered_as_get_without_a_body(client: FlaskClient, path: str) -> None:
     head, get = client.head(path), client.get(path)
     assert (head.status_code, head.content_type, head.data) == (get.status_code, get.content_type, b"")
+
+
+def test_the_reason_in_a_header_is_printable_ascii(make_app: MakeApp, queue: MemoryJobQueue) -> None:
+    queue.publish(ModelInfo("m1", "pets", "7", "f32", 224, 192, "crop", ("the\r\nking “penguin”", "großer king")))
+    queue.heartbeat("w1", 0.01, "m1")
+    answer = make_app().test_client().post("/feedback", data={"report": "{}", "label": "king"})
+    assert answer.status_code == 400
+    assert re.fullmatch(r"unknown-label: The model knows no such class, but: [ -~]+", answer.headers["X-Error"])
 
 
 @pytest.mark.parametrize(
