@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 from PIL import Image
@@ -19,6 +18,7 @@ from chaos import disk
 from chaos.callers import PATIENCE_S
 from chaos.network import Cable
 from chaos.service import Service
+from jobs import redis_url
 from stress_test.errors import CannotRun
 
 _FAKE_DECODER = Path(__file__).parent / "fake_decoder"
@@ -73,8 +73,10 @@ def pause_worker(service: Service) -> Iterator[Strike]:
 @contextlib.contextmanager
 def cut_worker_off(service: Service) -> Iterator[Strike]:
     """Have a worker on the far end of a cable, and cut it."""
-    port = urlsplit(service.redis_url).port or 0
-    with Cable(port) as cable, service.another_worker(f"redis://127.0.0.1:{cable.port}"):
+    with (
+        Cable(redis_url.parse(service.redis_url).path) as cable,
+        service.another_worker(f"redis://127.0.0.1:{cable.port}"),
+    ):
         yield cable.cut
 
 

@@ -1,4 +1,4 @@
-"""A cable between a worker and Redis that can be cut."""
+"""A cable between a worker and Redis's socket that can be cut."""
 
 import contextlib
 import socket
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 
 class Cable:
-    """Forwards what comes to `port` on to another port of this machine.
+    """Forwards what comes to `port` on to a Unix socket.
 
     While it is cut, nothing comes through in either direction and nobody is told, as when packets are lost; when it is
     whole again, what was sent meanwhile arrives, as TCP would repeat it.
     """
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    def __init__(self, target: str) -> None:
+        self._target = target
         self._whole = threading.Event()
         self._whole.set()
         self._sockets: list[socket.socket] = []
@@ -48,8 +48,9 @@ class Cable:
         with contextlib.suppress(OSError):  # closed
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target_port))
+                far = socket.socket(socket.AF_UNIX)
                 self._sockets += [near, far]
+                far.connect(self._target)
                 for ends in ((near, far), (far, near)):
                     thread = threading.Thread(target=self._forward, args=ends)
                     self._threads.append(thread)

@@ -4,6 +4,7 @@ import random
 import socket
 from collections.abc import Mapping
 from copy import copy
+from struct import Struct
 from typing import Any
 
 from redis import Redis
@@ -24,6 +25,8 @@ _ASKED_TIMEOUT_S = 1.0
 # For some of it redis-py has no error, and of a script Redis before 7 says it among other words.
 _NOT_THE_MASTER = ReadOnlyError, AskError, ClusterDownError, TryAgainError
 _NOT_THE_MASTER_CODES = "READONLY", "NOREPLICAS", "UNBLOCKED"
+# The system's `struct timeval`.
+_TIMEVAL = Struct("ll")
 # Of a cluster's slots, the one of all keys.
 _SLOT = key_slot(redis_keys.TAG.encode())
 
@@ -60,7 +63,21 @@ class _SecureMasterConnection(_ToMaster, SSLConnection):
 
 
 class _SocketConnection(_ToMaster, UnixDomainSocketConnection):
-    pass
+    def _connect(self) -> socket.socket:
+        """Connect as soon as Redis takes the connection.
+
+        The kernel waits for that. A timeout of Python's would have it fail at once where many others wait.
+        """
+        connected = socket.socket(socket.AF_UNIX)
+        try:
+            seconds, rest = divmod(self.socket_connect_timeout or 0, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(seconds), int(1e6 * rest)))
+            connected.connect(self.path)
+        except OSError:
+            connected.close()
+            raise
+        connected.settimeout(self.socket_timeout)
+        return connected
 
 
 class _SentinelConnection(_ToMaster, SentinelManagedConnection):

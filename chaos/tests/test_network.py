@@ -4,6 +4,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +20,12 @@ class Echo(socketserver.BaseRequestHandler):
 
 
 @pytest.fixture
-def cable() -> Iterator[Cable]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+def cable(tmp_path: Path) -> Iterator[Cable]:
+    path = str(tmp_path / "socket")
+    with socketserver.ThreadingUnixStreamServer(path, Echo) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        with Cable(server.server_address[1]) as cable:
+        with Cable(path) as cable:
             yield cable
         server.shutdown()
         thread.join()
