@@ -34,7 +34,7 @@ def _work(batch_s: float, stopped: threading.Event) -> None:
     settings = SharedSettings.from_env()
     images = open_store(settings)
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         for image in images.fetch(names):
             image()
         time.sleep(batch_s)

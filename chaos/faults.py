@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,6 @@ from typing import Generic, TypeVar
 
 import requests
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from chaos import disk
 from chaos.callers import PATIENCE_S
@@ -21,7 +22,7 @@ from chaos.service import Service
 from jobs import redis_url
 from stress_test.errors import CannotRun
 
-_FAKE_DECODER = Path(__file__).parent / "fake_decoder"
+_FAKE_DECODER = {"PYTHONPATH": str(Path(__file__).parent / "fake_decoder")}
 
 S = TypeVar("S")
 
@@ -101,27 +102,40 @@ def terminate_everything(service: Service) -> Iterator[Strike]:
     yield strike
 
 
-@contextlib.contextmanager
-def crash_decoder(service: Service) -> Iterator[Strike]:
-    """Send a picture that crashes the decoder. Raises `CannotRun` unless its sender is told that it is set aside."""
+def upset_decoder(
+    size: tuple[int, int], told: str, pictures: int = 1
+) -> Callable[[Service], AbstractContextManager[Strike]]:
+    """Return the preparation of sending pictures of a size that `fake_decoder` has a bug for, all at the same time.
+
+    Raises `CannotRun` where one of them is not answered as it should be.
+    """
 
     @contextlib.contextmanager
-    def strike() -> Iterator[None]:
-        form = {"file": ("crash.png", _crashing_picture())}
-        answer = requests.post(f"http://127.0.0.1:{service.port}/predict", files=form, timeout=PATIENCE_S)
-        told = f"{answer.status_code} {answer.headers.get('X-Error')}"
-        if not told.startswith("500 set-aside"):
-            raise CannotRun(f"The sender of a picture that crashes the decoder was told: {told}")
+    def strike(service: Service) -> Iterator[None]:
+        with ThreadPoolExecutor(pictures) as senders:
+            answers = list(senders.map(lambda _: _send(service, _picture(size)), range(pictures)))
+        if wrong := [answer for answer in answers if answer != told]:
+            raise CannotRun(f"The senders of pictures that the decoder has a bug for were told: {', '.join(wrong)}")
         yield
 
-    yield strike
+    @contextlib.contextmanager
+    def prepare(service: Service) -> Iterator[Strike]:
+        yield lambda: strike(service)
+
+    return prepare
 
 
-def _crashing_picture() -> bytes:
-    """Return a picture that `fake_decoder` crashes on, another one each time."""
-    text, file = PngInfo(), io.BytesIO()
-    text.add_text("crash", os.urandom(8).hex())
-    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=text)
+def _send(service: Service, picture: bytes) -> str:
+    """Return the status and the code that the sender of a picture is answered."""
+    form = {"file": ("picture.png", picture)}
+    answer = requests.post(f"http://127.0.0.1:{service.port}/predict", files=form, timeout=PATIENCE_S)
+    return f"{answer.status_code} {answer.headers.get('X-Error', '').partition(':')[0]}"
+
+
+def _picture(size: tuple[int, int]) -> bytes:
+    """Return a picture of a size, another one each time."""
+    file = io.BytesIO()
+    Image.frombytes("L", size, os.urandom(math.prod(size))).save(file, "PNG")
     return file.getvalue()
 
 
@@ -139,6 +153,16 @@ FAULTS: tuple[Fault[Service], ...] = (
     Fault("a worker paused for 4 s", pause_worker, lasts_s=4),
     Fault("a worker cut off for 8 s", cut_worker_off, lasts_s=8),
     Fault("uploads' disk full for 3 s", fill_disk, lasts_s=3, blocks=True),
-    Fault("a picture that crashes the decoder", crash_decoder, settings={"PYTHONPATH": str(_FAKE_DECODER)}),
+    Fault("a picture that crashes the decoder", upset_decoder((13, 17), "500 set-aside"), settings=_FAKE_DECODER),
+    Fault(
+        "two pictures that the decoder never ends with",
+        upset_decoder((13, 19), "413 too-costly", pictures=2),
+        settings=_FAKE_DECODER,
+    ),
+    Fault(
+        "two of which it does not even come back to Python",
+        upset_decoder((13, 23), "500 set-aside", pictures=2),
+        settings=_FAKE_DECODER,
+    ),
     Fault("SIGTERM to every process, and a new start", terminate_everything, blocks=True),
 )

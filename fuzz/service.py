@@ -27,6 +27,7 @@ from jobs.errors import SetAside
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome
+from model.decoding_limit import DecodingLimit
 from model.ml_service import Worker, classify_process, load_classifier, predict
 from model.settings import ModelSettings
 
@@ -78,7 +79,7 @@ class WorkerProcess:
         self._process.kill()
         self._process.join()
 
-    def classify(self, names: Sequence[str]) -> list[Outcome]:
+    def classify(self, names: Sequence[str], _: Sequence[float] = ()) -> list[Outcome]:
         """Return the outcomes of a batch; where it ends the process, they are failures."""
         try:
             self._connection.send(names)
@@ -102,9 +103,10 @@ def _classify_forever(connection: Connection, settings: ModelSettings) -> None:
     """Load the network, say so, and answer each list of names with its outcomes."""
     warnings.filterwarnings("ignore", module="PIL")
     images, classifier = FolderImageStore(settings.upload_folder), load_classifier(settings)
+    limit = DecodingLimit(settings.max_decode_s)
     connection.send("ready")
     while True:
-        connection.send(predict(connection.recv(), images, classifier, settings.max_image_pixels))
+        connection.send(predict(connection.recv(), images, classifier, settings.max_image_pixels, limit=limit))
 
 
 class Service:

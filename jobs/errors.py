@@ -293,6 +293,13 @@ class TooFragmented(TooLarge):
     message = "The image file is cut into too many small pieces. Save it anew and send it again."
 
 
+class TooCostly(TooLarge):
+    """Decoding the image takes more of a worker's processor time than the limit."""
+
+    code = "too-costly"
+    message = "Decoding the image takes too long. Make it smaller, or save it anew, and send it again."
+
+
 class TooManyParts(TooLarge):
     """The form has more parts than the limit."""
 

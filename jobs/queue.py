@@ -1,8 +1,9 @@
 """What a job queue does, whoever keeps it: the API submits and waits, workers take and finish."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from jobs.errors import DeadlinePassed, QueueFull
@@ -53,14 +54,16 @@ class Delivery:
     deaths: int = 0
     pool: str = DEFAULT_POOL
     refusal: JobFailure | None = None
+    taken_at: float = field(default_factory=time.monotonic)
 
-    def failure(self, held_ms: float = 0) -> JobFailure | None:
-        """Return what the job is to be answered with untried, if it is, `held_ms` after it was taken.
+    @property
+    def deadline(self) -> float:
+        """When the answer is of no use any more, on this process's monotonic clock."""
+        return self.taken_at + self.job.timeout_s - self.waited_ms / 1000
 
-        That is `DeadlinePassed` where nobody waits for it any more.
-        """
-        has_expired = self.waited_ms + held_ms >= 1000 * self.job.timeout_s
-        return JobFailure.of(DeadlinePassed()) if has_expired else self.refusal
+    def failure(self) -> JobFailure | None:
+        """Return what the job is to be answered with untried, if it is: `DeadlinePassed` or its refusal."""
+        return JobFailure.of(DeadlinePassed()) if time.monotonic() >= self.deadline else self.refusal
 
 
 # What became of a job at once: it waits for a worker; it waits for the outcome of another job for the same image; it

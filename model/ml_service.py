@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -9,10 +10,13 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -20,11 +24,13 @@ from numpy.typing import NDArray
 
 from jobs import logs, tracing
 from jobs.errors import (
+    DeadlinePassed,
     InferenceFailed,
     OutOfMemory,
     QueueUnavailable,
     ServiceError,
     StorageUnavailable,
+    TooCostly,
 )
 from jobs.images import ImageSource, open_store
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
@@ -33,6 +39,7 @@ from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from jobs.versions import DEFAULT_POOL, version_name
 from model import answers, batch_trace
 from model.classifier import Classifier
+from model.decoding_limit import DecodingLimit, unlimited
 from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 from model.metrics import WorkerMetrics, show
 from model.preprocessing import preprocess
@@ -45,27 +52,52 @@ _WAIT_S = 0.5
 # A pause between attempts to reach Redis.
 _RETRY_S = 0.2
 _HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
-# How far each batch moves the average time for an image.
-_SMOOTHING = 0.2
+# An image takes what one of the median batch among so many took. A picture that takes seconds to decode makes one batch
+# slow, which changes nothing; that the machine or the pictures have become slower is known after half of them.
+_TIMED_BATCHES = 9
+# Images that are decoded wait no longer than this for the others of their batch.
+_DECODE_S = 0.5
 # A larger batch makes everybody in it wait longer; it has to be worth more than the noise of its measurement.
 _WORTHWHILE = 0.03
 # Under load, workers compute all the time, and the API has a moment's work now and then, which people wait for.
 _NICENESS = 10
 
-Classify = Callable[[Sequence[str]], list[Outcome]]
+# Classifies images by name, each until its deadline on the monotonic clock: all, or the first of them.
+Classify = Callable[[Sequence[str], Sequence[float]], list[Outcome]]
 Pixels = NDArray[np.uint8]
 
 
+class Limit(Protocol):
+    """Calls a function that decodes a picture, and may raise `TooCostly` or `DeadlinePassed` while it does."""
+
+    def __call__(self, decode: Callable[[], Pixels], deadline: float) -> Pixels:
+        """Return what `decode` returns."""
+
+
 def predict(
-    image_names: Sequence[str], images: ImageSource, classifier: Classifier, max_image_pixels: int
+    image_names: Sequence[str],
+    images: ImageSource,
+    classifier: Classifier,
+    max_image_pixels: int,
+    *,
+    limit: Limit = unlimited,
+    deadlines: Sequence[float] = (),
+    decode_s: float = math.inf,
 ) -> list[Outcome]:
-    """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone."""
+    """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone.
+
+    An image is decoded until its deadline, on the monotonic clock. When `decode_s` have passed, no further image is
+    decoded, and the outcomes are those of the first ones.
+    """
     started = time.monotonic()
+    inputs: list[Pixels | JobFailure] = []
     with tracing.span("decode"):
-        inputs = [
-            _read_input(name, read, classifier.manifest, max_image_pixels)
-            for name, read in zip(image_names, images.fetch(image_names), strict=True)
-        ]
+        for name, read, deadline in zip(
+            image_names, images.fetch(image_names), deadlines or [math.inf] * len(image_names), strict=True
+        ):
+            inputs.append(_read_input(name, read, deadline, classifier.manifest, max_image_pixels, limit))
+            if time.monotonic() > started + decode_s:
+                break
     pixels = [item for item in inputs if not isinstance(item, JobFailure)]
     decoded = time.monotonic()
     with tracing.span("inference"):
@@ -74,7 +106,7 @@ def predict(
         queue_ms=0,
         decode_ms=1000 * (decoded - started),
         inference_ms=1000 * (time.monotonic() - decoded),
-        batch_size=len(image_names),
+        batch_size=len(inputs),
     )
     remaining = (_with_timings(answer, timings) for answer in answers)
     return [item if isinstance(item, JobFailure) else next(remaining) for item in inputs]
@@ -84,9 +116,17 @@ def _with_timings(outcome: Outcome, timings: Timings) -> Outcome:
     return replace(outcome, timings=timings) if isinstance(outcome, Prediction) else outcome
 
 
-def _read_input(name: str, read: Callable[[], bytes], manifest: ModelManifest, max_pixels: int) -> Pixels | JobFailure:
+def _read_input(
+    name: str, read: Callable[[], bytes], deadline: float, manifest: ModelManifest, max_pixels: int, limit: Limit
+) -> Pixels | JobFailure:
+    if time.monotonic() >= deadline:
+        return JobFailure.of(DeadlinePassed())
     try:
-        return preprocess(read(), manifest, max_pixels)
+        data = read()
+        return limit(lambda: preprocess(data, manifest, max_pixels), deadline)
+    except TooCostly as err:
+        log.error("image %s takes too long to decode, and is refused", name)
+        return JobFailure.of(err)
     except ServiceError as err:
         return JobFailure.of(err)
     except MemoryError:
@@ -103,9 +143,9 @@ def _classify(classifier: Classifier, pixels: list[Pixels]) -> list[Outcome]:
         return []
     try:
         return classifier.classify(np.stack(pixels))
-    except InferenceFailed as err:
+    except (InferenceFailed, MemoryError) as err:
         if len(pixels) == 1:
-            return [JobFailure.of(err)]
+            return [JobFailure.of(err if isinstance(err, InferenceFailed) else OutOfMemory())]
         return [outcome for item in pixels for outcome in _classify(classifier, [item])]
 
 
@@ -123,7 +163,7 @@ class Worker:
         service_time_s: float,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
-        self.service_time_s = service_time_s
+        self._times_s = deque([service_time_s] * _TIMED_BATCHES, maxlen=_TIMED_BATCHES)
         # What it begins with was measured with the network alone.
         self.metrics = WorkerMetrics(model.id, limit_images_per_s=1 / service_time_s)
         self._queue = queue
@@ -132,40 +172,49 @@ class Worker:
         self._jobs_at_once = jobs_at_once
         self._batch_size = batch_size
 
+    @property
+    def service_time_s(self) -> float:
+        """How long an image takes, by the latest batches."""
+        return median(self._times_s)
+
     def step(self) -> bool:
         """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
         taken = self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size)
-        taken_at = time.monotonic()
         worked = False
         # While a batch is computed, others of those taken may expire.
-        while wanted := self._answer_untried(taken, held_ms=1000 * (time.monotonic() - taken_at)):
-            self._process(wanted[: self._batch_size])
-            taken = wanted[self._batch_size :]
+        while wanted := self._answer_untried(taken):
+            taken = wanted[self._process(wanted[: self._batch_size]) :]
             worked = True
         return worked
 
-    def _answer_untried(self, taken: Sequence[Delivery], held_ms: float) -> list[Delivery]:
+    def _answer_untried(self, taken: Sequence[Delivery]) -> list[Delivery]:
         """Answer the jobs that have failed before they are tried; return the others."""
-        failures = [(delivery, failure) for delivery in taken if (failure := delivery.failure(held_ms))]
+        failures = [(delivery, failure) for delivery in taken if (failure := delivery.failure())]
         if failures:
             self._finish(failures)
         for delivery, failure in failures:
             log.warning("dropped job %s: %s", delivery.job.id, failure.code)
             self.metrics.dropped(failure)
-        return [delivery for delivery in taken if not delivery.failure(held_ms)]
+        failed = {delivery.receipt for delivery, _ in failures}
+        return [delivery for delivery in taken if delivery.receipt not in failed]
 
-    def _process(self, batch: list[Delivery]) -> None:
+    def _process(self, batch: list[Delivery]) -> int:
+        """Classify and answer a batch, or its first jobs where decoding takes long; return how many."""
         with batch_trace.traced(batch) as trace:
             started = time.monotonic()
-            outcomes = self._classify([delivery.job.image_name for delivery in batch])
+            outcomes = self._classify(
+                [delivery.job.image_name for delivery in batch], [delivery.deadline for delivery in batch]
+            )
             batch_s = time.monotonic() - started
+            batch = batch[: len(outcomes)]
             trace.finished(outcomes)
-            self.service_time_s += _SMOOTHING * (batch_s / len(batch) - self.service_time_s)
+            self._times_s.append(batch_s / len(batch))
             self._finish(
                 [(delivery, self._sign(delivery, outcome)) for delivery, outcome in zip(batch, outcomes, strict=True)]
             )
         self.metrics.finished(batch, outcomes, batch_s)
         _log_batch(batch, outcomes, batch_s)
+        return len(batch)
 
     def _sign(self, delivery: Delivery, outcome: Outcome) -> Outcome:
         """Add to a prediction which model made it, and how long it waited for that."""
@@ -316,9 +365,18 @@ def main() -> None:
     images = open_store(settings)
     model = _info(classifier.manifest, classifier.precision)
     queue = RedisJobQueue.from_settings(settings, version_name(model) if settings.beside else DEFAULT_POOL)
+    limit = DecodingLimit(settings.max_decode_s)
     worker = Worker(
         queue,
-        lambda names: predict(names, images, classifier, settings.max_image_pixels),
+        lambda names, deadlines: predict(
+            names,
+            images,
+            classifier,
+            settings.max_image_pixels,
+            limit=limit,
+            deadlines=deadlines,
+            decode_s=_DECODE_S,
+        ),
         model=model,
         jobs_at_once=settings.jobs_at_once,
         batch_size=batch_size,

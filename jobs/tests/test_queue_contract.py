@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -222,7 +223,7 @@ def test_an_expired_job_that_is_taken_has_failed_untried(make_queue: MakeQueue) 
     submit(queue, "dog.jpg")
     late, dog = take(queue)
     assert (late.failure(), dog.failure()) == (JobFailure.of(DeadlinePassed()), None)
-    assert dog.failure(held_ms=60_000) == late.failure()
+    assert replace(dog, taken_at=dog.taken_at - 60).failure() == late.failure()
 
 
 def test_a_full_queue_refuses_a_job_and_says_when_to_come_back(make_queue: MakeQueue) -> None:

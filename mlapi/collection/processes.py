@@ -15,6 +15,7 @@ from jobs.errors import ServiceError
 from mlapi.collection.files import MOST_BYTES_OF_PIXEL, Files
 from mlapi.collection.rows import Row
 from model.classifier import Classifier
+from model.decoding_limit import DecodingLimit
 from model.ml_service import load_classifier, predict
 from model.settings import ModelSettings
 
@@ -111,12 +112,17 @@ def _classifier() -> Classifier:
     return load_classifier(_settings[0])
 
 
+@cache
+def _limit() -> DecodingLimit:
+    return DecodingLimit(_settings[0].max_decode_s)
+
+
 def _classify(paths: Sequence[str]) -> list[Row]:
     classifier, settings = _classifier(), _settings[0]
     files = Files(MOST_BYTES_OF_PIXEL * settings.max_image_pixels)
     rest = iter(paths)
     rows = list[Row]()
     while batch := list(islice(rest, settings.batch_size)):
-        outcomes = predict(batch, files, classifier, settings.max_image_pixels)
+        outcomes = predict(batch, files, classifier, settings.max_image_pixels, limit=_limit())
         rows += map(Row.of, batch, outcomes)
     return rows

@@ -73,7 +73,7 @@ class Setup:
         images, classifier = FolderImageStore(folder), FakeClassifier()
         self.worker = Worker(
             self.queue,
-            lambda names: predict(names, images, classifier, 1_000_000),  # type: ignore[arg-type]  # it is a fake
+            lambda names, _: predict(names, images, classifier, 1_000_000),  # type: ignore[arg-type]  # it is a fake
             model=ModelInfo("m1", "pets", labels=("dog",)),
             jobs_at_once=8,
             batch_size=8,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import generate_latest
 
-from jobs.errors import DeadlinePassed, InferenceFailed, QueueUnavailable, SetAside
+from jobs.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import WORKER_TTL_S, Delivery
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
+from model.decoding_limit import DecodingLimit
 from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, knee, predict
 from model.preprocessing import preprocess
@@ -97,6 +99,49 @@ def test_a_lack_of_memory_is_the_services_fault_and_not_the_images(
     assert [label(outcome) for outcome in outcomes] == ["r", "out-of-memory", "b"]
 
 
+def test_a_batch_that_is_more_than_the_memory_is_tried_one_by_one(classifier: Any, images: FolderImageStore) -> None:
+    def classify(pixels: NDArray[np.uint8]) -> list[Outcome]:
+        if len(pixels) > 1 or pixels.max(axis=(1, 2)).argmax() == 1:  # green
+            raise MemoryError
+        return FakeClassifier.classify(classifier, pixels)
+
+    short_of_memory = SimpleNamespace(manifest=classifier.manifest, classify=classify)
+    outcomes = predict(["red.png", "green.png", "blue.png"], images, cast("Any", short_of_memory), MAX_PIXELS)
+    assert [label(outcome) for outcome in outcomes] == ["r", "out-of-memory", "b"]
+
+
+def test_an_image_whose_deadline_has_passed_is_not_decoded(classifier: Any, images: FolderImageStore) -> None:
+    now = time.monotonic()
+    outcomes = predict(["red.png", "broken.png"], images, classifier, MAX_PIXELS, deadlines=[now + 60, now])
+    assert [label(outcome) for outcome in outcomes] == ["r", "deadline-passed"]
+
+
+def test_where_decoding_takes_long_the_first_images_are_answered_before_the_others_are_decoded(
+    classifier: Any, images: FolderImageStore
+) -> None:
+    queue = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S)
+    worker = make_worker(queue, lambda names, _: predict(names, images, classifier, MAX_PIXELS, decode_s=0))
+    jobs = submit(queue, "red.png", "broken.png", "blue.png")
+    worker.step()
+    assert classifier.batch_sizes == [1, 1]
+    assert [queue.wait(job).label for job in (jobs[0], jobs[2])] == ["r", "b"]
+    with pytest.raises(NotAnImage):
+        queue.wait(jobs[1])
+
+
+def test_an_image_that_takes_too_long_to_decode_fails_alone(
+    classifier: Any, images: FolderImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(data: bytes, *limits: Any) -> NDArray[np.uint8]:
+        if data == images.get("green.png"):
+            raise TooCostly  # as the limit does
+        return preprocess(data, *limits)
+
+    monkeypatch.setattr("model.ml_service.preprocess", slow)
+    outcomes = predict(["red.png", "green.png", "blue.png"], images, classifier, MAX_PIXELS)
+    assert [label(outcome) for outcome in outcomes] == ["r", "too-costly", "b"]
+
+
 def test_a_batch_of_bad_images_needs_no_network(classifier: Any, images: FolderImageStore) -> None:
     assert [label(outcome) for outcome in predict(["broken.png"], images, classifier, MAX_PIXELS)] == ["not-an-image"]
     assert classifier.batch_sizes == []
@@ -108,7 +153,7 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
 
-    def __call__(self, names: Sequence[str]) -> list[Outcome]:
+    def __call__(self, names: Sequence[str], _: Sequence[float] = ()) -> list[Outcome]:
         self.batches.append(list(names))
         return [Prediction("dog", 0, 1.0) for _ in names]
 
@@ -145,7 +190,7 @@ def test_a_step_answers_what_waits_in_batches_of_the_set_size() -> None:
 def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody() -> None:
     queue, recorder = MemoryJobQueue(max_jobs=100), Recorder()
 
-    def slow(names: Sequence[str]) -> list[Outcome]:
+    def slow(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         threading.Event().wait(0.1)
         return recorder(names)
 
@@ -158,6 +203,30 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
     assert queue.wait(patient).label == "dog"
     with pytest.raises(DeadlinePassed):
         queue.wait(hasty)
+
+
+def work(batches_s: Sequence[float]) -> float:
+    """Have a worker do batches of one image that take so long; return how long it says that an image takes."""
+    queue, times_s = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), iter(batches_s)
+
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
+        threading.Event().wait(next(times_s))
+        return [Prediction("dog", 0, 1.0) for _ in names]
+
+    worker = make_worker(queue, classify)
+    for number, _ in enumerate(batches_s):
+        submit(queue, str(number))
+        worker.step()
+    return worker.service_time_s
+
+
+@pytest.mark.parametrize("batches_s", [[0.3], [0.3, 0.3], [0, 0, 0.3, 0, 0.3, 0]])
+def test_a_few_slow_images_do_not_make_a_worker_count_as_slow(batches_s: Sequence[float]) -> None:
+    assert work(batches_s) < 0.1
+
+
+def test_a_worker_that_has_become_slower_says_so() -> None:
+    assert work([0.1] * 5) >= 0.1
 
 
 def test_jobs_that_fail_untried_are_answered_and_counted() -> None:
@@ -225,7 +294,7 @@ def test_a_prediction_says_which_model_made_it_and_where_the_time_went(
     classifier: Any, images: FolderImageStore
 ) -> None:
     queue = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S)
-    worker = make_worker(queue, lambda names: predict(names, images, classifier, MAX_PIXELS))
+    worker = make_worker(queue, lambda names, _: predict(names, images, classifier, MAX_PIXELS))
     [job, _] = submit(queue, "red.png", "blue.png")
     worker.step()
     prediction = queue.wait(job)
@@ -246,7 +315,7 @@ def test_a_step_without_a_job_does_nothing() -> None:
 def test_the_batch_in_hand_is_finished_when_the_worker_is_stopped() -> None:
     queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), threading.Event()
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         stopped.set()
         return [Prediction("dog", 0, 1.0) for _ in names]
 
@@ -261,7 +330,7 @@ def test_a_worker_stays_alive_through_a_batch_that_takes_longer_than_its_time_to
     queue, stopped = MemoryJobQueue(max_jobs=100, worker_ttl_s=WORKER_TTL_S), threading.Event()
     seen: list[bool] = []
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         deadline = time.monotonic() + 1.5 * WORKER_TTL_S
         while time.monotonic() < deadline:
             seen.append(bool(queue.live_workers()))
@@ -300,7 +369,7 @@ class FlakyQueue(MemoryJobQueue):
 def test_answers_are_sent_when_the_queue_is_back() -> None:
     queue = FlakyQueue()
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         queue.failures_left = 2
         return [Prediction("dog", 0, 1.0) for _ in names]
 
@@ -313,7 +382,7 @@ def test_answers_are_sent_when_the_queue_is_back() -> None:
 def test_a_worker_outlives_an_absence_of_the_queue() -> None:
     queue, stopped = FlakyQueue(), threading.Event()
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         stopped.set()
         return [Prediction("dog", 0, 1.0) for _ in names]
 
@@ -327,7 +396,7 @@ def test_a_worker_outlives_an_absence_of_the_queue() -> None:
 def _work_without_letting_go(url: str) -> None:
     """Run a worker that keeps the interpreter's lock, and so its heartbeat from its turn, for longer than it may."""
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         ctypes.PyDLL(None).usleep(int(4 * WORKER_TTL_S * 1e6))
         return [Prediction("late", 0, 1.0) for _ in names]
 
@@ -401,18 +470,31 @@ def longest_silence(work: Callable[[], object]) -> float:
     return max(later - earlier for earlier, later in pairwise([*beats, ended])) / (ended - started)
 
 
-def _work_until_killed(url: str) -> None:
+def crash() -> None:
+    """Be a decoder that crashes."""
+    signal.raise_signal(signal.SIGKILL)
+
+
+def decode_for_ever() -> None:
+    """Be a decoder that never ends, lets no other thread run, and does not see signals."""
+    DecodingLimit(0.1)(lambda: sum(range(sys.maxsize)))
+
+
+def _work_until_killed(url: str, explode: Callable[[], None]) -> None:
     """Run a worker on Redis that dies of any image named "bomb"."""
 
-    def classify(names: Sequence[str]) -> list[Outcome]:
+    def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         if "bomb" in names:
-            signal.raise_signal(signal.SIGKILL)
+            explode()
         return [Prediction("dog", 0, 1.0) for _ in names]
 
     classify_process(make_worker(RedisJobQueue(url, max_jobs=100), classify), threading.Event())
 
 
-def test_an_image_that_kills_its_workers_is_set_aside_and_its_neighbours_are_answered(redis_url: str) -> None:
+@pytest.mark.parametrize("explode", [crash, decode_for_ever])
+def test_an_image_that_ends_its_workers_is_set_aside_and_its_neighbours_are_answered(
+    redis_url: str, explode: Callable[[], None]
+) -> None:
     with redis.Redis.from_url(redis_url) as connection:
         connection.flushall()
     queue = RedisJobQueue(redis_url, max_jobs=100)
@@ -420,14 +502,14 @@ def test_an_image_that_kills_its_workers_is_set_aside_and_its_neighbours_are_ans
     jobs = {name: ImageJob.create(name, 120) for name in ("a", "bomb", "b")}
     for job in jobs.values():
         queue.submit(job)
-    workers = [get_context("spawn").Process(target=_work_until_killed, args=(redis_url,)) for _ in range(3)]
+    workers = [get_context("spawn").Process(target=_work_until_killed, args=(redis_url, explode)) for _ in range(3)]
     try:
         for worker in workers:
             worker.start()
         with pytest.raises(SetAside):
             queue.wait(jobs["bomb"])
         assert [queue.wait(jobs[name]).label for name in "ab"] == ["dog", "dog"]
-        assert sum(worker.is_alive() for worker in workers) == 1
+        assert until(lambda: sum(worker.is_alive() for worker in workers) == 1)
     finally:
         for worker in workers:
             worker.kill()
