@@ -33,6 +33,38 @@ def test_content_that_resembles_a_boundary_stays_whole(client: FlaskClient, dog:
     assert post(client, FILE.replace(b"%s", dog + boundary_inside) + END) == (200, "")
 
 
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\r\n", END),
+        (b"This is a message in several parts.\r\n", END),
+        (b"", b"--b--"),
+        (b"", b"--b--\r\n\r\n"),
+        (b"", b"--b--\r\nThe end.\r\n"),
+    ],
+)
+def test_there_may_be_something_around_the_parts_and_no_line_end_behind_them(
+    client: FlaskClient, dog: bytes, before: bytes, after: bytes
+) -> None:
+    assert post(client, before + FILE.replace(b"%s", dog) + after) == (200, "")
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        'multipart/form-data; boundary="b"',
+        "multipart/form-data;boundary=b;charset=utf-8",
+        "Multipart/Form-Data; charset=utf-8; BOUNDARY=b",
+    ],
+)
+def test_the_header_of_a_form_may_be_written_in_several_ways(
+    client: FlaskClient, dog: bytes, content_type: str
+) -> None:
+    assert post(client, FILE.replace(b"%s", dog) + END, content_type) == (200, "")
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [
