@@ -62,7 +62,8 @@ def second_version(folder: Path, settings: ModelSettings) -> Path:
     """Make a folder of the model with another version's number."""
     manifest = ModelManifest.load(settings.model)
     replace(manifest, version=_SECOND, folder=folder).write(folder)
-    copyfile(manifest.network_path, folder / manifest.network_path.name)
+    for file in manifest.network_files():
+        copyfile(file, folder / file.relative_to(manifest.folder))
     manifest.copy_sample(folder)
     return folder
 

@@ -13,8 +13,8 @@ from openvino.preprocess import PrePostProcessor  # type: ignore[import-untyped]
 
 from jobs.errors import InferenceFailed
 from jobs.schema import TOP_CLASSES, ClassScore, JobFailure, Outcome, Prediction
-from model import int8
-from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
+from model import files, int8
+from model.manifest import LABELS, MANIFEST, NETWORK, ModelError, ModelManifest
 
 Precision = Literal["auto", "f32", "bf16"]
 
@@ -143,16 +143,42 @@ def _core() -> ov.Core:
 def _read(manifest: ModelManifest) -> ov.Model:
     """Return the network with one input of the manifest's shape and a batch of any size, and one output."""
     path = manifest.network_path
+    _check_files(manifest)
     try:
         network = _core().read_model(path)
     except RuntimeError as err:
-        raise ModelError(f"{path}: not a readable ONNX network: {_reason(err)}") from err
+        apart = [file.name for file in manifest.network_files()[1:]]
+        hint = f"; are {', '.join(apart)} whole, and of the same export?" if apart else ""
+        raise ModelError(f"{path}: not a readable ONNX network: {_reason(err)}{hint}") from err
     if (len(network.inputs), len(network.outputs)) != (1, 1):
         raise ModelError(
             f"{path}: has {len(network.inputs)} inputs and {len(network.outputs)} outputs; expected one of each"
         )
     _set_shape(network, manifest)
     return network
+
+
+def _check_files(manifest: ModelManifest) -> None:
+    """Raise `ModelError` where a file of the network is missing or something else."""
+    path = manifest.network_path
+    try:
+        if instead := files.instead_of_network(path):
+            raise ModelError(f"{path}: not an ONNX network but {instead}")
+        for file in manifest.network_files()[1:]:
+            if not file.is_file():
+                raise ModelError(f"{file}: not found; {_advice_on_missing_weights(manifest)}")
+            if instead := files.instead_of_data(file):
+                raise ModelError(f"{file}: not the network's weights but {instead}")
+    except OSError as err:
+        raise ModelError(f"{err.filename}: cannot be read: {err.strerror}") from err
+
+
+def _advice_on_missing_weights(manifest: ModelManifest) -> str:
+    """Return what to do about weights that are not beside the network: often, both files were renamed."""
+    known = {NETWORK, MANIFEST, LABELS, manifest.sample.file if manifest.sample else ""}
+    others = sorted(each.name for each in manifest.folder.iterdir() if each.is_file() and each.name not in known)
+    renamed = f"if they are what {', '.join(others)} has, give it that name, or " if others else ""
+    return f"{NETWORK} has its weights in a file of this name: {renamed}copy the file that was exported with it"
 
 
 def _set_shape(network: ov.Model, manifest: ModelManifest) -> None:

@@ -1,8 +1,10 @@
 """What a model folder says about its network: `model.toml`, read and written, and `labels.txt`."""
 
 import json
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.errors import SetupError
 from jobs.validation import said
+from model import files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,10 +73,19 @@ class ModelManifest:
         """The ONNX file."""
         return self.folder / NETWORK
 
+    def network_files(self) -> tuple[Path, ...]:
+        """Return the ONNX file and those of its weights that stand beside it. Raises `ModelError`, `OSError`."""
+        names = sorted(set(_names_of_weights(self.network_path.read_bytes())))
+        if outside := next((name for name in names if Path(name).is_absolute() or ".." in Path(name).parts), None):
+            raise ModelError(f"{self.network_path}: its weights are in {outside!r}, which is not in its folder")
+        return (self.network_path, *(self.folder / name for name in names))
+
     @classmethod
     def load(cls, folder: Path) -> "ModelManifest":
         """Return what the files in `folder` say; raise `ModelError` where they are missing or wrong."""
         toml, labels = _read(folder / MANIFEST), _read(folder / LABELS)
+        if (folder / NETWORK).is_dir():
+            raise ModelError(f"{folder / NETWORK}: is a folder; a model folder needs the network as an ONNX file")
         if not (folder / NETWORK).is_file():
             raise ModelError(f"{folder / NETWORK}: not found; a model folder needs the network as an ONNX file")
         return cls._parse(toml, labels, folder)
@@ -195,8 +207,22 @@ class _Keys(_Table):
     sample: _SampleKeys | None = None
 
 
+def _names_of_weights(network: bytes) -> Iterator[str]:
+    """Yield the names of the files that tensors of an ONNX network are in.
+
+    ONNX has them as TensorProto.external_data, pairs of a key and a value: here, "location" and the file's name, each
+    behind the number of its field and its length.
+    """
+    for found in re.finditer(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", network):
+        low, high = found[1][0] & 0x7F, found[1][1:]
+        length = low | (high[0] << 7 if high else 0)
+        yield network[found.end() : found.end() + length].decode(errors="replace")
+
+
 def _read(path: Path) -> str:
     try:
+        if instead := files.instead_of_data(path):
+            raise ModelError(f"{path}: is {instead}")
         # -sig: Windows editors begin a UTF-8 file with a mark that would become part of the first label.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:

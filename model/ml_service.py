@@ -329,7 +329,7 @@ def _check_sample(classifier: Classifier, file: Path, label: str) -> None:
 def identity(manifest: ModelManifest, precision: str) -> str:
     """Return a name that changes with whatever changes the model's answers, its version forgotten or not."""
     digest = hashlib.sha256()
-    for file in (manifest.network_path, manifest.folder / MANIFEST, manifest.folder / LABELS):
+    for file in (*manifest.network_files(), manifest.folder / MANIFEST, manifest.folder / LABELS):
         digest.update(file.read_bytes())
     return f"{manifest.name}-{manifest.version}-{precision}-{digest.hexdigest()[:12]}"
 

@@ -154,7 +154,7 @@ def _report(
 
 def _figures(classifier: Classifier, images_per_s: float) -> Figures:
     manifest = classifier.manifest
-    size_bytes = manifest.network_path.stat().st_size
+    size_bytes = sum(file.stat().st_size for file in manifest.network_files())
     return Figures(f"{manifest.name}@{manifest.version}", classifier.precision, size_bytes, images_per_s)
 
 

@@ -53,9 +53,9 @@ def quantize(manifest: ModelManifest, pictures: Iterable[Pixels], file: Path) ->
 
     path = manifest.network_path
     try:
-        network = onnx.load(path, load_external_data=False)
+        network = onnx.load(path)
         _check(network, path)
-        _quantize(path, _inputs(network, pictures, manifest), file)
+        _quantize(network, _inputs(network, pictures, manifest), file)
     except QuantizationError:
         raise
     except Exception as err:  # what ONNX Runtime raises has no common type
@@ -70,16 +70,19 @@ def _check(network: "onnx.ModelProto", path: Path) -> None:
         raise QuantizationError(f"{path}: is of ONNX opset {opset}; export it with opset {_LEAST_OPSET} or newer")
 
 
-def _quantize(path: Path, inputs: Iterator[dict[str, Floats]], file: Path) -> None:
+def _quantize(network: "onnx.ModelProto", inputs: Iterator[dict[str, Floats]], file: Path) -> None:
+    import onnx
     from onnxruntime import quantization  # type: ignore[import-untyped,import-not-found,unused-ignore]
     from onnxruntime.quantization.shape_inference import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
         quant_pre_process,
     )
 
     with TemporaryDirectory() as work:
-        folded = Path(work) / "folded.onnx"
+        whole, folded = Path(work) / "whole.onnx", Path(work) / "folded.onnx"
+        # With its weights, which may be in another file, where what is made on the way would not find it.
+        onnx.save(network, whole)
         # Batch normalisation becomes part of the convolution before it, which would else not be followed by its ReLU.
-        quant_pre_process(path, folded, skip_symbolic_shape=True)
+        quant_pre_process(whole, folded, skip_symbolic_shape=True)
         quantization.quantize_static(
             folded,
             file,

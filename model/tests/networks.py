@@ -65,6 +65,12 @@ def save_network(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
 
 
+def move_weights(path: Path, name: str) -> Path:
+    """Move the weights of a network to a file beside it, as PyTorch's exporter does; return that."""
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=name, size_threshold=0)
+    return path.with_name(name)
+
+
 def save_int8_network(path: Path, weights: ArrayLike, *, written: str = "int8") -> None:
     """Save a network that averages planes of 24 x 32 pixels in 0..255 and weighs the rounded averages, all in integers.
 

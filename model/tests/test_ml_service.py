@@ -28,8 +28,9 @@ from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
 from model.decoding_limit import DecodingLimit
 from model.manifest import ModelManifest
-from model.ml_service import Worker, classify_process, knee, predict
+from model.ml_service import Worker, classify_process, identity, knee, predict
 from model.preprocessing import preprocess
+from model.tests.networks import move_weights, save_network
 
 MAX_PIXELS = 1_000_000
 # Longer than a test takes, on however slow a machine.
@@ -515,3 +516,16 @@ def test_an_image_that_ends_its_workers_is_set_aside_and_its_neighbours_are_answ
             worker.kill()
             worker.join()
         queue.close()
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.onnx.data", "model.toml", "labels.txt"])
+def test_a_models_identity_changes_with_each_file_that_decides_its_answers(manifest: ModelManifest, file: str) -> None:
+    manifest.write(manifest.folder)
+    save_network(manifest.network_path, ("N", 3, 24, 32))
+    move_weights(manifest.network_path, "model.onnx.data")
+    before = identity(manifest, "f32")
+    changed = bytearray((manifest.folder / file).read_bytes())
+    changed[-1] ^= 1
+    (manifest.folder / file).write_bytes(changed)
+    assert identity(manifest, "f32") != before
+    assert before.startswith("colours-1-f32-")

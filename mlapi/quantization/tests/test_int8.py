@@ -16,7 +16,7 @@ from mlapi.quantization.pictures import find, read
 from mlapi.quantization.tests.conftest import COLOURS, MakeModel
 from model.classifier import Classifier, Precision
 from model.manifest import NETWORK, ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS
+from model.tests.networks import COLOUR_WEIGHTS, move_weights
 
 
 def pixels(pictures: Path, manifest: ModelManifest) -> list[int8.Pixels]:
@@ -129,6 +129,19 @@ def test_all_but_the_first_convolutions_become_integers_with_their_batch_normali
     assert "BatchNormalization" not in made_by.values()
     original = Classifier.load(manifest).scores(np.stack(samples))
     assert other.scores(np.stack(samples)) == pytest.approx(original, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["model.onnx.data", "weights.bin"])
+def test_a_network_whose_weights_are_in_another_file_is_quantized(
+    make_model: MakeModel, pictures: Path, tmp_path: Path, name: str
+) -> None:
+    manifest = make_model()
+    samples = pixels(pictures, manifest)
+    together = quantized(manifest, samples, tmp_path / "together").scores(np.stack(samples))
+    move_weights(manifest.network_path, name)
+    apart = quantized(manifest, samples, tmp_path / "apart")
+    assert apart.scores(np.stack(samples)).tolist() == together.tolist()
+    assert apart.manifest.network_files() == (apart.manifest.network_path,)
 
 
 def test_a_quantized_network_is_not_quantized_again(make_model: MakeModel, pictures: Path, tmp_path: Path) -> None:
