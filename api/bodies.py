@@ -7,14 +7,15 @@ import asyncio
 import io
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from api.access import subscriber
 from api.forwarded import client_address
-from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
-from jobs.errors import RETRY_AFTER_S, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
+from api.heads import Head
+from api.rsgi import HTTPProtocol, ProtocolClosed
+from jobs.errors import RETRY_AFTER_S, BadBody, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 # Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
 # kilobytes.
@@ -53,22 +54,25 @@ class Bodies:
         self._bytes = 0
 
     async def receive(
-        self, scope: Scope, protocol: HTTPProtocol, max_body_bytes: int, refusal: ServiceError | None = None
+        self, head: Head, protocol: HTTPProtocol, max_body_bytes: int, refusal: ServiceError | None = None
     ) -> bytes:
         """Return a request's body, of up to so many bytes; keep nothing of one that is refused anyway.
 
-        Raises the `refusal`, `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow`, or `ProtocolClosed` where the
-        client hangs up.
+        Of a client that waits for `100 Continue`, one that is refused is not received at all. Raises the `refusal`,
+        `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow`, `BadBody` or, where the client hangs up,
+        `ProtocolClosed`.
         """
-        length = None if "transfer-encoding" in scope.headers else int(scope.headers.get("content-length") or 0)
+        length = head.length
         if length == 0:
             return b""
         try:
-            sender = _sender(scope, self._trusted_proxies)
+            sender = _sender(head, self._trusted_proxies)
         except BadForwarding as err:
             refusal = refusal or err
         if not refusal and length and length > max_body_bytes:
             refusal = _too_many(max_body_bytes)
+        if refusal and head.asks_first:
+            raise refusal
         with self._under_time() as upload:
             if refusal:
                 self._refuse(upload, refusal)
@@ -79,6 +83,11 @@ class Bodies:
                 self._senders[upload] = sender
             await self._collect(upload, protocol, length or 0, max_body_bytes)
             return upload.body.getvalue()
+
+    async def throw_away(self, head: Head, protocol: HTTPProtocol) -> None:
+        """Receive a body that nothing will look at, so that its client comes to read the answer."""
+        with suppress(ServiceError):
+            await self.receive(head, protocol, 0, BadBody())
 
     def hurry(self) -> None:
         """Let no upload take much longer from now on."""
@@ -104,8 +113,14 @@ class Bodies:
             self._drop(upload)
 
     async def _collect(self, upload: _Upload, protocol: HTTPProtocol, length: int, max_body_bytes: int) -> None:
-        """Have a body come piece by piece; what comes of one that is refused is thrown away."""
+        """Have a body come piece by piece; what comes of one that is refused is thrown away.
+
+        Granian ends every body with an empty piece. It gives another one before that where the body breaks off, and for
+        trailer fields, which it does not tell apart; it gives none otherwise.
+        """
+        empty_pieces = 0
         async for piece in protocol:
+            empty_pieces += not piece
             if not upload.refusal:
                 upload.body.write(piece)
                 self._count(upload, len(piece))
@@ -113,8 +128,10 @@ class Bodies:
                 self._refuse(upload, _too_many(max_body_bytes))
         if upload.refusal:
             raise upload.refusal
-        if upload.size < length:  # of a client that hangs up, no more pieces come
+        if upload.size < length:
             raise ProtocolClosed
+        if empty_pieces > 1:
+            raise BadBody
 
     def _count(self, upload: _Upload, size: int) -> None:
         """Count so many bytes more, and have room made for them where there is none."""
@@ -152,7 +169,7 @@ def _too_many(max_body_bytes: int) -> TooManyBytes:
     return TooManyBytes(f"A request may have at most {max_body_bytes} bytes.")
 
 
-def _sender(scope: Scope, trusted_proxies: int) -> str:
+def _sender(head: Head, trusted_proxies: int) -> str:
     """Return what stands for the client that sends a request. Raises `BadForwarding`."""
-    forwarded_for = (value for name, value in scope.headers.items() if name == "x-forwarded-for")
-    return subscriber(client_address(forwarded_for, trusted_proxies, scope.client.rpartition(":")[0].strip("[]")))
+    forwarded_for = (value for name, value in head.headers.items() if name == "x-forwarded-for")
+    return subscriber(client_address(forwarded_for, trusted_proxies, head.client.rpartition(":")[0].strip("[]")))

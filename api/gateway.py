@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import math
+import os
 import re
 import signal
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
+from werkzeug.exceptions import HTTPException
 
 from api import connection, failures, request_log, wsgi
 from api.access import Access
@@ -27,25 +29,25 @@ from api.connection import Connection, Turns
 from api.events import Feed
 from api.forwarded import prefix
 from api.headers import DEFAULTS
+from api.heads import Head
 from api.metrics import Metrics
 from api.problems import error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
-from api.settings import ApiSettings
+from api.settings import SPARE_THREADS, ApiSettings
 from api.views import FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
-from jobs.errors import KeyRequired, QueueFull, ServiceError, TooManyBytes
+from jobs.errors import KeyRequired, QueueFull, ServiceError, Stopping
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 
 log = logging.getLogger(__name__)
 
-# Tells an API process that it is about to be stopped.
+# Tell an API process that it is about to be stopped, and to stop.
 DRAIN_SIGNAL = signal.SIGUSR1
+STOP_SIGNAL = signal.SIGUSR2
 
 _PAGE = "/"
 _PREDICTIONS = "/v1/predictions"
-# It is parsed at once, which keeps the event loop from all else.
-_MAX_QUERY_BYTES = 8192
 # Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
 # event loop; and while they wait for their turn, it may become known that the queue is full.
 _TURNS = 8
@@ -56,9 +58,14 @@ _REFUSE_EVERY_S = 0.03
 # Most requests are answered before it is worth watching whether their client hangs up.
 _WATCH_AFTER_S = 0.1
 # Answers before which not all of the body may have been received.
-_UNREAD = frozenset({408, 413})
+_UNREAD = frozenset({408, 413, 414, 431})
+# Requests for these need no more of the service than its processes, and are to be answered however busy those are.
+_HEALTH_PATHS = request_log.QUIET_PATHS - {"/metrics"}
+_HEALTH_THREADS = 4
 _REPORT_EVERY_S = 1.0
 _TEXT = "text/plain; charset=utf-8"
+# How long clients may take to receive their answers when all are given and the service stops.
+_LAST_ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,63 +122,132 @@ class Gateway:
         self._feed: Feed = app.extensions["services"].feed
         self._places = _Places(settings.api_threads)
         self._polls = _Places(math.ceil(settings.api_threads / 2))  # each holds a thread
-        self._threads = ThreadPoolExecutor(settings.threads, "request")
-        self._draining = False
-        self._give_up_after_s = settings.drain_s + settings.stop_timeout_s
+        # Each kind of request has threads of its own, so that none can take those of another.
+        self._threads = ThreadPoolExecutor(settings.api_threads, "image")
+        self._page_threads = ThreadPoolExecutor(SPARE_THREADS - _HEALTH_THREADS, "page")
+        self._health_threads = ThreadPoolExecutor(_HEALTH_THREADS, "health")
+        self._draining = self._stopping = False
+        self._drain_s, self._stop_timeout_s = settings.drain_s, settings.stop_timeout_s
         self._refused: Counter[str] = Counter()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._turns = Turns(_TURNS)
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         loop.add_signal_handler(DRAIN_SIGNAL, self.drain)
+        loop.add_signal_handler(STOP_SIGNAL, self.stop)
 
     def drain(self) -> None:
         """Begin to stop: say that the service is not ready, and close each connection with its next answer."""
+        if self._draining:
+            return
         self._draining = True
         self._bodies.hurry()
         self._results.stop_waiting()
         self._feed.stop()
-        self._loop.call_later(self._give_up_after_s, self._threads.submit, self._queue.close)
+        self._give_up_after(self._drain_s + self._stop_timeout_s)
+
+    def stop(self) -> None:
+        """Take no more connections, and end the process when all is answered."""
+        if self._stopping:
+            return
+        self.drain()
+        self._stopping = True
+        self._give_up_after(self._stop_timeout_s)
+        _have_granian_stop()
+        self._end = self._loop.create_task(self._end_process())
+
+    def _give_up_after(self, seconds: float) -> None:
+        self._loop.call_later(seconds, self._health_threads.submit, self._queue.close)
+
+    async def _end_process(self) -> None:
+        """End the process when no request is in work and its clients have had the time to receive their answers.
+
+        Granian does so as soon as they have, and would wait for ever for one that does not read.
+        """
+        while True:
+            await self._idle.wait()
+            await asyncio.sleep(min(_LAST_ANSWERS_S, self._stop_timeout_s))
+            if self._idle.is_set():
+                break
+        await self._loop.run_in_executor(self._health_threads, tracing.stop)
+        os._exit(0)
 
     def __rsgi_del__(self, _: asyncio.AbstractEventLoop) -> None:
         tracing.stop()
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
-        endpoint = _image_endpoint(scope)
+        self._requests += 1
+        self._idle.clear()
+        try:
+            await self._settle(Head.read(scope), protocol)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    async def _settle(self, head: Head, protocol: HTTPProtocol) -> None:
+        """Answer a request or refuse it."""
+        endpoint = _image_endpoint(head)
         brings_images = endpoint is not None
         client = Connection(draining=self._draining, sends_files=True)
         try:
-            _check_query(scope)
-            client.body = io.BytesIO(await self._receive(scope, protocol, endpoint))
+            client.body = io.BytesIO(await self._receive(head, protocol, endpoint))
             client.received_at_s = time.monotonic()
             if brings_images:
                 self._look_at_queue(self._turns.requests)
-            with self._place(scope, brings_images):
+            with self._place(head, brings_images):
                 client.turn = await self._turn() if brings_images else None
-                await self._serve(scope, protocol, client)
+                await self._serve(head, protocol, client)
         except ServiceError as err:
             err.__traceback__ = None  # its frames hold it, and the body: both would stay until garbage is looked for
-            await self._refuse(scope, protocol, endpoint, err)
+            await self._refuse(head, protocol, endpoint, err)
         except ProtocolClosed:
             pass  # the client hung up before it had sent all
 
-    async def _receive(self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
-        """Return a request's body. Raises the `ServiceError` that it is refused with."""
-        if endpoint and "expect" in scope.headers:  # the client asks before it sends
-            self._look_for_place(self._places)
-            self._look_at_queue(self._turns.requests)
+    async def _receive(self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
+        """Return a request's body, which only POST has. Raises the `ServiceError` that it is refused with."""
+        if head.refusal and (head.length == 0 or head.asks_first):
+            raise head.refusal
+        if head.asks_first:
+            if not self._takes_body(head):
+                return b""
+            self._refuse_before_body(endpoint)
         elif endpoint and self._queue.refusal(self._turns.requests):
             await self._until_next_refusals()
+        if head.method != "POST" and not head.refusal:
+            await self._bodies.throw_away(head, protocol)
+            return b""
         max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
-        stranger = None if self._access.knows(scope.headers.get("authorization")) else KeyRequired()
-        return await self._bodies.receive(scope, protocol, max_bytes, stranger)
+        stranger = None if self._access.knows(head.headers.get("authorization")) else KeyRequired()
+        return await self._bodies.receive(head, protocol, max_bytes, stranger or head.refusal)
+
+    def _takes_body(self, head: Head) -> bool:
+        """Return whether there is a route that a body may be sent to; else Flask says at once that there is none."""
+        if head.method != "POST":
+            return False
+        try:
+            self._app.url_map.bind("").match(head.path, head.method)
+        except HTTPException:  # no such path, not with this method, or elsewhere
+            return False
+        return True
+
+    def _refuse_before_body(self, endpoint: _ImageEndpoint | None) -> None:
+        """Raise what a body that the client has not sent yet would be refused with."""
+        if self._stopping:
+            raise Stopping
+        if endpoint:
+            self._look_for_place(self._places)
+            self._look_at_queue(self._turns.requests)
 
     async def _until_next_refusals(self) -> None:
         await asyncio.sleep(_REFUSE_EVERY_S - self._loop.time() % _REFUSE_EVERY_S)
 
-    def _place(self, scope: Scope, brings_images: bool) -> AbstractContextManager[None]:
+    def _place(self, head: Head, brings_images: bool) -> AbstractContextManager[None]:
         """Return what has one more request wait meanwhile, if it does. Raises `QueueFull`."""
-        if not brings_images and not _asks_to_wait(scope):
+        if not brings_images and not _asks_to_wait(head):
             return nullcontext()
         places = self._places if brings_images else self._polls
         self._look_for_place(places)
@@ -197,27 +273,33 @@ class Gateway:
             raise
         return self._turns
 
-    async def _serve(self, scope: Scope, protocol: HTTPProtocol, client: Connection) -> None:
+    async def _serve(self, head: Head, protocol: HTTPProtocol, client: Connection) -> None:
         """Answer a request: one that has a turn on the loop, since nearly all that it does is wait, others in a thread.
 
         What else they do, such as to read files, is not written so that a loop could go on meanwhile.
         """
-        environment = {**wsgi.environ(scope, client.body), connection.ENVIRON_KEY: client}
+        environment = {**wsgi.environ(head, client.body), connection.ENVIRON_KEY: client}
         answered = self._loop.create_future()
         watch = self._loop.call_later(_WATCH_AFTER_S, _watch, protocol, client, answered)
         if client.turn:
             status, headers, body = await waiting.run(lambda: self._answer(environment, client), self._threads)
         else:
-            status, headers, body = await self._loop.run_in_executor(self._threads, self._answer, environment, client)
+            threads = self._page_threads if client.refusal else self._threads_for(head)
+            status, headers, body = await self._loop.run_in_executor(threads, self._answer, environment, client)
         answered.set_result(None)
         watch.cancel()
-        headers = [*headers, *self._last_headers(status)]
+        headers = [*headers, *self._last_headers(head, status)]
         if client.stream:
             await client.stream(protocol, (status, headers, body))
         elif client.file:
             protocol.response_file(status, headers, str(client.file))
         else:
             protocol.response_bytes(status, headers, body)
+
+    def _threads_for(self, head: Head) -> ThreadPoolExecutor:
+        if head.path in _HEALTH_PATHS:
+            return self._health_threads
+        return self._threads if _asks_to_wait(head) else self._page_threads
 
     def _answer(self, environment: dict[str, Any], client: Connection) -> wsgi.Answer:
         try:
@@ -230,29 +312,29 @@ class Gateway:
             client.end_turn()
 
     async def _refuse(
-        self, scope: Scope, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None, err: ServiceError
+        self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None, err: ServiceError
     ) -> None:
         """Answer a program without a thread, since there may be a thousand a second; all else gets the page.
 
         Who has no key is refused, and counted, where all others are.
         """
         if not endpoint or endpoint.route == _PAGE or isinstance(err, KeyRequired):
-            await self._serve(scope, protocol, Connection(refusal=err))
+            await self._serve(head, protocol, Connection(refusal=err))
+            err.__traceback__ = None
             return
         self._count_refusal(err)
-        self._metrics.refused(scope.method, endpoint.route, err)
-        status, headers, body = _failure(
-            scope.path, err, scope.headers.get(request_log.HEADER.lower()), self._root(scope)
-        )
-        protocol.response_bytes(status, [*headers, *self._last_headers(status)], body)
+        self._metrics.refused(head.method, endpoint.route, err)
+        status, headers, body = _failure(head.path, err, head.headers.get(request_log.HEADER.lower()), self._root(head))
+        protocol.response_bytes(status, [*headers, *self._last_headers(head, status)], body)
 
-    def _root(self, scope: Scope) -> str:
+    def _root(self, head: Head) -> str:
         """Return the path under which the API is reached."""
-        return prefix((value for name, value in scope.headers.items() if name == "x-forwarded-prefix"), self._proxies)
+        return prefix((value for name, value in head.headers.items() if name == "x-forwarded-prefix"), self._proxies)
 
-    def _last_headers(self, status: int) -> list[tuple[str, str]]:
+    def _last_headers(self, head: Head, status: int) -> list[tuple[str, str]]:
         """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
-        return [("Connection", "close")] if self._draining or status in _UNREAD else []
+        unread = status in _UNREAD or (head.asks_first and status >= 400) or head.method != "POST"
+        return [("Connection", "close")] if self._draining or (unread and head.length != 0) else []
 
     def _count_refusal(self, err: ServiceError) -> None:
         """Have refusals logged, all of a second in one line: a line for each would be part of the overload."""
@@ -274,25 +356,29 @@ def _failure(path: str, err: ServiceError, given_id: str | None, root: str) -> w
     return err.status, [*headers.items(), *error_headers(err).items()], body
 
 
-def _check_query(scope: Scope) -> None:
-    """Raise `TooManyBytes` where the query is too long to be looked at."""
-    if len(scope.query_string) > _MAX_QUERY_BYTES:
-        raise TooManyBytes(f"The query of an address may have at most {_MAX_QUERY_BYTES} bytes.")
-
-
-def _image_endpoint(scope: Scope) -> _ImageEndpoint | None:
+def _image_endpoint(head: Head) -> _ImageEndpoint | None:
     """Return the endpoint that a request brings images to, if it does."""
-    if scope.method != "POST":
+    if head.method != "POST":
         return None
-    return next((endpoint for path, endpoint in _IMAGE_PATHS if path.fullmatch(scope.path)), None)
+    return next((endpoint for path, endpoint in _IMAGE_PATHS if path.fullmatch(head.path)), None)
 
 
-def _asks_to_wait(scope: Scope) -> bool:
+def _asks_to_wait(head: Head) -> bool:
     """Tell whether a request may hold a thread until a prediction is done: that is all that a query asks for there.
 
     What it says is not looked at, since `wait` can be spelled in many ways.
     """
-    return scope.path.startswith(f"{_PREDICTIONS}/") and scope.query_string != ""
+    return head.path.startswith(f"{_PREDICTIONS}/") and head.query_string != ""
+
+
+def _have_granian_stop() -> None:
+    """Have Granian's own handler of SIGTERM called, which waits in this process until now.
+
+    It may be called twice: from the third call on, the event loop waits for ever in it.
+    """
+    signal.raise_signal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _watch(protocol: HTTPProtocol, client: Connection, answered: "asyncio.Future[None]") -> None:

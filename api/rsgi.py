@@ -22,13 +22,33 @@ class Headers(Protocol):
 class Scope(Protocol):
     """What a request says before its body."""
 
-    http_version: str
-    scheme: str
-    method: str
-    path: str
-    query_string: str
-    server: str
-    client: str
+    @property
+    def http_version(self) -> str:
+        """1 or 1.1."""
+
+    @property
+    def scheme(self) -> str:
+        """Either http or https."""
+
+    @property
+    def method(self) -> str:
+        """Any word."""
+
+    @property
+    def path(self) -> str:
+        """Its path, decoded."""
+
+    @property
+    def query_string(self) -> str:
+        """What comes after the path, as it was sent."""
+
+    @property
+    def server(self) -> str:
+        """The server's address and port."""
+
+    @property
+    def client(self) -> str:
+        """The client's."""
 
     @property
     def headers(self) -> Headers:

@@ -8,21 +8,21 @@ import resource
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 from prometheus_client import start_http_server
 
 from api import metrics
 from api.app import create_app
 from api.bodies import MAX_CONNECTIONS
 from api.examiner import Examiner
-from api.gateway import DRAIN_SIGNAL, Gateway
+from api.gateway import DRAIN_SIGNAL, STOP_SIGNAL, Gateway
 from api.keys import KeyFile
 from api.settings import ApiSettings
 from api.v1.predictions import document
@@ -42,8 +42,13 @@ log = logging.getLogger(__name__)
 _BACKLOG = 4096
 # What a process has open besides connections, and a picture for each that is sent: connections to Redis, files.
 _OTHER_FILES = 2000
-# The processes give up by themselves; one that does not is ended so much later.
-_STOP_SPARE_S = 3
+# What stops a process of the API is up to the one that started it alone.
+_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+# The processes give up by themselves, which takes a busy machine seconds; one that does not is ended so much later.
+_STOP_SPARE_S = 7
+# How long what clients have sent may take to be read before the listener is closed.
+_READ_S = 2.0
+_READ_CHECK_EVERY_S = 0.05
 
 # So many receivers of webhooks may be slow at once before others wait for them.
 _WEBHOOK_THREADS = 4
@@ -59,8 +64,9 @@ _NEEDED_MARGIN_S = 60
 class Server(MPServer):
     """Granian, stopped by any number of signals, at first gently.
 
-    Its own handler takes a lock, and so never returns when a second signal comes while the first is being handled.
-    This one hands the signal to a thread, by a queue that may be used in signal handlers.
+    A signal to stop may reach the processes that serve as well, as in a terminal or under systemd. They have it blocked
+    and listen to this one alone, which knows when it is time. It takes signals in a thread: Granian's handler, called
+    while it is running, waits for itself for ever.
     """
 
     def serve_until_signal(self, drain_s: float, background: Sequence[threading.Thread]) -> None:
@@ -70,8 +76,8 @@ class Server(MPServer):
         a thread of this process, of which it has no copy, holds just then, such as the lock of a module's import.
         """
         self._background = background
-        self._signals: SimpleQueue[int] = SimpleQueue()
         signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is only starting
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # in all threads and processes that are started from now on
         threading.Thread(target=self._stop_at_signal, args=[drain_s], name="signals", daemon=True).start()
         self.serve()
 
@@ -81,28 +87,63 @@ class Server(MPServer):
         for thread in self._background:
             thread.start()
 
-    def signal_handler_interrupt(self, number: int, *_: object) -> None:
-        """Take note of a signal."""
-        self._signals.put(number)
+    def _spawn_worker(self, *args: object, **kwargs: object) -> WorkerProcess:
+        worker: WorkerProcess = super()._spawn_worker(*args, **kwargs)
+        worker.inner.terminate = lambda: _send(worker, STOP_SIGNAL)  # else with SIGTERM
+        return worker
 
     def _stop_at_signal(self, drain_s: float) -> None:
-        self._drain(drain_s if self._signals.get() == signal.SIGTERM else 0)
+        first = signal.sigwaitinfo(_SIGNALS)
+        for worker in list(self.wrks):
+            _send(worker, DRAIN_SIGNAL)
+        if first.si_signo == signal.SIGTERM:
+            _wait_for_another(first, drain_s)
+        _wait_until_read(self.bind_port)
         super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # it has no annotations
 
-    def _drain(self, drain_s: float) -> None:
-        """Have `/readyz` say no, and give whoever asks it the time to send no more. A second signal cuts it short."""
-        for process in list(self.wrks):
-            with suppress(ProcessLookupError):
-                os.kill(process.inner.pid, DRAIN_SIGNAL)
-        with suppress(Empty):
-            self._signals.get(timeout=drain_s)
+
+def _send(worker: WorkerProcess, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(worker.inner.pid, number)
+
+
+def _wait_for_another(first: signal.struct_siginfo, timeout_s: float) -> None:
+    """Return when the time is over, or somebody has sent a second signal to cut it short.
+
+    Those of the process that started this one do not count: it passes on what may have reached this one, too.
+    """
+    deadline, senders = time.monotonic() + timeout_s, [first.si_pid]
+    while (left_s := deadline - time.monotonic()) > 0 and sum(sender != os.getppid() for sender in senders) < 2:
+        if another := signal.sigtimedwait(_SIGNALS, left_s):
+            senders.append(another.si_pid)
+
+
+def _wait_until_read(port: int) -> None:
+    """Return when what clients have sent to a port is being read, or after a short time.
+
+    Granian closes a connection of which it has read nothing yet when it is to stop, and its listener with those that
+    wait there. A busy machine may not have come to them in all of `DRAIN_S`.
+    """
+    deadline = time.monotonic() + _READ_S
+    while _is_unread(port) and time.monotonic() < deadline:
+        time.sleep(_READ_CHECK_EVERY_S)
+
+
+def _is_unread(port: int) -> bool:
+    """Return whether connections to a port wait for being accepted, or bytes for being read, as far as Linux tells."""
+    lines: list[str] = []
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            lines += Path("/proc/net", table).read_text().splitlines()[1:]
+    sockets = (line.split()[1:5] for line in lines)
+    return any(int(local.rpartition(":")[2], 16) == port and int(queues[9:], 16) for local, _, _, queues in sockets)
 
 
 def gateway() -> Gateway:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    lifeline.end_with_parent()
+    lifeline.end_with_parent(STOP_SIGNAL)
     tracing.start(settings, "mlapi-api")
     app = create_app(settings)
     services: Services = app.extensions["services"]

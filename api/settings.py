@@ -11,7 +11,7 @@ from jobs.listening import ListenAddress
 from jobs.settings import SharedSettings
 
 # For requests that wait for no worker: the page, pictures, health checks.
-_SPARE_THREADS = 16
+SPARE_THREADS = 32
 
 
 class ApiSettings(SharedSettings):
@@ -118,4 +118,4 @@ class ApiSettings(SharedSettings):
     @property
     def threads(self) -> int:
         """The threads of one API process, at most."""
-        return self.api_threads + _SPARE_THREADS
+        return self.api_threads + SPARE_THREADS

@@ -30,6 +30,13 @@ class BadRequest(ServiceError):
     message = "The request cannot be read."
 
 
+class BadBody(BadRequest):
+    """The body ends elsewhere than its framing says."""
+
+    code = "bad-body"
+    message = "The body broke off, or trailer fields follow it, which are not taken."
+
+
 class BadForm(BadRequest):
     """The body is not the form that its header says it is."""
 
@@ -331,6 +338,22 @@ class PartHeaderTooLarge(TooLarge):
 
     code = "part-header-too-large"
     message = 'A part of the form has too many headers. Send one image, as the form field "file".'
+
+
+class PathTooLong(TooLarge):
+    """The path of the address has more bytes than the limit."""
+
+    status = 414
+    code = "path-too-long"
+    message = "The address is too long."
+
+
+class HeadersTooLarge(TooLarge):
+    """The request has more headers, or more bytes in them, than the limit."""
+
+    status = 431
+    code = "headers-too-large"
+    message = "The request has too many headers, or too much in them."
 
 
 class ReportTooLarge(TooLarge):

@@ -35,7 +35,7 @@ _REDIS_START_TIMEOUT_S = 10.0
 # A worker loads its network and tries every batch size before it counts as alive.
 _START_TIMEOUT_S = 120.0
 # The API ends a process that does not stop in time by itself.
-_STOP_SPARE_S = 5.0
+_STOP_SPARE_S = 15.0
 
 
 def serve() -> None:

@@ -15,8 +15,8 @@ class FakeHeaders:
         self._pairs = pairs
 
     def get(self, name: str) -> str | None:
-        """Return the last value of a header."""
-        return dict(self._pairs).get(name)
+        """Return the first value of a header."""
+        return dict(reversed(self._pairs)).get(name)
 
     def items(self) -> Iterable[tuple[str, str]]:
         """Return all headers."""
@@ -82,11 +82,12 @@ class FakeProtocol:
         return b"".join(self._pieces)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces, and an empty one in the end, also where the client hangs up."""
+        """Yield the body in pieces and an empty one in the end, before it another where the client hangs up."""
         for piece in self._pieces:
             yield piece
         if self._slow:
             await self._hang_up.wait()
+            yield b""
         yield b""
 
     def client_disconnect(self) -> "asyncio.Future[None]":

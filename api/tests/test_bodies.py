@@ -8,9 +8,10 @@ import pytest
 
 from api import bodies
 from api.bodies import MAX_CONNECTIONS, Bodies
+from api.heads import Head
 from api.rsgi import ProtocolClosed
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.errors import BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
+from jobs.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 MAX_BODY_BYTES = 1000
 SMALL_BYTES = 10
@@ -34,9 +35,9 @@ def run(steps: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
-def a_request(length: int | None, address: str = "192.0.2.1", *headers: tuple[str, str]) -> FakeScope:
+def a_request(length: int | None, address: str = "192.0.2.1", *headers: tuple[str, str]) -> Head:
     size = ("transfer-encoding", "chunked") if length is None else ("content-length", str(length))
-    return FakeScope("POST", "/predict", FakeHeaders(size, *headers), client=f"{address}:40000")
+    return Head.read(FakeScope("POST", "/predict", FakeHeaders(size, *headers), client=f"{address}:40000"))
 
 
 class Sent:
@@ -65,7 +66,7 @@ async def come(*sent: Sent) -> None:
 
 
 @pytest.mark.parametrize("length", [100, None])
-@pytest.mark.parametrize("pieces", [[b"a" * 100], [b"a" * 30, b"", b"a" * 70]])
+@pytest.mark.parametrize("pieces", [[b"a" * 100], [b"a" * 30, b"a" * 70]])
 def test_a_body_is_received_whole(received: Bodies, length: int | None, pieces: list[bytes]) -> None:
     body = run(lambda: received.receive(a_request(length), FakeProtocol(pieces), MAX_BODY_BYTES))
     assert body == b"a" * 100
@@ -80,6 +81,12 @@ def test_a_client_that_hangs_up_has_not_sent_a_shorter_body(received: Bodies, si
 
     with pytest.raises(ProtocolClosed):
         run(steps)
+
+
+@pytest.mark.parametrize("pieces", [[b"", b""], [b"a" * 100, b"", b""]])
+def test_chunks_that_break_off_are_not_a_shorter_body(received: Bodies, pieces: list[bytes]) -> None:
+    with pytest.raises(BadBody):
+        run(lambda: received.receive(a_request(None), FakeProtocol(pieces[:-1]), MAX_BODY_BYTES))
 
 
 @pytest.mark.parametrize("length", [5, 500, None])

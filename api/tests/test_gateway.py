@@ -16,6 +16,7 @@ import pytest
 from api.connection import Connection
 from api.gateway import Gateway
 from api.keys import KeyFile
+from api.settings import SPARE_THREADS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs import backlog, waiting
@@ -27,6 +28,7 @@ from jobs.results import Result
 from jobs.schema import ImageJob
 
 BOUNDARY = "b"
+CHUNKED = ("transfer-encoding", "chunked")
 T = TypeVar("T")
 MakeGateway = Callable[..., Gateway]
 
@@ -59,7 +61,7 @@ def form(data: bytes) -> bytes:
 
 def upload(length: int | None, path: str = "/predict", *headers: tuple[str, str]) -> FakeScope:
     """Return what a request with a form of that length, or of one not told, begins with."""
-    size = ("transfer-encoding", "chunked") if length is None else ("content-length", str(length))
+    size = CHUNKED if length is None else ("content-length", str(length))
     content_type = ("content-type", f"multipart/form-data; boundary={BOUNDARY}")
     return FakeScope("POST", path, FakeHeaders(("host", "localhost"), content_type, size, *headers))
 
@@ -120,7 +122,10 @@ def test_an_upload_that_takes_too_long_is_ended(make_gateway: MakeGateway, lengt
 
 
 @pytest.mark.parametrize("path", ["/predict", "/v1/predictions", "/"])
-def test_a_query_that_is_too_long_is_refused_before_the_body(make_gateway: MakeGateway, path: str) -> None:
+def test_a_query_that_is_too_long_is_refused_before_the_body(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("api.bodies._LINGER_S", 0.05)
     gateway, scope = make_gateway(), upload(1000, path)
     scope.query_string = "&".join(["a=1"] * 3000)
 
@@ -325,6 +330,65 @@ def test_a_client_that_asks_before_it_sends_is_refused_before(
     answer = run(gateway, steps)
     assert answer
     assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+
+
+@pytest.mark.parametrize("length", [100_001, 10**12])
+@pytest.mark.parametrize("path", ["/predict", "/", "/feedback", "/v1/predictions"])
+def test_a_client_that_asks_before_it_sends_too_much_is_refused_before(
+    make_gateway: MakeGateway, path: str, length: int
+) -> None:
+    gateway = make_gateway(max_upload_bytes=1000, max_request_bytes=100_000)
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        await gateway.__rsgi__(upload(length, path, ("expect", "100-continue")), protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+
+
+@pytest.mark.usefixtures("worker")
+def test_no_kind_of_request_takes_the_threads_of_another(
+    make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, go_on, body = make_gateway(api_threads=4), threading.Event(), form(dog)
+    labels = queue.labels
+    monkeypatch.setattr(queue, "labels", lambda: go_on.wait(60) and labels())
+    before = threading.active_count()
+
+    async def steps() -> list[Answer]:
+        hanging = [asyncio.create_task(ask(gateway, FakeScope(path="/labels"))) for _ in range(200)]
+        await asyncio.sleep(0)
+        scopes = [FakeScope(), FakeScope(path="/readyz"), upload(len(body))]
+        answers = [await ask(gateway, scope, body if scope.method == "POST" else b"") for scope in scopes]
+        assert threading.active_count() - before <= SPARE_THREADS + 4
+        assert not any(request.done() for request in hanging)
+        go_on.set()
+        return [*answers, *[await request for request in hanging]]
+
+    assert {answer.status for answer in run(gateway, steps)} == {200}
+
+
+@pytest.mark.parametrize("pieces", [[b""], [b"report=a", b""]], ids=["nothing", "a piece"])
+def test_a_body_in_chunks_that_breaks_off_is_none(
+    make_gateway: MakeGateway, tmp_path: Path, pieces: list[bytes]
+) -> None:
+    gateway = make_gateway()
+    form_type = ("content-type", "application/x-www-form-urlencoded")
+    scope = FakeScope("POST", "/feedback", FakeHeaders(("host", "localhost"), form_type, CHUNKED))
+    assert run(gateway, lambda: ask(gateway, scope, *pieces)).status == 400
+    assert not (tmp_path / "feedback" / "feedback").exists()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "post", "MADEUP"])
+def test_what_is_no_post_keeps_no_report(make_gateway: MakeGateway, tmp_path: Path, method: str) -> None:
+    gateway = make_gateway()
+    form_type = ("content-type", "application/x-www-form-urlencoded")
+    scope = FakeScope(method, "/feedback", FakeHeaders(("host", "localhost"), form_type, ("content-length", "8")))
+    assert run(gateway, lambda: ask(gateway, scope, b"report=a")).status in {200, 405}
+    assert not (tmp_path / "feedback" / "feedback").exists()
 
 
 def test_refusals_are_logged_together(

@@ -13,7 +13,7 @@ from api.v1.documents import Problem
 F = TypeVar("F", bound=Callable[..., Any])
 
 # What any request may be answered.
-_ALWAYS = (400, 401, 403, 408, 413, 429, 500, 503)
+_ALWAYS = (400, 401, 403, 408, 413, 414, 429, 431, 500, 503)
 _RETRY_AFTER = {"description": "Seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}
 _LOCATION = {"description": "Where the prediction will be", "schema": {"type": "string"}}
 _FORM = "multipart/form-data"

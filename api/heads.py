@@ -1,0 +1,122 @@
+"""Reads the head of a request, within its bounds, before anything else looks at it.
+
+Granian and Flask read some of it differently: to Flask, `post` is POST, and `//predict` the path `/predict`. Everything
+that comes after this module works with one reading.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from api import rsgi
+from jobs.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes
+
+# Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it
+# is one word in the log, whatever the client has made up.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNKNOWN_METHOD = "UNKNOWN"
+# Granian takes heads of 400 KB. What is in them is parsed on the event loop, which keeps it from all else, and written
+# to the log. No client or proxy needs as much: nginx and Apache take 8 KB as well.
+MAX_PATH_BYTES = 2048
+MAX_QUERY_BYTES = 8192
+MAX_HEADER_BYTES = 8192
+MAX_HEADERS_BYTES = 32_768
+MAX_HEADERS = 100
+
+_Pairs = Sequence[tuple[str, str]]
+
+
+class Headers:
+    """A request's headers, read once; their names are in lower case and may repeat."""
+
+    def __init__(self, pairs: _Pairs) -> None:
+        self._pairs = pairs
+        self._first = dict(reversed(pairs))
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of a header."""
+        return self._first.get(name)
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return all headers."""
+        return self._pairs
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head; with a `refusal`, as much of it as is within the bounds.
+
+    The `length` of the body is None where only its end will tell (chunked transfer coding).
+    """
+
+    method: str
+    path: str
+    query_string: str
+    headers: Headers
+    scheme: str
+    http_version: str
+    server: str
+    client: str
+    length: int | None = 0
+    refusal: ServiceError | None = None
+
+    @classmethod
+    def read(cls, scope: rsgi.Scope) -> "Head":
+        """Return the head of a request."""
+        pairs: _Pairs = list(scope.headers.items())
+        path, query = f"/{scope.path.lstrip('/')}", scope.query_string
+        refusal: ServiceError | None = None
+        if _are_too_large(pairs):
+            pairs, refusal = _within_bounds(pairs), HeadersTooLarge()
+        if len(query) > MAX_QUERY_BYTES:
+            query, refusal = "", TooManyBytes(f"The query of an address may have at most {MAX_QUERY_BYTES} bytes.")
+        if len(path) > MAX_PATH_BYTES or len(path.encode()) > MAX_PATH_BYTES:
+            path, refusal = path[: MAX_PATH_BYTES // 4], PathTooLong()
+        headers = Headers(pairs)
+        try:
+            length = _length(headers)
+        except BadBody as err:
+            length, refusal = None, refusal or err
+        return cls(
+            method=scope.method if scope.method in _METHODS else UNKNOWN_METHOD,
+            path=path,
+            query_string=query,
+            headers=headers,
+            scheme=scope.scheme,
+            http_version=scope.http_version,
+            server=scope.server,
+            client=scope.client,
+            length=length,
+            refusal=refusal,
+        )
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether the client waits for `100 Continue` before it sends the body."""
+        return self.length != 0 and "expect" in self.headers
+
+
+def _are_too_large(pairs: _Pairs) -> bool:
+    sizes = [len(name) + len(value) for name, value in pairs]
+    return len(sizes) > MAX_HEADERS or sum(sizes) > MAX_HEADERS_BYTES or max(sizes, default=0) > MAX_HEADER_BYTES
+
+
+def _within_bounds(pairs: _Pairs) -> _Pairs:
+    """Return the headers that can be looked at all the same: they say who asks, and how long the body is."""
+    small = [(name, value) for name, value in pairs if len(name) + len(value) <= MAX_HEADERS_BYTES // MAX_HEADERS]
+    return small[:MAX_HEADERS]
+
+
+def _length(headers: Headers) -> int | None:
+    """Return how long the body is; None where its chunks will tell. Raises `BadBody` where nothing does.
+
+    Granian has refused lengths that are no number or contradict each other, and ignores one beside chunks.
+    """
+    coding = headers.get("transfer-encoding")
+    if coding is None:
+        return int(headers.get("content-length") or 0)
+    if coding.strip().lower() != "chunked":
+        raise BadBody("The body is in a transfer coding other than chunked, which is not taken.")
+    return None
