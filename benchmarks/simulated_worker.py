@@ -3,12 +3,12 @@
 `python -m benchmarks.simulated_worker WORKERS BATCH_S` runs them in one process until SIGTERM.
 """
 
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 
+from jobs import signals
 from jobs.images import open_store
 from jobs.redis_queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
@@ -21,8 +21,7 @@ ANSWER = Prediction("simulated", 0, 0.5)
 
 def main(workers: int, batch_s: float) -> None:
     """Answer every job, until SIGTERM."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    stopped = signals.stop_event()
     threads = [threading.Thread(target=_work, args=(batch_s, stopped)) for _ in range(workers)]
     for thread in threads:
         thread.start()

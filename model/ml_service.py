@@ -4,7 +4,6 @@ import hashlib
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 import threading
@@ -22,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs, tracing
+from jobs import logs, signals, tracing
 from jobs.errors import (
     DeadlinePassed,
     InferenceFailed,
@@ -356,9 +355,7 @@ def main() -> None:
     os.nice(_NICENESS)  # and so all threads that there will be
     # Pillow's, of damaged metadata: one image may give thousands, and nobody can do anything about them.
     warnings.filterwarnings("ignore", module="PIL")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = signals.stop_event()
     classifier = load_classifier(settings)
     batch_times_s = classifier.warm_up(settings.batch_size)
     batch_size = knee(batch_times_s)
