@@ -22,7 +22,7 @@ def decode_base64(text: str | bytes | memoryview, place: str) -> bytes:
     """
     data = text.encode(errors="replace") if isinstance(text, str) else text
     url = _DATA_URL.match(data)
-    if url and not url[1].lower().endswith(b";base64"):
+    if url and not url[1].lower().replace(b" ", b"").endswith(b";base64"):
         raise BadParameter(f"{place}: a data: URL has to be in base64.")
     if url:
         data = _without_percents(memoryview(data)[url.end() :])

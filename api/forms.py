@@ -143,19 +143,17 @@ class _Part:
 def _sorted(parts: Iterator[_Part]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     """Return the fields and the files of a form.
 
-    An image without a file name is a file, too, and its name is None. An empty name is what browsers send where no file
-    was chosen.
+    An image without a file name is a file, too. Anything else with an empty one is what browsers send where no file was
+    chosen.
     """
     fields: MultiDict[str, str] = MultiDict()
     files: MultiDict[str, FileStorage] = MultiDict()
     for part in parts:
         content = part.decoded()
-        is_nameless_image = not part.filename and part.name == FILE and begins_like_image(content)
-        if part.filename is None and not is_nameless_image:
+        if part.filename or (part.name == FILE and begins_like_image(content)):
+            files.add(part.name, FileStorage(io.BytesIO(content), part.filename, part.name))
+        elif part.filename is None:
             fields.add(part.name, content.decode("utf-8", "replace"))
-        else:
-            filename = None if is_nameless_image else part.filename
-            files.add(part.name, FileStorage(io.BytesIO(content), filename, part.name))
     return fields, files
 
 

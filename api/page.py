@@ -93,7 +93,7 @@ def index() -> str:
 @blueprint.post("/")
 def classify_pictures() -> str | Response:
     """Classify the form's files, one or several, and show each with its answer."""
-    uploads = [upload for upload in request.files.getlist(FILE) if upload.filename != ""]
+    uploads = request.files.getlist(FILE)
     if len(uploads) > 1:
         return render_template("index.html", cards=[_settle(upload) for upload in uploads], labels=_labels())
     try:

@@ -12,9 +12,10 @@ EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",)}
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 # Endings that other kinds of files have: those that Python knows, and more of the usual ones.
 _MORE_ENDINGS = """
-    .7z .apk .arw .avif .cc .cfg .class .conf .cpp .cr2 .cs .db .dmg .dng .docx .epub .flac .go .heic .ini .ipynb .iso
-    .jar .java .jxl .log .m4a .m4v .md .mkv .msi .nef .npy .odp .ods .odt .ogg .onnx .otf .php .pptx .ps1 .psd .pt
-    .pth .rar .rb .rs .rst .sql .sqlite .tgz .toml .ts .ttf .vbs .webp .woff .xlsx .yaml .yml
+    .7z .apk .arw .avif .cc .cfg .class .cmd .conf .cpp .cr2 .cs .db .deb .dmg .dng .docm .docx .epub .flac .go .heic
+    .ini .ipynb .iso .jar .java .jxl .kt .lnk .log .m4a .m4v .md .mkv .msi .nef .npy .numbers .odp .ods .odt .ogg
+    .onnx .otf .pages .parquet .php .pkl .pptm .pptx .ps1 .psd .pt .pth .rar .rb .rpm .rs .rst .safetensors .scr .scss
+    .sql .sqlite .swift .tgz .toml .ts .ttf .vbs .webp .wma .wmv .woff .xlsm .xlsx .yaml .yml .zst
 """
 _KNOWN = mimetypes.MimeTypes()  # without the tables of the machine
 _OTHER_ENDINGS = {

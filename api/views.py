@@ -275,7 +275,7 @@ def _server_timing(timings: Sequence[Timings | None], total_s: float) -> str:
 def _uploaded_file() -> FileStorage:
     """Return the form's file, unless its name ends like one of another kind."""
     upload = request.files.get(FILE)
-    if upload is None or upload.filename == "":
+    if upload is None:
         raise NoFile
     if is_other_file(upload.filename or ""):
         raise UnsupportedFile

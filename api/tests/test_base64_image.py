@@ -25,6 +25,7 @@ FORMS: dict[str, Callable[[bytes], str | bytes | memoryview]] = {
     ),
     "in a data: URL": lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),
     "in a data: URL without a type": lambda data: "data:;base64," + base64.b64encode(data).decode(),
+    "in a data: URL with spaces": lambda data: b"data:image/png; base64, " + base64.b64encode(data),
     "in a data: URL in capitals": lambda data: b" DATA:IMAGE/PNG;name=a.png;BASE64, " + base64.b64encode(data),
     "in a data: URL with percents": lambda data: (
         "data:image/png;base64," + base64.b64encode(data).decode().translate(QUOTED) + "%0D%0a%20"

@@ -28,6 +28,18 @@ def test_the_file_is_found_among_other_parts(client: FlaskClient, dog: bytes) ->
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("path", ["/", "/predict", "/v1/predictions"])
+def test_an_input_without_a_file_is_passed_over(client: FlaskClient, dog: bytes, path: str) -> None:
+    empty = PART % (b"file", b'; filename=""\r\nContent-Type: application/octet-stream', b"")
+    for parts in (empty + FILE.replace(b"%s", dog), FILE.replace(b"%s", dog) + empty):
+        response = client.post(path, data=parts + END, content_type=CONTENT_TYPE)
+        assert response.status_code == 200
+        assert response.text.replace(" ", "_").count("Eskimo_dog") > 0
+        assert "not-an-image" not in response.text
+    assert client.post(path, data=empty + END, content_type=CONTENT_TYPE).status_code in {302, 400}
+
+
+@pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("boundary_inside", [b"\r\n--", b"--b", b"\r\n--a\r\n", b"\r"])
 def test_content_that_resembles_a_boundary_stays_whole(client: FlaskClient, dog: bytes, boundary_inside: bytes) -> None:
     assert post(client, FILE.replace(b"%s", dog + boundary_inside) + END) == (200, "")
