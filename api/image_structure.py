@@ -4,13 +4,25 @@ A few megabytes can keep a decoder busy for half an hour: a JPEG of 100,000 scan
 colour profiles. The walk takes microseconds for a photo, and bounds the time and memory of all that comes after it.
 """
 
-import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from jobs.errors import NotAnImage, TooFragmented, TooManyFrames, TooManyPixels, TooManyScans, TooMuchMetadata
+from jobs.image_walk import (
+    GIF_GRAPHIC_CONTROL,
+    GIF_IMAGE,
+    GIF_SIGNATURES,
+    JPEG_METADATA,
+    JPEG_SCAN,
+    JPEG_SIGNATURE,
+    JPEG_SIZES,
+    PNG_SIGNATURE,
+    gif_blocks,
+    jpeg_segments,
+    png_chunks,
+)
 
 # JPEG and GIF have no larger sides. A PNG of one column costs a decoder 20 bytes of memory a row.
 _MAX_SIDE = 65_535
@@ -21,18 +33,7 @@ _MAX_SCANS = 100
 _PIECES, _MIN_PIECE_BYTES = 10_000, 128
 _METADATA_PIECES, _MIN_METADATA_PIECE_BYTES = 64, 32_768
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
-
-# What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
-_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
-_JPEG_WITHOUT_LENGTH = {*range(0x01, 0xC0), 0xD8, _JPEG_END}
-_JPEG_METADATA = {*range(0xE0, 0xF0), 0xFE}
-
-_GIF_EXTENSION, _GIF_IMAGE, _GIF_END = 0x21, 0x2C, 0x3B
-_GIF_GRAPHIC_CONTROL = 0xF9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,17 @@ def image_format(data: bytes, limits: ImageLimits) -> str:
     What the walk does not see, such as damaged pixels, is for the decoder to find.
     """
     tally = _Tally(len(data), limits)
-    for signature, (name, walk) in _WALKS.items():
-        if data.startswith(signature):
-            with suppress(struct.error, IndexError):  # the file is cut short
-                walk(data, tally)
-            if tally.has_picture:
-                return name
+    for signatures, name, has_picture in _FORMATS:
+        if data.startswith(signatures):
+            with suppress(struct.error):  # a header is cut short
+                if has_picture(data, tally):
+                    return name
     raise NotAnImage
 
 
 def begins_like_image(data: bytes) -> bool:
     """Tell whether bytes begin as an image file does."""
-    return data.startswith(tuple(_WALKS))
+    return data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE, *GIF_SIGNATURES))
 
 
 class _Tally:
@@ -78,7 +78,6 @@ class _Tally:
 
     def __init__(self, file_bytes: int, limits: ImageLimits) -> None:
         self._limits = limits
-        self.has_picture = False
         self.frames = 0
         self.scans = 0
         self.pieces_left = _PIECES + file_bytes // _MIN_PIECE_BYTES
@@ -89,7 +88,6 @@ class _Tally:
         if not width or not height:
             raise NotAnImage("The image has no pixels.")
         self._limits.check_size(width, height)
-        self.has_picture = True
 
     def frame(self) -> None:
         self.frames += 1
@@ -117,85 +115,53 @@ class _Tally:
             raise TooMuchMetadata
 
 
-def _walk_png(data: bytes, tally: _Tally) -> None:
-    position = len(_PNG_SIGNATURE)
-    while True:
-        length, kind = struct.unpack_from(">I4s", data, position)
+def _png_has_picture(data: bytes, tally: _Tally) -> bool:
+    has_size = False
+    for chunk in png_chunks(data):
         tally.pieces(1)
-        if kind == b"IHDR":
-            tally.picture(*struct.unpack_from(">II", data, position + 8))
-        elif kind == b"fcTL":
+        if chunk.kind == b"IHDR":
+            tally.picture(*struct.unpack_from(">II", data, chunk.content))
+            has_size = True
+        elif chunk.kind == b"fcTL":
             tally.frame()
-        elif kind == b"IEND":
-            return
-        elif kind not in _PNG_PICTURE:
-            tally.metadata(min(length, len(data) - position))
-        position += length + 12
+        elif chunk.kind not in _PNG_PICTURE:
+            tally.metadata(chunk.end - chunk.content)
+    return has_size
 
 
-def _walk_jpeg(data: bytes, tally: _Tally) -> None:
-    position = 0
-    while match := _JPEG_MARKER.search(data, position):
-        marker = match[1][0]
-        # Before the first scan, each byte that belongs to nothing costs a decoder as much as a segment.
-        tally.pieces(1 + (match.start() - position if not tally.scans else 0))
-        position = match.end()
-        if marker == _JPEG_END and tally.scans:  # an earlier end does not end Pillow's search for the picture
-            return
-        if marker not in _JPEG_WITHOUT_LENGTH:
-            position += _walk_segment(data, marker, position, tally)
+def _jpeg_has_picture(data: bytes, tally: _Tally) -> bool:
+    has_size = False
+    for segment in jpeg_segments(data):
+        # Before the first scan, each byte that belongs to nothing counts as much as a segment.
+        tally.pieces(1 + (segment.skipped if not tally.scans else 0))
+        if segment.marker in JPEG_SIZES:
+            height, width = struct.unpack_from(">HH", data, segment.content + 3)
+            tally.picture(width, height)
+            has_size = True
+        elif segment.marker == JPEG_SCAN:
+            tally.scan()
+        elif segment.marker in JPEG_METADATA:
+            tally.metadata(segment.end - segment.content)
+    return has_size and tally.scans > 0
 
 
-def _walk_segment(data: bytes, marker: int, position: int, tally: _Tally) -> int:
-    """Return the segment's length."""
-    (length,) = struct.unpack_from(">H", data, position)
-    if marker in _JPEG_SIZES:
-        height, width = struct.unpack_from(">HH", data, position + 3)
-        tally.picture(width, height)
-    elif marker == _JPEG_SCAN:
-        tally.scan()
-    elif marker in _JPEG_METADATA:
-        tally.metadata(length)
-    return max(int(length), 2)
-
-
-def _walk_gif(data: bytes, tally: _Tally) -> None:
-    screen_width, screen_height, flags = struct.unpack_from("<HHB", data, 6)
-    position = 13 + _gif_palette_bytes(flags)
-    while data[position] != _GIF_END:
-        tally.pieces(1)
-        if data[position] == _GIF_IMAGE:
-            left, top, width, height, flags = struct.unpack_from("<HHHHB", data, position + 1)
+def _gif_has_picture(data: bytes, tally: _Tally) -> bool:
+    screen_width, screen_height = struct.unpack_from("<HH", data, 6)
+    for block in gif_blocks(data, tally.pieces_left):
+        tally.pieces(1 + block.sub_blocks + block.skipped)
+        if block.label == GIF_IMAGE:
             if not tally.frames:  # decoders make room for a first frame beyond the screen
+                left, top, width, height = struct.unpack_from("<HHHH", data, block.start + 1)
                 tally.picture(max(screen_width, left + width), max(screen_height, top + height))
             tally.frame()
-            position = _after_sub_blocks(data, position + 11 + _gif_palette_bytes(flags), tally)
-        elif data[position] == _GIF_EXTENSION:
-            start, position = position, _after_sub_blocks(data, position + 2, tally)
-            if not tally.frames and data[start + 1] != _GIF_GRAPHIC_CONTROL:  # what follows the first frame is not read
-                tally.metadata(position - start)
-        else:
-            position += 1
+        elif not tally.frames and block.label != GIF_GRAPHIC_CONTROL:  # what follows the first frame is not read
+            tally.metadata(block.end - block.start)
+    return tally.frames > 0
 
 
-def _gif_palette_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _after_sub_blocks(data: bytes, position: int, tally: _Tally) -> int:
-    """Return the position after a list of sub-blocks, which an empty one ends."""
-    for count in range(tally.pieces_left + 1):
-        if not data[position]:
-            tally.pieces(count)
-            return position + 1
-        position += data[position] + 1
-    raise TooFragmented
-
-
-# By what a file begins with.
-_WALKS: dict[bytes, tuple[str, Callable[[bytes, _Tally], None]]] = {
-    _PNG_SIGNATURE: ("PNG", _walk_png),
-    b"\xff\xd8\xff": ("JPEG", _walk_jpeg),
-    b"GIF87a": ("GIF", _walk_gif),
-    b"GIF89a": ("GIF", _walk_gif),
-}
+# By what a file begins with: the format, and the walk that tells whether it has a picture.
+_FORMATS: list[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes, _Tally], bool]]] = [
+    (PNG_SIGNATURE, "PNG", _png_has_picture),
+    (JPEG_SIGNATURE, "JPEG", _jpeg_has_picture),
+    (GIF_SIGNATURES, "GIF", _gif_has_picture),
+]

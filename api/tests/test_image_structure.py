@@ -149,6 +149,7 @@ def test_a_file_of_small_pieces_may_have_more_the_larger_it_is() -> None:
         PNG_HEAD.replace(struct.pack(">I", 16), bytes(4)) + PNG_REST,
         JPEG[:20],
         JPEG[: JPEG.index(b"\xff\xc0") + 6],
+        JPEG[: JPEG.index(b"\xff\xda")],
         jpeg_of_size(16, 0),
         GIF[:10],
         GIF_HEAD,
@@ -159,6 +160,26 @@ def test_a_file_of_small_pieces_may_have_more_the_larger_it_is() -> None:
 def test_what_has_no_picture_is_no_image(data: bytes) -> None:
     with pytest.raises(NotAnImage):
         image_format(data, LIMITS)
+
+
+HIDDEN_EXIF = segment(0xE1, b"Exif\0\0x") * 100
+HIDDEN_COMMENTS = b"!\xfe" + (b"\xff" + b"!\xfe\1x\0" * 51) * 100 + b"\0"
+# Where decoders do not agree on what belongs to a piece, they find others in what the walk takes for its content.
+AMBIGUOUS: dict[str, bytes] = {
+    **{
+        f"JPEG's segment {marker:02X}": JPEG[:2] + segment(marker, HIDDEN_EXIF) + JPEG[2:]
+        for marker in [0x02, 0xBF, 0xC8, 0xD8, 0xDE, 0xDF, *range(0xF0, 0xFE)]
+    },
+    "GIF's control without a block": GIF_HEAD + b"!\xf9\0" + HIDDEN_COMMENTS + GIF_FRAME,
+    "GIF's control of three bytes": GIF_HEAD + b"!\xf9\3\0\0\0\0" + HIDDEN_COMMENTS + GIF_FRAME,
+    "GIF's control of 255 bytes": GIF_HEAD + b"!\xf9\xff" + bytes(255) + b"\0" + HIDDEN_COMMENTS + GIF_FRAME,
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_decoders_read_in_different_ways_is_refused(name: str) -> None:
+    with pytest.raises(NotAnImage):
+        image_format(AMBIGUOUS[name], LIMITS)
 
 
 def answer(data: bytes) -> str:

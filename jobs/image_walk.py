@@ -1,0 +1,141 @@
+"""Walks through the pieces of a PNG, JPEG or GIF file: its chunks, segments or blocks. It decodes nothing.
+
+The API counts the pieces before it takes a file (api/image_structure.py), and a worker gives its decoder only those
+that the pixels need (model/bare_picture.py): both take the same steps, since it is the same walk. It ends at a piece
+that browsers refuse, and what comes after that is not in the picture.
+"""
+
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jobs.errors import TooFragmented
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
+
+JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+JPEG_END, JPEG_SCAN = 0xD9, 0xDA
+JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
+JPEG_METADATA = {*range(0xE0, 0xF0), 0xFE}
+# A number of lines, which decoders skip.
+_JPEG_LINES = 0xDC
+_JPEG_WITH_LENGTH = JPEG_SIZES | JPEG_TABLES | JPEG_METADATA | {JPEG_SCAN, _JPEG_LINES}
+_JPEG_ALONE = {0x01, JPEG_END}
+# What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+
+GIF_IMAGE, GIF_GRAPHIC_CONTROL = 0x2C, 0xF9
+_GIF_EXTENSION, _GIF_END = 0x21, 0x3B
+_GIF_INTRODUCER = re.compile(rb"[!,;]")
+GIF_HEADER_BYTES, GIF_DESCRIPTOR_BYTES = 13, 10
+
+
+class Chunk(NamedTuple):
+    """A chunk of a PNG file: its type, and where its content begins and ends. Its checksum follows."""
+
+    kind: bytes
+    content: int
+    end: int
+
+
+class Segment(NamedTuple):
+    """A segment of a JPEG file: its marker, and where that, its content and what follows begin.
+
+    `skipped` bytes before it belong to nothing.
+    """
+
+    marker: int
+    start: int
+    content: int
+    end: int
+    skipped: int
+
+
+class Block(NamedTuple):
+    """A frame (`GIF_IMAGE`) or an extension of a GIF file: its label, where it, its sub-blocks and what follows begin.
+
+    `skipped` bytes before it belong to nothing.
+    """
+
+    label: int
+    start: int
+    content: int
+    end: int
+    sub_blocks: int
+    skipped: int
+
+
+def png_chunks(data: bytes) -> Iterator[Chunk]:
+    """Yield a PNG file's chunks, the last one as far as it is there."""
+    position, kind = len(PNG_SIGNATURE), b""
+    while kind != b"IEND" and position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        content = position + 8
+        yield Chunk(kind, content, min(content + length, len(data)))
+        position = content + length + 4
+
+
+def jpeg_segments(data: bytes) -> Iterator[Segment]:
+    """Yield a JPEG file's whole segments up to the end of its picture; that of a scan has the scan's pixels, too."""
+    position, scans = 2, 0
+    while match := _JPEG_MARKER.search(data, position):
+        marker, start, content = match[1][0], match.start(), match.end()
+        skipped = start - position
+        if marker not in _JPEG_WITH_LENGTH | _JPEG_ALONE:
+            return
+        position = content + _jpeg_length(data, marker, content)
+        if position > len(data):
+            return
+        if marker == JPEG_SCAN:
+            scans += 1
+            following = _JPEG_MARKER.search(data, position)
+            position = following.start() if following else len(data)
+        yield Segment(marker, start, content, position, skipped)
+        if marker == JPEG_END and scans:
+            return
+
+
+def _jpeg_length(data: bytes, marker: int, content: int) -> int:
+    """Return how many bytes belong to a marker, those of the length itself among them."""
+    return 0 if marker in _JPEG_ALONE else max(2, int.from_bytes(data[content : content + 2], "big"))
+
+
+def gif_blocks(data: bytes, most_sub_blocks: int = sys.maxsize) -> Iterator[Block]:
+    """Yield a GIF file's blocks, the last one as far as it is there.
+
+    Raises `TooFragmented` where they have more sub-blocks than `most_sub_blocks`.
+    """
+    position = GIF_HEADER_BYTES + gif_palette_bytes(data, 10)
+    while (match := _GIF_INTRODUCER.search(data, position)) and match[0][0] != _GIF_END:
+        start, skipped = match.start(), match.start() - position
+        is_frame = match[0][0] == GIF_IMAGE
+        if start + (GIF_DESCRIPTOR_BYTES if is_frame else 3) > len(data):
+            return
+        label = GIF_IMAGE if is_frame else data[start + 1]
+        if label == GIF_GRAPHIC_CONTROL and data[start + 2] != 4:  # browsers refuse it
+            return
+        content = start + 11 + gif_palette_bytes(data, start + 9) if is_frame else start + 2
+        position, sub_blocks = _after_sub_blocks(data, content, most_sub_blocks)
+        most_sub_blocks -= sub_blocks
+        yield Block(label, start, content, position, sub_blocks, skipped)
+
+
+def gif_palette_bytes(data: bytes, flags: int) -> int:
+    """Return the size of the palette that the byte at `flags` announces."""
+    packed = data[flags] if flags < len(data) else 0
+    return 3 << (packed & 7) + 1 if packed & 0x80 else 0
+
+
+def _after_sub_blocks(data: bytes, position: int, most: int) -> tuple[int, int]:
+    """Return the position after a list of sub-blocks, which an empty one ends, and how many there are."""
+    count = 0
+    while position < len(data) and data[position]:
+        count += 1
+        if count > most:
+            raise TooFragmented
+        position += data[position] + 1
+    return min(position + 1, len(data)), count
