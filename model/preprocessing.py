@@ -2,13 +2,17 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from jobs.errors import NotAnImage, TooManyPixels
+from jobs.image_walk import JPEG_SIGNATURE
+from model.bare_picture import BarePicture, ColourKey, bare_picture
 from model.manifest import ModelManifest
 from model.resizing import resize, with_pillow
 
@@ -37,7 +41,7 @@ _DAMAGE = (
     zlib.error,
 )
 
-_JPEG = b"\xff\xd8"
+_DAMAGED = "The image is damaged or incomplete. Open it, save it anew and send it again."
 
 # EXIF 2.32, tag 0x0112: how to turn what is stored into what was photographed.
 _TURNS = {
@@ -65,7 +69,9 @@ def preprocess(
     """
     if manifest.interpolation == "nearest":
         return fit(decode(data, max_pixels), manifest)
-    image, divisor = _decode_small(data, manifest, max_pixels, least_spare) or (decode(data, max_pixels), 1)
+    with _refusing_damage():
+        picture = _bare(data, max_pixels)
+        image, divisor = _decode_small(picture, manifest, max_pixels, least_spare) or (_decode(picture, max_pixels), 1)
     left, top, right, bottom = crop_box((image.width * divisor, image.height * divisor), manifest)
     box = (left / divisor, top / divisor, right / divisor, bottom / divisor)
     return resize(image, box, (manifest.width, manifest.height), manifest.interpolation)
@@ -78,14 +84,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     the bytes cannot be decoded, and `TooManyPixels`, before any pixel is decoded, where the picture has more
     than `max_pixels` pixels. A lack of memory is no damage: `MemoryError` is passed on.
     """
-    if not data:
-        raise NotAnImage("The file is empty.")
-    try:
-        return _as_seen(_open(data, max_pixels))
-    except UnidentifiedImageError as err:
-        raise NotAnImage from err
-    except _DAMAGE as err:
-        raise NotAnImage("The image is damaged or incomplete. Open it, save it anew and send it again.") from err
+    with _refusing_damage():
+        return _decode(_bare(data, max_pixels), max_pixels)
 
 
 def fit(image: Image.Image, manifest: ModelManifest) -> NDArray[np.uint8]:
@@ -112,22 +112,38 @@ def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, 
     return (left, top, left + box_width, top + box_height)
 
 
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as err:
+        raise NotAnImage from err
+    except _DAMAGE as err:
+        raise NotAnImage(_DAMAGED) from err
+
+
+def _bare(data: bytes, max_pixels: int) -> BarePicture:
+    if not data:
+        raise NotAnImage("The file is empty.")
+    picture = bare_picture(data)
+    if picture.screen:
+        _check_pixels(picture.screen, max_pixels)
+    return picture
+
+
 def _decode_small(
-    data: bytes, manifest: ModelManifest, max_pixels: int, least_spare: float
+    picture: BarePicture, manifest: ModelManifest, max_pixels: int, least_spare: float
 ) -> tuple[Image.Image, int] | None:
     """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None where that cannot be.
 
     JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed right away. The crop may
     then begin inside a pixel, as it would not in whole ones of the full size.
     """
-    if not data.startswith(_JPEG):
+    if not picture.file.startswith(JPEG_SIGNATURE):
         return None
     try:
-        image = _open(data, max_pixels)
-        divisor = _divisor(image.size, manifest, least_spare)
-        if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
-            return None
-        return _as_seen(image), divisor
+        divisor = _divisor(_open(picture.file, max_pixels).size, manifest, least_spare)
+        return None if divisor == 1 else (_decode(picture, max_pixels, divisor), divisor)
     except _DAMAGE:
         # A lossless JPEG has no frequencies; and of a damaged file, `decode` says what is wrong.
         return None
@@ -141,43 +157,89 @@ def _divisor(size: tuple[int, int], manifest: ModelManifest, least_spare: float)
     return next((divisor for divisor in (8, 4, 2) if divisor * least_spare <= spare), 1)
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
+def _decode(picture: BarePicture, max_pixels: int, divisor: int = 1) -> Image.Image:
+    image = _load(picture.file, max_pixels, divisor)
+    if picture.continuation:
+        continued = _load(picture.continuation, max_pixels, divisor)
+        if ImageChops.difference(image, continued).getbbox():
+            raise NotAnImage(_DAMAGED)
+    return _upright(_on_white(image, picture), picture.orientation)
+
+
+def _load(file: bytes, max_pixels: int, divisor: int) -> Image.Image:
+    image = _open(file, max_pixels)
+    if divisor > 1 and image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
+        raise ValueError("no smaller size")
     image.load()
-    return _upright(_on_white(image), _orientation(image))
+    return image
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     image = Image.open(BytesIO(data), formats=FORMATS)
-    width, height = image.size
+    _check_pixels(image.size, max_pixels)
+    return image
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise TooManyPixels(
             f"The image has {width} x {height} pixels; at most {max_pixels} are accepted. Make it smaller."
         )
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _on_white(image: Image.Image, picture: BarePicture) -> Image.Image:
+    """Return the frame in RGB, where it is in the whole picture, on white."""
+    layer, mask = _layer(image, picture)
+    screen = picture.screen or image.size
+    if mask is None and screen == image.size:
+        return layer
+    canvas = Image.new("RGB", screen, "white")
+    canvas.paste(layer, picture.offset, mask)
+    return canvas
+
+
+def _layer(image: Image.Image, picture: BarePicture) -> tuple[Image.Image, Image.Image | None]:
+    """Return a frame, and how opaque its pixels are; None where all are."""
+    if picture.colour_key:
+        opaque = ~_is_of_colour(image, picture.colour_key, picture.file)
+        return _rgb(image), Image.fromarray(opaque)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return layer, layer
+    return _rgb(image), None
+
+
+def _is_of_colour(image: Image.Image, key: ColourKey, file: bytes) -> NDArray[np.bool_]:
+    """Return which pixels of a PNG are of a colour."""
+    bands, samples = [*image.split()], key.samples
+    if key.depth < 8:  # Pillow has scaled them
+        bands = [image.convert("L")]
+        samples = tuple(sample * 255 // (2**key.depth - 1) for sample in samples)
+    elif key.depth == 16 and image.mode == "RGB":  # it has left out the low bytes
+        bands += _low_bytes(file).split()
+        samples = (*(sample >> 8 for sample in samples), *(sample & 255 for sample in samples))
+    of_colour = np.ones(image.size[::-1], bool)
+    for band, sample in zip(bands, samples, strict=True):
+        of_colour &= np.asarray(band) == sample
+    return of_colour
+
+
+def _low_bytes(file: bytes) -> Image.Image:
+    """Return the low bytes of a PNG's 16-bit colours: those that would be the high ones in the other byte order."""
+    image = Image.open(BytesIO(file), formats=FORMATS)
+    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+    image.load()
     return image
 
 
-def _orientation(image: Image.Image) -> object:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except _DAMAGE:
-        # Viewers show a picture whose metadata alone are damaged, as it is stored.
-        return None
-
-
-def _upright(image: Image.Image, orientation: object) -> Image.Image:
-    # Not ImageOps.exif_transpose, which also rewrites the metadata and fails where they are damaged.
-    turn = next((turn for value, turn in _TURNS.items() if value == orientation), None)
-    return image if turn is None else image.transpose(turn)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _eight_bits(image)
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        canvas = Image.new("RGB", picture.size, "white")
-        canvas.paste(picture, mask=picture)
-        return canvas
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

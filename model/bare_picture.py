@@ -1,0 +1,268 @@
+"""Reduces an image file to what the pixels of its first frame need, so that a decoder sees nothing else.
+
+Text, colour profiles, EXIF, thumbnails, further frames and pictures would cost a decoder time, and damage in them
+would have it refuse a picture that browsers show. What is kept can be read in one way only, so a decoder takes the same
+steps as the walk.
+"""
+
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from jobs.errors import NotAnImage
+from jobs.image_walk import (
+    GIF_DESCRIPTOR_BYTES,
+    GIF_GRAPHIC_CONTROL,
+    GIF_HEADER_BYTES,
+    GIF_IMAGE,
+    GIF_SIGNATURES,
+    JPEG_END,
+    JPEG_SCAN,
+    JPEG_SIGNATURE,
+    JPEG_SIZES,
+    JPEG_TABLES,
+    PNG_SIGNATURE,
+    Block,
+    Chunk,
+    Segment,
+    gif_blocks,
+    gif_palette_bytes,
+    jpeg_segments,
+    png_chunks,
+)
+
+_PNG_HEADER = struct.Struct(">IIBB3s")
+_PNG_PALETTE = 3
+# How many samples a transparent colour has, by the colour type.
+_PNG_KEY_SAMPLES = {0: 1, 2: 3}
+_CHECKSUM_BYTES = 4
+# What the pixels of a frame begin with.
+_NUMBER_BYTES = 4
+
+_JPEG_EXIF = 0xE1
+# What tells how colours are stored; all else of an application is metadata.
+_JPEG_COLOURS = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
+_JPEG_BEGINNING, _JPEG_ENDING = b"\xff\xd8", b"\xff\xd9"
+_ALL_COEFFICIENTS = (1 << 64) - 1
+# Bytes that are no marker, and whose first bit is not that with which libjpeg goes on where there are no more.
+_MORE_PIXELS = bytes((149 + 101 * index) % 251 for index in range(256))
+
+_GIF_CONTROL = (0x21, GIF_GRAPHIC_CONTROL, 4)
+
+# EXIF 2.32: how to turn what is stored into what was photographed, a short integer.
+_ORIENTATION, _SHORT, _AS_STORED = 0x0112, 3, 1
+
+# The area of a frame: width, height, and where it begins from the left and the top.
+_Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ColourKey:
+    """The one colour of a PNG that is transparent, in samples of `depth` bits."""
+
+    samples: tuple[int, ...]
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class BarePicture:
+    """A file with the pixels of one frame, and what the file that it was made from says of them.
+
+    * `screen` is the size (width, height) of the whole picture, and `offset` where in it the frame is; of a JPEG, the
+      frame is all.
+    * `orientation` is EXIF's, from 1 to 8.
+    * `continuation` is there for a file that ends before its picture does: the file with pixels that nobody sent. If
+      both decode to the same, no pixel was missing.
+    """
+
+    file: bytes
+    screen: tuple[int, int] | None = None
+    offset: tuple[int, int] = (0, 0)
+    orientation: int = _AS_STORED
+    colour_key: ColourKey | None = None
+    continuation: bytes | None = None
+
+
+def bare_picture(data: bytes) -> BarePicture:
+    """Return what a PNG, JPEG or GIF file has for the pixels of its first frame.
+
+    Raises `NotAnImage` where it has no picture, and `EOFError`, `LookupError`, `ValueError` or `struct.error` where it
+    ends within one.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return _bare_png(data)
+    if data.startswith(JPEG_SIGNATURE):
+        return _bare_jpeg(data)
+    if data.startswith(GIF_SIGNATURES):
+        return _bare_gif(data)
+    raise NotAnImage
+
+
+def _bare_png(data: bytes) -> BarePicture:
+    chunks = list(png_chunks(data))
+    before = list(takewhile(lambda chunk: chunk.kind != b"IDAT", chunks))
+    headers = _png_headers(data, before)
+    if b"IHDR" not in headers:
+        raise NotAnImage
+    width, height, depth, colour_type, ways = _PNG_HEADER.unpack_from(headers[b"IHDR"])
+    (*size, left, top), pixels = _png_frame(data, headers, chunks[len(before) :], (width, height))
+    pieces = [(b"IHDR", _PNG_HEADER.pack(*size, depth, colour_type, ways))]
+    if colour_type == _PNG_PALETTE:
+        pieces += [(kind, headers[kind]) for kind in (b"PLTE", b"tRNS") if kind in headers]
+    file = [PNG_SIGNATURE, *(_png_chunk(*piece) for piece in pieces), *_png_pixel_chunk(pixels), _png_chunk(b"IEND")]
+    return BarePicture(
+        b"".join(file),
+        (width, height),
+        (left, top),
+        _orientation(headers.get(b"eXIf", b"")),
+        _colour_key(headers.get(b"tRNS", b""), colour_type, depth),
+    )
+
+
+def _png_headers(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, bytes]:
+    """Return the first chunk of each kind that matters and has the right checksum."""
+    headers: dict[bytes, bytes] = {}
+    for kind, content, end in chunks:
+        if kind in {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL"} and kind not in headers:
+            checksum = zlib.crc32(data[content - len(kind) : end]).to_bytes(_CHECKSUM_BYTES, "big")
+            if data[end : end + _CHECKSUM_BYTES] == checksum:
+                headers[kind] = data[content:end]
+    return headers
+
+
+def _png_frame(
+    data: bytes, headers: dict[bytes, bytes], chunks: Sequence[Chunk], size: tuple[int, int]
+) -> tuple[_Box, list[memoryview]]:
+    """Return the area and the pixels of the first frame: the file's picture, unless the animation leaves that out."""
+    if _is_animated(headers) and b"fcTL" not in headers:
+        others = [chunk for chunk in chunks if chunk.kind in {b"fcTL", b"fdAT"}]
+        beginnings = list(takewhile(lambda chunk: chunk.kind == b"fcTL", others))
+        frame = list(takewhile(lambda chunk: chunk.kind == b"fdAT", others[len(beginnings) :]))
+        if beginnings and frame:
+            width, height, left, top = struct.unpack_from(">4I", data, beginnings[-1].content + 4)
+            if left + width <= size[0] and top + height <= size[1]:
+                return (width, height, left, top), _png_pixels(data, frame, _NUMBER_BYTES)
+    return (*size, 0, 0), _png_pixels(data, [chunk for chunk in chunks if chunk.kind == b"IDAT"])
+
+
+def _is_animated(headers: dict[bytes, bytes]) -> bool:
+    return 0 < int.from_bytes(headers.get(b"acTL", b"")[:4], "big") < 1 << 31
+
+
+def _png_pixels(data: bytes, chunks: Sequence[Chunk], skipped_bytes: int = 0) -> list[memoryview]:
+    """Return deflated pixels without the last byte of their checksum.
+
+    So it cannot be wrong. A decoder that has all rows does not wait for it; one that has not misses the end.
+    """
+    view = memoryview(data)
+    pixels = [part for chunk in chunks if (part := view[chunk.content + skipped_bytes : chunk.end])]
+    if pixels and chunks[-1].end + _CHECKSUM_BYTES <= len(data):
+        pixels[-1] = pixels[-1][:-1]
+    return pixels
+
+
+def _png_pixel_chunk(pixels: Sequence[memoryview]) -> list[bytes | memoryview]:
+    # Pillow does not look at the checksum of pixels, which takes as long as 5 % of their decoding.
+    return [struct.pack(">I4s", sum(map(len, pixels)), b"IDAT"), *pixels, bytes(_CHECKSUM_BYTES)]
+
+
+def _png_chunk(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _colour_key(content: bytes, colour_type: int, depth: int) -> ColourKey | None:
+    samples = _PNG_KEY_SAMPLES.get(colour_type)
+    if samples is None or len(content) < 2 * samples:
+        return None
+    used_bits = (1 << depth) - 1
+    return ColourKey(tuple(sample & used_bits for sample in struct.unpack_from(f">{samples}H", content)), depth)
+
+
+def _bare_jpeg(data: bytes) -> BarePicture:
+    segments = list(jpeg_segments(data))
+    headers = list(takewhile(lambda segment: segment.marker != JPEG_SCAN, segments))
+    if len(headers) == len(segments):
+        raise EOFError("no scan")
+    orientation = _orientation(_jpeg_exif(data, headers))
+    view = memoryview(data)
+    kept = [view[each.start : each.end] for each in segments if _is_needed(data, each)]
+    if segments[-1].marker == JPEG_END:
+        return BarePicture(b"".join([_JPEG_BEGINNING, *kept, _JPEG_ENDING]), orientation=orientation)
+    if not _has_all_scans(data, segments):
+        raise EOFError("missing scans")
+    file = b"".join([_JPEG_BEGINNING, *kept]).rstrip(_JPEG_ENDING[:1])
+    return BarePicture(file + _JPEG_ENDING, orientation=orientation, continuation=file + _MORE_PIXELS + _JPEG_ENDING)
+
+
+def _is_needed(data: bytes, segment: Segment) -> bool:
+    if segment.marker in JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN}:
+        return True
+    return segment.marker in _JPEG_COLOURS and data.startswith(_JPEG_COLOURS[segment.marker], segment.content + 2)
+
+
+def _jpeg_exif(data: bytes, segments: Sequence[Segment]) -> bytes:
+    """Return the first EXIF data."""
+    of_exif = (
+        data[each.content + 8 : each.end]
+        for each in segments
+        if each.marker == _JPEG_EXIF and data.startswith(b"Exif\0", each.content + 2)
+    )
+    return next(of_exif, b"")
+
+
+def _has_all_scans(data: bytes, segments: Sequence[Segment]) -> bool:
+    """Tell whether there are scans for the last bit of each coefficient of each component (ITU-T T.81, B.2)."""
+    found: defaultdict[int, int] = defaultdict(int)
+    components = b""
+    for marker, _, content, *_ in segments:
+        if marker in JPEG_SIZES:
+            components = data[content + 8 : content + 8 + 3 * data[content + 7] : 3]
+        elif marker == JPEG_SCAN:
+            selection = content + 3 + 2 * data[content + 2]
+            first, last, bit_positions = data[selection : selection + 3]
+            for component in data[content + 3 : selection : 2]:
+                found[component] |= 0 if bit_positions & 15 else (2 << last) - (1 << first)
+    return all(found[component] == _ALL_COEFFICIENTS for component in components)
+
+
+def _bare_gif(data: bytes) -> BarePicture:
+    transparency = b""
+    for block in gif_blocks(data):
+        if block.label == GIF_GRAPHIC_CONTROL:
+            has_any, index = data[block.content + 1] & 1, data[block.content + 4]
+            transparency = struct.pack("<8B", *_GIF_CONTROL, has_any, 0, 0, index, 0)
+        elif block.label == GIF_IMAGE:
+            return _of_gif_frame(data, block, transparency)
+    raise NotAnImage
+
+
+def _of_gif_frame(data: bytes, block: Block, transparency: bytes) -> BarePicture:
+    screen_width, screen_height = struct.unpack_from("<HH", data, 6)
+    left, top, width, height, flags = struct.unpack_from("<4HB", data, block.start + 1)
+    file = [
+        struct.pack("<6s2H3B", GIF_SIGNATURES[-1], width, height, data[10], 0, 0),
+        data[GIF_HEADER_BYTES : GIF_HEADER_BYTES + gif_palette_bytes(data, 10)],
+        transparency,
+        struct.pack("<B4HB", GIF_IMAGE, 0, 0, width, height, flags),
+        data[block.start + GIF_DESCRIPTOR_BYTES : block.end],
+    ]
+    # Browsers make room for a first frame beyond the screen.
+    screen = max(screen_width, left + width), max(screen_height, top + height)
+    return BarePicture(b"".join(file), screen, (left, top))
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation that EXIF data tell, as far as they can be read."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return _AS_STORED
+    (start,) = struct.unpack_from(f"{order}I", exif, 4)
+    (count,) = struct.unpack(f"{order}H", exif[start : start + 2].ljust(2, b"\0"))
+    for position in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", exif, position)
+        if (tag, kind, values) == (_ORIENTATION, _SHORT, 1) and 1 <= value <= 8:
+            return int(value)
+    return _AS_STORED
