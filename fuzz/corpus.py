@@ -4,7 +4,7 @@ import gzip
 import random
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image
 
@@ -52,6 +52,12 @@ def good_files() -> dict[str, list[bytes]]:
     }
 
 
+def _overlapping_tags(size: int) -> bytes:
+    """Return EXIF data whose every tag claims nearly all of it."""
+    count = min(65_535, size // 12 - 10)
+    return tiff([(tag, 7, 12 * count, 8) for tag in range(count)])
+
+
 def _png_before(chunks: bytes) -> Callable[[int], bytes]:
     return lambda size: png(8, 8, chunks=chunks * (size // len(chunks)))
 
@@ -71,15 +77,15 @@ def _with_scans(size: int, side: int) -> bytes:
     return jpeg[:-2] + scan * ((size - len(jpeg)) // len(scan)) + b"\xff\xd9"
 
 
+def _hidden_exif(markers: Iterable[int]) -> bytes:
+    """Return segments with these markers, of EXIF segments."""
+    exif = segment(0xE1, b"Exif\0\0".ljust(16, b"x"))
+    return b"".join(segment(marker, exif * 3000) for marker in markers)
+
+
 def _jpeg_of_size(width: int, height: int) -> bytes:
     start = _JPEG.index(b"\xff\xc0") + 5
     return _JPEG[:start] + struct.pack(">HH", height, width) + _JPEG[start + 4 :]
-
-
-def _overlapping_tags(size: int) -> bytes:
-    """Return EXIF data whose every tag claims nearly all of it."""
-    count = min(65_535, size // 12 - 10)
-    return tiff([(tag, 7, 12 * count, 8) for tag in range(count)])
 
 
 # Names of files, and how to make each with about `size` bytes.
@@ -90,6 +96,15 @@ FILES: dict[str, Callable[[int], bytes]] = {
     "PNG of unknown chunks": _png_before(chunk(b"abCd")),
     "PNG of empty pixels": _png_before(chunk(b"IDAT")),
     "PNG of frames": lambda size: png(8, 8)[:-12] + chunk(b"fcTL", bytes(26)) * (size // 38) + chunk(b"IEND"),
+    "PNG of frames without its picture": lambda size: (
+        png(8, 8, chunks=chunk(b"acTL", struct.pack(">II", 9, 0)))[:-12]
+        + chunk(b"fcTL", struct.pack(">5I6x", 0, 8, 8, 0, 0))
+        + chunk(b"fdAT", bytes(4)) * (size // 16)
+        + chunk(b"IEND")
+    ),
+    "PNG of a transparent colour in 49 megapixels": lambda _: png(
+        7000, 7000, 48, depth=16, chunks=chunk(b"tRNS", bytes(6))
+    ),
     "PNG with one large text": lambda size: png(8, 8, chunks=chunk(b"tEXt", bytes(size))),
     "PNG with a text that inflates once more": lambda _: png(8, 8, chunks=chunk(b"zTXt", b"k\0\0" + _MEGABYTE * 2)),
     "PNG with overlapping EXIF tags": lambda size: png(8, 8, chunks=chunk(b"eXIf", _overlapping_tags(size))),
@@ -121,6 +136,15 @@ FILES: dict[str, Callable[[int], bytes]] = {
     "JPEG of metadata behind an end": lambda size: _JPEG[:-2].replace(
         b"\xff\xda", b"\xff\xd9" + segment(0xE1, b"Exif\0\0x") * (size // 11) + b"\xff\xda"
     ),
+    "JPEG of EXIF in extensions": _jpeg_before(_hidden_exif(range(0xF0, 0xFE))),
+    "JPEG of EXIF in reserved segments": _jpeg_before(_hidden_exif([0x02, 0xBF, 0xC8, 0xDE, 0xDF])),
+    "JPEG of EXIF behind a restart": _jpeg_before(b"\xff\xd0" + _hidden_exif([0xEF])),
+    "JPEG of Photoshop's resources": _jpeg_before(segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\0\0\0\0\0\0\0" * 5400)),
+    "JPEG of further pictures": _jpeg_before(segment(0xE2, b"MPF\0" + _overlapping_tags(60_000))),
+    "JPEG without an end": lambda size: _with_scans(size, 100)[:-2],
+    "JPEG of 49 megapixels without an end": lambda _: _with_scans(
+        len(saved(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True)) + 9000, 7000
+    )[:-2],
     "JPEG of small scans": lambda size: _with_scans(size, 1000),
     "JPEG of 49 megapixels in small scans": lambda size: _with_scans(size, 7000),
     "JPEG of 49 megapixels in as many scans as allowed": lambda _: _with_scans(
@@ -140,6 +164,8 @@ FILES: dict[str, Callable[[int], bytes]] = {
     "GIF with one large comment": lambda size: _GIF_HEAD + b"!\xfe" + sub_blocks(bytes(size)) + _GIF_FRAME + b";",
     "GIF of graphic controls": _gif_before(b"!\xf9" + sub_blocks(bytes(4))),
     "GIF of empty extensions": _gif_before(b"!\xff\0"),
+    "GIF of extensions behind one without blocks": _gif_before(b"!\xfe" + sub_blocks(b"!\xfe\1x\0" * 4000), b"!\xf9\0"),
+    "GIF of graphic controls of wrong sizes": _gif_before(b"!\xf9" + sub_blocks(bytes(5))),
     "GIF of bytes between blocks": _gif_before(b"\1"),
     "GIF of 65,535 x 65,535 pixels": lambda _: _GIF[:6] + b"\xff" * 4 + _GIF[10:],
     "GIF of a frame larger than its screen": lambda _: (
