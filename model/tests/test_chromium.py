@@ -4,11 +4,11 @@ import base64
 import shutil
 import struct
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Page, sync_playwright
 
 from model.preprocessing import decode
 from model.tests.image_writers import (
@@ -23,6 +23,9 @@ from model.tests.image_writers import (
     segment,
 )
 from model.tests.test_bare_picture import TURNS, WHOLE, with_chunks, with_segments
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -45,11 +48,14 @@ MEDIA_TYPES = {b"\x89P": "image/png", b"\xff\xd8": "image/jpeg", b"GI": "image/g
 
 
 @pytest.fixture(scope="module")
-def chromium(request: pytest.FixtureRequest) -> Iterator[Page]:
+def chromium(request: pytest.FixtureRequest) -> "Iterator[Page]":
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         stop = pytest.fail if request.config.getoption("--require-browser") else pytest.skip
         stop("no Chromium is installed")
+    # The container in which a worker is tested has none.
+    from playwright.sync_api import sync_playwright
+
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=options)
@@ -57,7 +63,7 @@ def chromium(request: pytest.FixtureRequest) -> Iterator[Page]:
         browser.close()
 
 
-def shown(chromium: Page, data: bytes) -> NDArray[np.uint8]:
+def shown(chromium: "Page", data: bytes) -> NDArray[np.uint8]:
     """Return what Chromium shows of a file: uint8 RGB of shape (height, width, 3)."""
     found = chromium.evaluate(SHOWN_ON_WHITE, [base64.b64encode(data).decode(), MEDIA_TYPES[data[:2]]])
     assert found, "Chromium takes the file for damaged"
@@ -65,7 +71,7 @@ def shown(chromium: Page, data: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(height, width, 4)[..., :3]
 
 
-def assert_shown_alike(chromium: Page, data: bytes) -> None:
+def assert_shown_alike(chromium: "Page", data: bytes) -> None:
     expected = shown(chromium, data).astype(int)
     seen = np.asarray(decode(data, 1_000_000))
     assert seen.shape == expected.shape
@@ -84,7 +90,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("colour_type", "depth", "interlaced", "transparent"), KINDS)
-def test_every_kind_of_png(chromium: Page, colour_type: int, depth: int, interlaced: bool, transparent: bool) -> None:
+def test_every_kind_of_png(chromium: "Page", colour_type: int, depth: int, interlaced: bool, transparent: bool) -> None:
     samples = CHANCE.integers(0, 2**depth, (19, 37, CHANNELS[colour_type]))
     samples[5:9] = key = samples[3, 4].copy()
     chunks = chunk(b"PLTE", PALETTE[: 2**depth].tobytes()) if colour_type == 3 else b""
@@ -113,7 +119,7 @@ GIFS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", GIFS)
-def test_every_kind_of_gif(chromium: Page, name: str) -> None:
+def test_every_kind_of_gif(chromium: "Page", name: str) -> None:
     assert_shown_alike(chromium, GIFS[name] + b";")
 
 
@@ -127,7 +133,7 @@ ANIMATED_PNGS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", ANIMATED_PNGS)
-def test_every_kind_of_animated_png(chromium: Page, name: str) -> None:
+def test_every_kind_of_animated_png(chromium: "Page", name: str) -> None:
     assert_shown_alike(chromium, ANIMATED_PNGS[name])
 
 
@@ -152,14 +158,14 @@ WITHOUT_BITMAP = {
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE.keys() - WITHOUT_BITMAP))
-def test_every_kind_of_damage_outside_the_pixels(chromium: Page, name: str) -> None:
+def test_every_kind_of_damage_outside_the_pixels(chromium: "Page", name: str) -> None:
     data, _ = WHOLE[name]
     assert_shown_alike(chromium, data)
 
 
 @pytest.mark.parametrize("name", TURNS)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_every_kind_of_orientation(chromium: Page, name: str, kind: str) -> None:
+def test_every_kind_of_orientation(chromium: "Page", name: str, kind: str) -> None:
     exif, _ = TURNS[name]
     files = {"PNG": with_chunks(chunk(b"eXIf", exif)), "JPEG": with_segments(segment(0xE1, b"Exif\0\0" + exif))}
     assert_shown_alike(chromium, files[kind][0])
