@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MIN_FREE_BYTES = 1_000_000_000
 # Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
 _LATEST_BYTES = 1_000_000
+# Where other reports on its image are looked for, in 5 ms: this much at the end, which holds tens of thousands.
+_SEARCHED_BYTES, _PIECE_BYTES = 16_000_000, 1_000_000
 _REPORT_ID = re.compile(r"[0-9a-f]{32}")
 _IMAGE_HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -40,16 +42,20 @@ class FeedbackFile:
 
         What would end the line is replaced by a space; in a JSON object, line breaks stand only where a space may.
         """
-        line = " ".join(report.splitlines()).encode()
-        if len(line) > self._max_bytes:
-            raise ReportTooLarge(f"The report has {len(line)} bytes; at most {self._max_bytes} are accepted.")
+        self.check_size(report)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.path.parent).free < MIN_FREE_BYTES:
                 raise _no_space()
-            self._write(line + b"\n")
+            self._write(_line(report) + b"\n")
         except OSError as err:
             raise StorageUnavailable("The report cannot be kept at the moment. Try again shortly.") from err
+
+    def check_size(self, text: str) -> None:
+        """Raise `ReportTooLarge` where a report that has this text cannot be kept."""
+        size = len(_line(text))
+        if size > self._max_bytes:
+            raise ReportTooLarge(f"The report has {size} bytes; at most {self._max_bytes} are accepted.")
 
     def append_with_id(self, report: dict[str, object]) -> str:
         """Add a report as `append` does, as a JSON object, and return the id by which it can be taken back."""
@@ -106,7 +112,8 @@ class FeedbackFile:
     def drop_image(self, image_hash: str, records: Path) -> None:
         """Remove an image whose report was taken back, unless another report or a line of `records` has its hash.
 
-        One that comes meanwhile stores the image again, after the time of the file, and by that it stays.
+        Of a file too long to be searched, the part that is not may have it, so the image stays. A report that comes
+        meanwhile stores the image again, after the time of the file, and by that it stays.
         """
         try:
             stored_before = self.path.stat().st_mtime
@@ -117,31 +124,49 @@ class FeedbackFile:
             log.warning("the image of a report that was taken back stays: %s", err, extra={"image": image_hash})
 
 
+def _line(report: str) -> bytes:
+    return " ".join(report.splitlines()).encode()
+
+
 def _no_space() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _mentions(file: Path, text: str) -> bool:
+    """Return whether a file has a text or, where it is too long to be searched, may have it."""
     try:
-        with file.open("rb") as lines:
-            return any(text.encode() in line for line in lines)
+        with file.open("rb") as opened:
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(max(0, size - _SEARCHED_BYTES))
+            return _has(opened, text.encode()) or size > _SEARCHED_BYTES
     except FileNotFoundError:
         return False
+
+
+def _has(file: IO[bytes], text: bytes) -> bool:
+    """Return whether the rest of a file has a text, which may lie across two pieces."""
+    end = b""
+    while piece := file.read(_PIECE_BYTES):
+        if text in end + piece:
+            return True
+        end = piece[-len(text) :]
+    return False
 
 
 def _cut_out(file: IO[bytes], end: bytes) -> bytes:
     """Remove the line that ends like this, move those after it to its place, and return it. Raises `NoSuchReport`."""
     start = max(0, file.seek(0, os.SEEK_END) - _LATEST_BYTES)
     file.seek(start)
-    lines = file.read().splitlines(keepends=True)
-    begins_whole = start == 0  # else the first of the lines may be the rest of one
-    index = next((i for i, line in enumerate(lines) if line.endswith(end) and (i or begins_whole)), None)
-    if index is None:
+    latest = file.read()
+    line_end = latest.find(end) + len(end)
+    line_start = latest.rfind(b"\n", 0, line_end - len(end)) + 1
+    begins_whole = start == 0 or line_start > 0  # else it may be the rest of a line
+    if line_end < len(end) or not begins_whole:
         raise NoSuchReport
-    later = b"".join(lines[index + 1 :])
-    file.seek(start + sum(len(line) for line in lines[:index]))
+    later = latest[line_end:]
+    file.seek(start + line_start)
     if file.write(later) < len(later):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     file.truncate()
     os.fsync(file.fileno())
-    return lines[index]
+    return latest[line_start:line_end]

@@ -39,8 +39,8 @@ class FeedbackRecords:
                 # Not all file systems can go to a place far beyond the end.
                 file.seek(min(cursor, self._path.stat().st_size))
                 while len(found) < limit and file.tell() - cursor < _MAX_SCAN_BYTES:
-                    line = file.readline()
-                    if not line.endswith(b"\n"):  # the end, or a record that is only being written
+                    line = file.readline(_MAX_BYTES)
+                    if not line.endswith(b"\n") and len(line) < _MAX_BYTES:  # the end, or a record being written
                         return found, None
                     record = _parse(line)
                     if record is not None and record.items() >= wanted.items():
@@ -56,6 +56,6 @@ def _parse(line: bytes) -> Record | None:
     """Return a record, or None where the cursor was not the beginning of one."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

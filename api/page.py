@@ -140,6 +140,8 @@ def feedback() -> Answer | Response:
     """Keep a report of a wrong prediction, or take one back."""
     if request.is_json:
         return _answer_program(read_document(JsonReport))
+    for name in ("report", "undo", "label"):  # which the answer to one that is refused repeats
+        services().feedback.check_size(request.form.get(name, ""))
     report, report_id = request.form.get("report", ""), request.form.get("undo", "")
     if report_id:
         return _take_back(report, report_id)
@@ -206,11 +208,12 @@ def _right(written: str, *, none: bool, labels: Sequence[str]) -> dict[str, str 
     if none:
         return {"label": None}
     said = written.strip()
-    if not plain(said):
+    wanted = plain(said)
+    if not wanted:
         return {}
     label = meant(said, labels) if labels else said
     if label is None:
-        near = [readable(each) for each in dict.fromkeys(labels) if plain(said) in plain(each)][:_MAX_SUGGESTIONS]
+        near = [readable(each) for each in dict.fromkeys(labels) if wanted in plain(each)][:_MAX_SUGGESTIONS]
         raise UnknownLabel(f"The model knows no such class, but: {', '.join(near)}." if near else None)
     return {"label": label}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import Any
 from jobs.errors import StorageUnavailable
 from jobs.schema import image_hash
 
-# Of each file, this much of its end is read for the latest reports, which holds thousands.
-_LATEST_BYTES = 1_000_000
+# Of each file, this much of its end is read for the latest reports, and no more of them than this.
+_LATEST_BYTES, _LATEST_REPORTS = 1_000_000, 5_000
 # How the right class is shown of a picture that the model has no class for.
 NO_CLASS = "none of the classes"
 
@@ -89,12 +90,13 @@ def _last_lines(file: Path) -> list[bytes]:
     """Return the whole lines in the last part of a file, the last one first; none where there is no file."""
     try:
         with file.open("rb") as opened:
-            start = max(0, file.stat().st_size - _LATEST_BYTES)
+            start = max(0, opened.seek(0, os.SEEK_END) - _LATEST_BYTES)
             opened.seek(start)
-            lines = opened.read(_LATEST_BYTES).splitlines()
+            first, *lines = opened.read(_LATEST_BYTES).rstrip(b"\n").rsplit(b"\n", _LATEST_REPORTS)
     except FileNotFoundError:
         return []
-    return lines[:0:-1] if start else lines[::-1]
+    begins_whole = start == 0 and len(lines) < _LATEST_REPORTS
+    return [*reversed(lines), *([first] if begins_whole and first else [])]
 
 
 def _report(line: bytes) -> Report:

@@ -408,6 +408,67 @@ def test_a_report_is_looked_for_among_the_latest_only(
     assert len(reports(feedback_path)) == 2
 
 
+def bytes_read() -> int:
+    """Return how much this process has read, from whatever file."""
+    [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar")]
+    return int(line.split()[1])
+
+
+@pytest.fixture
+def long_files(feedback_path: Path) -> list[Path]:
+    """Return the two files of reports, of 400 MB each, which take no room on the disk."""
+    feedback_path.parent.mkdir()
+    files = [feedback_path, feedback_path.with_name("feedback.jsonl")]
+    for file in files:
+        file.touch()
+        os.truncate(file, 400_000_000)
+        with file.open("ab") as opened:
+            opened.write(b"\n")
+    return files
+
+
+@pytest.mark.usefixtures("long_files")
+def test_of_a_long_file_no_report_that_is_taken_back_has_more_read_than_the_end(
+    client: FlaskClient, feedback_path: Path, upload: str
+) -> None:
+    images = feedback_path.parent / "images"
+    thanks = report_and_keep(client, images, upload)
+    before = bytes_read()
+    assert undo(client, thanks).status_code == 200
+    assert bytes_read() - before < 50_000_000
+    assert feedback_path.stat().st_size == 400_000_001
+    assert (images / upload).exists()  # what is not searched may have another report on it
+
+
+@pytest.mark.usefixtures("long_files")
+@pytest.mark.parametrize(
+    "path",
+    ["/status", "/v1/feedback", "/v1/feedback?cursor=1000", "/v1/feedback?label=x", "/v1/feedback?cursor=399000000"],
+)
+def test_of_a_long_file_no_answer_has_more_read_than_a_part(client: FlaskClient, path: str) -> None:
+    before = bytes_read()
+    assert client.get(path).status_code == 200
+    assert bytes_read() - before < 50_000_000
+
+
+def test_another_report_is_found_across_two_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.feedback._PIECE_BYTES", 100)
+    file = tmp_path / "feedback"
+    for start in range(0, 250, 7):
+        file.write_bytes(b"x" * start + NAME.encode() + b"x" * 50)
+        assert mentions(file, NAME)
+        assert not mentions(file, f"{NAME}y")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"report": '"' * 60_000}, {"report": REPORT, "undo": '"' * 60_000}, {"label": '"' * 60_000}]
+)
+@pytest.mark.usefixtures("labels")
+def test_what_is_too_large_to_be_kept_is_not_sent_back(client: FlaskClient, fields: dict[str, str]) -> None:
+    answer = client.post("/feedback", data={"report": REPORT, "label": "x", **fields})
+    assert (answer.status_code, len(answer.data) < 20_000) == (413, True)
+
+
 def _report_and_take_back(path: Path, kept: str) -> None:
     file = FeedbackFile(path, max_bytes=4096)
     for _ in range(50):

@@ -102,6 +102,18 @@ def test_of_a_long_file_the_end_is_read(file: Path, records: Path, monkeypatch: 
     assert [each.image_hash for each in latest(file, records)] == ["999", "998"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 6])
+@pytest.mark.parametrize("torn", ["", '{"prediction": "torn"}'])
+def test_of_many_short_reports_the_latest_are_read(
+    file: Path, records: Path, monkeypatch: pytest.MonkeyPatch, count: int, torn: str
+) -> None:
+    monkeypatch.setattr(reports, "_LATEST_REPORTS", 4)
+    lines = [json.dumps({"prediction": str(number)}) for number in range(count)]
+    file.write_text("".join(f"{line}\n" for line in lines) + torn)
+    expected = [str(number) for number in range(count)] + (["torn"] if torn else [])
+    assert [each.predicted for each in latest(file, records)] == expected[:-5:-1]
+
+
 def test_a_file_that_cannot_be_read_is_said_to(tmp_path: Path, records: Path) -> None:
     with pytest.raises(StorageUnavailable):
         latest(tmp_path, records)

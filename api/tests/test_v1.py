@@ -217,6 +217,18 @@ def test_feedback_is_filtered(client: FlaskClient, query: dict[str, str], commen
     assert [record["comment"] for record in listed(client, **query)["feedback"]] == comments
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_cursor_within_a_record_leads_to_the_next_one(client: FlaskClient, tmp_path: Path) -> None:
+    file = tmp_path / "feedback" / "feedback.jsonl"
+    given = give(client, predict(client), correct=False, comment="[" * 2000)
+    for cursor in (1, file.stat().st_size - 1000):
+        assert listed(client, cursor=cursor)["feedback"] == []
+    with file.open("ab") as opened:
+        opened.write(b"[" * 200_000 + b"\n")
+    last = give(client, given["prediction"], correct=True)
+    assert listed(client)["feedback"] == [given, last]
+
+
 @pytest.mark.parametrize(
     ("address", "headers"),
     [
