@@ -7,8 +7,8 @@ that comes after this module works with one reading.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from api import rsgi
-from jobs.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes
+from api import content_encoding, rsgi
+from jobs.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes, UnsupportedEncoding
 
 # Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it
 # is one word in the log, whatever the client has made up.
@@ -79,6 +79,8 @@ class Head:
             length = _length(headers)
         except BadBody as err:
             length, refusal = None, refusal or err
+        if scope.method == "POST" and length != 0:
+            refusal = refusal or _coding_refusal(headers)
         return cls(
             method=scope.method if scope.method in _METHODS else UNKNOWN_METHOD,
             path=path,
@@ -119,4 +121,13 @@ def _length(headers: Headers) -> int | None:
         return int(headers.get("content-length") or 0)
     if coding.strip().lower() != "chunked":
         raise BadBody("The body is in a transfer coding other than chunked, which is not taken.")
+    return None
+
+
+def _coding_refusal(headers: Headers) -> UnsupportedEncoding | None:
+    """Return what a body is refused with that is compressed in a way that is not decoded."""
+    try:
+        content_encoding.coding_of(",".join(value for name, value in headers.items() if name == "content-encoding"))
+    except UnsupportedEncoding as err:
+        return err
     return None

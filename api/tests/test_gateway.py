@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import threading
 import time
@@ -347,6 +348,34 @@ def test_a_client_that_asks_before_it_sends_too_much_is_refused_before(
     answer = run(gateway, steps)
     assert answer
     assert (answer.status, answer.headers["Connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize("path", ["/predict", "/", "/feedback", "/v1/predictions"])
+@pytest.mark.parametrize("codings", [["br"], ["gzip", "gzip"]])
+def test_a_client_that_asks_before_it_sends_a_coding_that_is_not_decoded_is_refused_before(
+    make_gateway: MakeGateway, path: str, codings: list[str]
+) -> None:
+    gateway = make_gateway()
+    headers = [("expect", "100-continue"), *(("content-encoding", coding) for coding in codings)]
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        await gateway.__rsgi__(upload(1000, path, *headers), protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert (answer.status, answer.headers["Accept-Encoding"]) == (415, "gzip, deflate")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_compressed_body_is_answered_on_the_event_loop(make_gateway: MakeGateway, dog: bytes) -> None:
+    gateway, body = make_gateway(), gzip.compress(form(dog))
+
+    async def steps() -> Answer:
+        return await ask(gateway, upload(len(body), "/predict", ("content-encoding", "gzip")), body)
+
+    assert run(gateway, steps).status == 200
 
 
 @pytest.mark.usefixtures("worker")
