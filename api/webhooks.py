@@ -4,6 +4,7 @@ What is to be posted is kept with the results, so it outlives the API.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ _LOOK_EVERY_S = 1.0
 _LEASE_S = 60.0
 
 _PREFIX = "webhook"
+_REMINDER = re.compile(rf"{_PREFIX}:(?P<result_id>[^:]+):(?P<attempt>[0-9]{{1,3}})")
 
 Document = Callable[[str, Result], dict[str, Any]]
 
@@ -54,21 +56,26 @@ class Webhooks:
         reminder = self._results.due(_LEASE_S)
         if reminder is None:
             return False
-        _, result_id, attempt = reminder.split(":")
-        result = self._results.get(result_id)
-        if result is None:
+        found = _REMINDER.fullmatch(reminder)
+        result = self._results.get(found["result_id"]) if found else None
+        if found is None or result is None:
             self._results.drop_reminder(reminder)
         elif not result.is_done:
             self._results.remind(reminder, _LOOK_EVERY_S)
         else:
-            self._post(result_id, result, int(attempt))
+            self._post(found["result_id"], result, int(found["attempt"]))
             self._results.drop_reminder(reminder)
         return True
 
     def _post(self, result_id: str, result: Result, attempt: int) -> None:
         fields = {"prediction": result_id, "attempt": attempt + 1}
         try:
-            self._sender.post(result.request["webhook"], result_id, self._document(result_id, result))
+            url, document = result.request["webhook"], self._document(result_id, result)
+        except (LookupError, TypeError, ValueError) as err:  # another version has kept it, or it is damaged
+            log.error("a webhook is given up, since its prediction cannot be read: %r", err, extra=fields)
+            return
+        try:
+            self._sender.post(url, result_id, document)
         except NotSent as err:
             if attempt < len(_PAUSES_S):
                 announce(self._results, result_id, attempt + 1, _PAUSES_S[attempt])

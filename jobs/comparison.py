@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from uuid import uuid4
 
+from jobs.reading import Damaged
 from jobs.schema import ImageJob, Outcome, Prediction, Served
 
 # A copy that no worker takes for so long is not computed.
@@ -28,8 +29,11 @@ class Comparison:
 
     @classmethod
     def decode(cls, told: Mapping[bytes, bytes]) -> "Comparison":
-        """Return what Redis has."""
-        return cls(**{each.name: float(told.get(each.name.encode(), 0)) for each in fields(cls)})
+        """Return what Redis has. Raises `Damaged`."""
+        try:
+            return cls(**{each.name: float(told.get(each.name.encode(), 0)) for each in fields(cls)})
+        except ValueError as err:
+            raise Damaged("a sum is no number") from err
 
     def mean(self, total: float) -> float | None:
         """Return what a sum is for an image, None where there was none."""

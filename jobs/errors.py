@@ -426,6 +426,13 @@ class QueueUnavailable(Unavailable):
     message = "The queue does not answer. Try again shortly."
 
 
+class UnreadableMessage(Unavailable):
+    """API and workers do not understand each other, as versions of them may while one takes the other's place."""
+
+    code = "unreadable-message"
+    message = "Parts of the service did not understand each other. Try again shortly."
+
+
 class StorageUnavailable(Unavailable):
     """An upload cannot be stored or read."""
 

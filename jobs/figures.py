@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from jobs.comparison import Comparison
+from jobs.reading import Damaged, read
 from jobs.versions import Role, Version
 
 # How API and workers count scores: in the same steps, so that what is answered can be held against what is computed.
@@ -37,11 +38,8 @@ class WorkerReport:
 
     @classmethod
     def decode(cls, data: bytes) -> "WorkerReport":
-        """Return the report that `encode` wrote, as far as it is understood: workers may be of a later version."""
-        known = {each.name for each in fields(cls)}
-        told = {name: value for name, value in json.loads(data).items() if name in known}
-        told["batches"] = {int(size): count for size, count in told["batches"].items()}  # in JSON, keys are texts
-        return cls(**told)
+        """Return the report that `encode` wrote, as far as it is understood. Raises `Damaged`."""
+        return read(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,19 @@ class Examined(NamedTuple):
 
     right: int
     images: int
+
+    def encode(self) -> bytes:
+        """Return both numbers as text."""
+        return f"{self.right} {self.images}".encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Examined":
+        """Return what `encode` wrote. Raises `Damaged`."""
+        try:
+            right, images, *_ = map(int, data.split())
+        except ValueError as err:
+            raise Damaged("it is not two numbers") from err
+        return cls(right, images)
 
 
 @dataclass(frozen=True, slots=True)

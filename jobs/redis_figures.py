@@ -8,8 +8,9 @@ from redis.exceptions import ResponseError
 from jobs import redis_keys as keys
 from jobs.comparison import Comparison
 from jobs.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
+from jobs.reading import understood
 from jobs.redis_connection import lacks_group, milliseconds, time_of
-from jobs.versions import Versions
+from jobs.versions import Version, Versions
 
 
 def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigures:  # noqa: ANN401 - what `connect` gives
@@ -32,10 +33,10 @@ def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigure
     return QueueFigures(
         waiting_jobs=max(0, sum(jobs) - held_jobs),
         held_jobs=held_jobs,
-        queued_bytes=sum(int(size or 0) for count, size in zip(jobs, of_lanes[2::3], strict=True) if count),
+        queued_bytes=sum(int(_number(size) or 0) for count, size in zip(jobs, of_lanes[2::3], strict=True) if count),
         oldest_job_s=max(((now_ms - time_of(oldest[0][0])) / 1000 for oldest in of_lanes[1::3] if oldest), default=0.0),
         set_aside_images=set_aside,
-        redeliveries=int(redeliveries or 0),
+        redeliveries=int(_number(redeliveries) or 0),
         workers=_workers(connection, now_ms, worker_ttl_ms, _merged(of_workers[::2]), _merged(of_workers[1::2])),
         versions=_versions(connection, versions),
     )
@@ -52,15 +53,15 @@ def _versions(connection: Any, versions: Versions) -> tuple[VersionFigures, ...]
         VersionFigures(
             version,
             versions.role(version),
-            Comparison.decode(told) if told else None,
-            _examined(examined.get(version.info.id.encode())),
+            understood(f"the comparison of {version.name}", Comparison.decode, told) if told else None,
+            _examined(version, examined.get(version.info.id.encode())),
         )
         for version, told in zip(versions.listed, comparisons, strict=True)
     )
 
 
-def _examined(told: bytes | None) -> Examined | None:
-    return Examined(*map(int, told.split())) if told else None
+def _examined(version: Version, told: bytes | None) -> Examined | None:
+    return understood(f"how {version.name} does on corrected images", Examined.decode, told) if told else None
 
 
 def _merged(tables: list[Any]) -> dict[bytes, Any]:
@@ -88,11 +89,19 @@ def _workers(
     reports = connection.mget([keys.WORKER_REPORT.encode() + name for name in names]) if names else []
     return tuple(
         WorkerFigures(
-            name.decode(),
+            name.decode(errors="replace"),
             silent_s=max(0.0, (now_ms - seen_at_ms[name]) / 1000),
             alive=now_ms - seen_at_ms[name] <= worker_ttl_ms,
-            service_time_s=float(service_times_s[name]) if name in service_times_s else None,
-            report=WorkerReport.decode(report) if report else None,
+            service_time_s=_number(service_times_s.get(name)),
+            report=understood(f"the report of worker {name!r}", WorkerReport.decode, report) if report else None,
         )
         for name, report in zip(names, reports, strict=True)
     )
+
+
+def _number(data: bytes | None) -> float | None:
+    """Return a number that Redis has as text, None where there is none."""
+    try:
+        return None if data is None else float(data)
+    except ValueError:
+        return None

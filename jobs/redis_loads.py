@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jobs import redis_keys as keys
 from jobs.errors import SetupError
+from jobs.reading import read, understood
 from jobs.redis_connection import connect, reaching_redis
 from jobs.settings import SharedSettings
 
@@ -25,6 +26,11 @@ class Load:
     version: str = ""
     error: str = ""
 
+    @classmethod
+    def decode(cls, data: bytes) -> "Load":
+        """Return what is written of one. Raises `Damaged`."""
+        return read(cls, data)
+
 
 class RedisLoads:
     """Folders and what is asked of each; every method raises `QueueUnavailable` where Redis is away."""
@@ -41,7 +47,11 @@ class RedisLoads:
         """Return what there is, by folder."""
         with reaching_redis():
             found = self._redis.hgetall(keys.LOADS)
-        return {folder.decode(): Load(**json.loads(told)) for folder, told in found.items()}
+        loads = {
+            folder.decode(errors="replace"): understood(f"what is asked of model folder {folder!r}", Load.decode, told)
+            for folder, told in found.items()
+        }
+        return {folder: load for folder, load in loads.items() if load}
 
     def write(self, folder: str, load: Load) -> None:
         """Ask for something, or say what came of it."""

@@ -1,6 +1,5 @@
 """The job queue on Redis Streams: what the API calls; what workers call is in redis_taking.py."""
 
-import json
 import logging
 import sys
 import threading
@@ -21,9 +20,10 @@ from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.figures import Examined, QueueFigures
 from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
+from jobs.reading import understood
 from jobs.redis_connection import milliseconds, script
 from jobs.redis_shared_script import SharedScript
-from jobs.redis_taking import IN_FLIGHT_SPARE_S, MAX_REPLIES, RedisTaking
+from jobs.redis_taking import IN_FLIGHT_SPARE_S, RedisTaking
 from jobs.schema import (
     ImageJob,
     JobFailure,
@@ -34,6 +34,7 @@ from jobs.schema import (
     decode_outcome,
     encode_outcome,
     image_hash,
+    outcome_or_failure,
 )
 from jobs.settings import SharedSettings
 from jobs.versions import DEFAULT_POOL, Route, Versions
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 _LISTEN_S = 0.5
 # How often it is looked which versions there are, and which of them serve.
 _LOOK_EVERY_S = 0.5
+# Replies that are read at once, and how often those that were read are removed.
+_REPLIES_AT_ONCE = 1000
 # A pause between attempts to listen.
 _RETRY_S = 0.1
 
@@ -82,6 +85,7 @@ class RedisJobQueue(RedisTaking):
         self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
         self._replies = keys.REPLIES + uuid4().hex
+        self._read_replies = 0  # since some were removed
         self._known = Versions()  # some time ago
         self._look_at = 0.0  # when to look which there are now, on the monotonic clock
         self._waiters = Waiters()
@@ -154,6 +158,9 @@ class RedisJobQueue(RedisTaking):
         add_to = partial(self._add_to, job, reply_to, before=before, kept=kept)
         pools = self._known.pools(job)
         place = _first_to_take(pools, add_to)
+        if place[1] == b"cached" and not _is_readable(job, place[2]):
+            self.forget(job.image_name)
+            place = _first_to_take(pools, add_to)
         if place[1] == b"no-worker" and len(self._known.all) > 1 and (others := self._look_again().pools(job)) != pools:
             place = _first_to_take(others, add_to)  # those that stand in
         if place[1] == b"no-worker":
@@ -237,7 +244,7 @@ class RedisJobQueue(RedisTaking):
             pipeline = self._redis.pipeline(transaction=False)
             for pool in pools:
                 pipeline.zrangebyscore(keys.pool(pool).workers, alive_since_ms, "+inf")
-            return [name.decode() for names in pipeline.execute() for name in names]
+            return [name.decode(errors="replace") for names in pipeline.execute() for name in names]
 
     def versions(self) -> Versions:
         """Return which versions of which models there are, or were a moment ago."""
@@ -273,14 +280,14 @@ class RedisJobQueue(RedisTaking):
     def note_examined(self, model_id: str, examined: Examined) -> None:
         """Say how many corrected images a model gets right."""
         with self._reaching_redis():
-            self._redis.hset(keys.EXAMINED, model_id, f"{examined.right} {examined.images}")
+            self._redis.hset(keys.EXAMINED, model_id, examined.encode())
 
     @waiting.blocking
     def queued_images(self) -> set[str]:
         """Return the hashes of the images whose jobs wait or are in work."""
         with self._reaching_redis():
             jobs = _queued_jobs(self._redis, self._versions.read().all_pools)
-            return {image_hash(job["image_name"]) for job in jobs}
+            return {job.image_hash for job in jobs}
 
     @waiting.blocking
     def forget(self, image_name: str) -> None:
@@ -357,9 +364,11 @@ class RedisJobQueue(RedisTaking):
 
         While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
         """
-        present = {job["id"] for job in _queued_jobs(listening, self._known.all_pools)}
+        present = {job.id for job in _queued_jobs(listening, self._known.all_pools)}
         # From the first reply on, as the ids are times, and this may be another host's clock.
-        last_id = self._receive(listening, b"0")
+        last_id, newer = b"", b"0"
+        while newer != last_id:
+            last_id, newer = newer, self._receive(listening, newer)
         missing = [job for job in self._waiters.waiting() if job.id not in present]
         for job in missing:
             self._submit_waiting(job, before=True)
@@ -367,22 +376,31 @@ class RedisJobQueue(RedisTaking):
         return last_id
 
     def _receive(self, listening: Any, last_id: bytes, wait_s: float = 0) -> bytes:  # noqa: ANN401
-        """Hand the replies after `last_id` to the requests that wait for them; return the id of the last."""
+        """Hand the next replies after `last_id` to the requests that wait for them; return the id of the last.
+
+        Now and then, those that were handed out are removed: nobody else knows which they are.
+        """
         block_ms = int(wait_s * 1000) or None  # Redis takes 0 for ever
-        streams = listening.xread({self._replies: last_id}, count=2 * MAX_REPLIES, block=block_ms)
+        streams = listening.xread({self._replies: last_id}, count=_REPLIES_AT_ONCE, block=block_ms)
         if not streams:
             return last_id
         entries = streams[0][1]
-        for _, reply in entries:
-            self._waiters.resolve(reply[b"job_id"].decode(), decode_outcome(reply[b"outcome"]))
+        for entry_id, reply in entries:
+            job_id = reply.get(b"job_id", b"").decode(errors="replace")
+            outcome = outcome_or_failure(f"reply {entry_id.decode()}", reply.get(b"outcome", b""))
+            self._waiters.resolve(job_id, outcome)
         newest: bytes = entries[-1][0]
+        self._read_replies += len(entries)
+        if self._read_replies >= _REPLIES_AT_ONCE:
+            self._read_replies = 0
+            listening.xtrim(self._replies, minid=newest, approximate=False)
         return newest
 
 
-def _queued_jobs(connection: Any, pools: Iterable[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - what `connect` returns
-    """Yield the jobs of pools as they were written, since others' may be of another version of this code."""
+def _queued_jobs(connection: Any, pools: Iterable[str]) -> Iterator[ImageJob]:  # noqa: ANN401 - what `connect` returns
+    """Yield what can be read of the jobs of pools, since others' may be of another version of this code."""
     lanes = (lane for pool in pools for lane in keys.pool(pool).lanes.values())
-    return (json.loads(fields[b"job"]) for lane in lanes for _, fields in connection.xrange(lane.jobs))
+    return (ImageJob.salvage(fields.get(b"job", b"")) for lane in lanes for _, fields in connection.xrange(lane.jobs))
 
 
 def _first_to_take(pools: Sequence[str], add_to: Callable[[str], tuple[str, bytes, bytes]]) -> tuple[str, bytes, bytes]:
@@ -392,6 +410,10 @@ def _first_to_take(pools: Sequence[str], add_to: Callable[[str], tuple[str, byte
         if place[1] not in _REFUSED:
             break
     return place
+
+
+def _is_readable(job: ImageJob, cached: bytes) -> bool:
+    return understood(f"the cached prediction of image {job.image_name}", decode_outcome, cached) is not None
 
 
 def _admission(status: bytes) -> Admission:

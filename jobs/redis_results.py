@@ -13,9 +13,10 @@ from redis.commands.core import Script
 
 from jobs import redis_keys as keys
 from jobs import waiting
+from jobs.reading import read, understood
 from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
-from jobs.schema import Outcome, decode_outcome, encode_outcome
+from jobs.schema import Outcome, encode_outcome, outcome_or_failure
 from jobs.settings import SharedSettings
 
 # One blocking read; whoever is not to wait any more notices within this time.
@@ -93,7 +94,7 @@ class RedisResults:
     def claim(self, key: str, text: str, ttl_s: int) -> str | None:
         """Keep a text under a key, unless there is one already."""
         found = self._write(self._claim, key, text, ttl_s)
-        return None if found is None else found.decode()
+        return None if found is None else found.decode(errors="replace")
 
     def settle(self, key: str, text: str, ttl_s: int) -> None:
         """Keep a text under a key."""
@@ -115,7 +116,7 @@ class RedisResults:
     def due(self, again_s: float) -> str | None:
         """Return a reminder that is due."""
         found = self._call(lambda: self._due(keys=[keys.REMINDERS], args=[int(1000 * again_s)]))
-        return None if found is None else found.decode()
+        return None if found is None else found.decode(errors="surrogateescape")
 
     def drop_reminder(self, name: str) -> None:
         """Forget a reminder."""
@@ -145,7 +146,16 @@ def _decode(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Result | None:
     if not entries or b"request" not in entries[0][1]:
         return None
     asked = entries[0][1]
-    outcomes = {
-        fields[b"job_id"].decode(): decode_outcome(fields[b"outcome"]) for _, fields in entries if b"outcome" in fields
-    }
-    return Result(json.loads(asked[b"request"]), tuple(asked[b"job_ids"].decode().split()), outcomes)
+    request = understood("what a kept prediction was asked for", _decode_request, asked[b"request"])
+    if request is None:
+        return None
+    outcomes = {}
+    for _, fields in entries:
+        if b"outcome" in fields:
+            job_id = fields.get(b"job_id", b"").decode(errors="replace")
+            outcomes[job_id] = outcome_or_failure(f"the kept outcome of job {job_id}", fields[b"outcome"])
+    return Result(request, tuple(asked.get(b"job_ids", b"").decode(errors="replace").split()), outcomes)
+
+
+def _decode_request(data: bytes) -> dict[str, Any]:
+    return read(dict[str, Any], data)

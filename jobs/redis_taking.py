@@ -3,10 +3,10 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.commands.core import Script
 from redis.exceptions import RedisError, ResponseError
@@ -14,22 +14,23 @@ from redis.exceptions import RedisError, ResponseError
 from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.comparison import compared, copy_of
-from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside
+from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside, UnreadableMessage
 from jobs.figures import WorkerReport
 from jobs.queue import BULK_EVERY, LATELY_S, MAX_COPIES, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.reading import understood
 from jobs.redis_connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
 from jobs.redis_keys import PoolKeys
 from jobs.redis_versions import RedisVersions
-from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, SetAsideImage, encode_outcome
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
 from jobs.versions import DEFAULT_POOL, Copies, Version
 
 log = logging.getLogger(__name__)
 
 # How often a worker looks for jobs of dead ones.
 _CLAIM_EVERY_S = WORKER_TTL_S / 4
-# Replies of one API process that Redis keeps, read or not: many times what comes between two reads of the listener. To
-# delete each after reading would cost the API as much as the reading.
-MAX_REPLIES = 5000
+# Replies of one API process that Redis keeps. It removes what it has read, and no more are unread than it has requests
+# that wait; this bounds what one of an earlier version leaves, which removes none.
+MAX_REPLIES = 100_000
 # A reply nobody reads (its API process died) is forgotten after this.
 _REPLY_TTL_S = 300
 # A report of a worker that is not heard of any more is forgotten after this.
@@ -45,7 +46,16 @@ _COMPARISON_TTL_S = 30 * 86_400
 # to drop an expired one.
 IN_FLIGHT_SPARE_S = 60
 
-_Entry = tuple[bytes, dict[bytes, bytes]]  # of a stream: its id and its fields
+# What is read by no API process, and forgotten in time.
+_NOBODY = keys.REPLIES
+
+
+class _Entry(NamedTuple):
+    """An entry of a lane's stream: its id, and its fields."""
+
+    lane: Lane
+    receipt: bytes
+    fields: Mapping[bytes, bytes]
 
 
 class RedisTaking:
@@ -197,7 +207,7 @@ class RedisTaking:
     def set_aside_images(self) -> list[SetAsideImage]:
         """Return the images that are set aside, oldest first."""
         with self._reaching_redis():
-            images = [SetAsideImage.decode(data) for data in self._redis.hvals(keys.SET_ASIDE)]
+            images = [_set_aside_image(*each) for each in self._redis.hgetall(keys.SET_ASIDE).items()]
         return sorted(images, key=lambda image: image.at_s)
 
     @waiting.blocking
@@ -228,18 +238,19 @@ class RedisTaking:
 
     def _share(self, pool: PoolKeys, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
         """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
-        now_ms, entries = self._take_share(
+        now_ms, *by_lane = self._take_share(
             keys=[*(lane.jobs for lane in pool.lanes.values()), pool.passed_bulk, pool.workers],
             args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs, max_bulk, BULK_EVERY, int(1000 * LATELY_S)],
         )
-        return now_ms, [(receipt, _pairs(flat)) for receipt, flat in entries]
+        taken = zip(pool.lanes, by_lane, strict=True)
+        return now_ms, [_Entry(lane, receipt, _pairs(flat)) for lane, entries in taken for receipt, flat in entries]
 
     def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
         """Return the first job that comes; or one of each lane, where that happens before Redis has heard of this."""
         block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
-        lanes = {lane.jobs: ">" for lane in self._own.lanes.values()}
-        streams = self._redis.xreadgroup(keys.GROUP, worker, lanes, count=1, block=block_ms)
-        return [entry for _, entries in streams for entry in entries]
+        lanes: dict[bytes, Lane] = {lane.jobs.encode(): name for name, lane in self._own.lanes.items()}
+        streams = self._redis.xreadgroup(keys.GROUP, worker, dict.fromkeys(lanes, ">"), count=1, block=block_ms)
+        return [_Entry(lanes[stream], *entry) for stream, entries in streams for entry in entries]
 
     def _take_abandoned(self, worker: str, max_jobs: int) -> list[Delivery]:
         """Return a job that nobody alive holds or, of versions that have no worker any more, several; now and then."""
@@ -270,7 +281,7 @@ class RedisTaking:
     def _claim(self, worker: str, pool_name: str) -> list[Delivery]:
         """Return one job of a pool that nobody alive holds; set aside one that has ended its workers."""
         pool = keys.pool(pool_name)
-        now_ms, entry, deaths, former_worker = self._claim_abandoned(
+        now_ms, stream, entry, deaths, former_worker = self._claim_abandoned(
             keys=[
                 *(lane.jobs for lane in pool.lanes.values()),
                 *(pool.workers, pool.service_times, keys.ALIVE, keys.REDELIVERIES),
@@ -279,7 +290,8 @@ class RedisTaking:
         )
         if not entry:
             return []
-        delivery = replace(_delivery((entry[0], _pairs(entry[1])), now_ms, pool_name), deaths=deaths)
+        lane: Lane = "bulk" if stream.decode() == pool.lanes["bulk"].jobs else "interactive"
+        delivery = replace(_delivery(_Entry(lane, entry[0], _pairs(entry[1])), now_ms, pool_name), deaths=deaths)
         log.warning("job %s was left by worker %s; claimed by %s", delivery.job.id, former_worker.decode(), worker)
         if deaths >= MAX_DEATHS:
             self._set_aside(delivery, former_worker.decode(), now_ms / 1000)
@@ -290,7 +302,7 @@ class RedisTaking:
         job = delivery.job
         log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
         image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
-        if not job.served:  # else it may be the candidate's fault
+        if job.image_name and not job.served:  # else it may be the candidate's fault
             self._redis.hset(keys.SET_ASIDE, image.image_hash, image.encode())
             for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
                 self.release(oldest.image_hash)
@@ -314,6 +326,26 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _delivery(entry: _Entry, now_ms: int, pool: str) -> Delivery:
-    receipt, fields = entry
-    waited_ms, job = now_ms - time_of(receipt), ImageJob.decode(fields[b"job"])
-    return Delivery(job, receipt.decode(), fields[b"reply_to"].decode(), waited_ms, pool=pool)
+    """Return a job in a worker's hands; one that cannot be read is to be refused."""
+    written, receipt = entry.fields.get(b"job", b""), entry.receipt.decode()
+    job = understood(f"job {receipt}", ImageJob.decode, written)
+    return Delivery(
+        replace(job or ImageJob.salvage(written), lane=entry.lane),
+        receipt,
+        _reply_to(entry.fields.get(b"reply_to", b"")),
+        waited_ms=now_ms - time_of(entry.receipt),
+        pool=pool,
+        refusal=None if job else JobFailure.of(UnreadableMessage()),
+    )
+
+
+def _reply_to(written: bytes) -> str:
+    """Return the stream that is to have a job's outcome, where what is written is one."""
+    stream = written.decode(errors="replace")
+    return stream if stream.startswith((keys.REPLIES, keys.RESULT)) else _NOBODY
+
+
+def _set_aside_image(image_hash: bytes, data: bytes) -> SetAsideImage:
+    """Return what is known of an image that is set aside; where that cannot be read, its hash alone."""
+    name = image_hash.decode(errors="replace")
+    return understood(f"why {name} is set aside", SetAsideImage.decode, data) or SetAsideImage(name, "", "", 0)

@@ -6,6 +6,7 @@ from typing import Any
 from redis.exceptions import WatchError
 
 from jobs import redis_keys as keys
+from jobs.reading import understood
 from jobs.redis_connection import milliseconds
 from jobs.schema import ModelInfo
 from jobs.versions import DEFAULT_POOL, Route, Version, Versions
@@ -23,16 +24,20 @@ class RedisVersions:
         """Return all that there is. Raises `RedisError`."""
         pipeline = self._redis.pipeline(transaction=False)
         time, beside, routes = pipeline.time().zrange(keys.VERSIONS, 0, -1).hgetall(keys.ROUTES).execute()
-        pools = [DEFAULT_POOL, *(name.decode() for name in beside)]
+        pools = [DEFAULT_POOL, *(name.decode(errors="replace") for name in beside)]
         for pool in map(keys.pool, pools):
             pipeline.zcount(pool.workers, milliseconds(time) - self._worker_ttl_ms, "+inf").get(pool.model)
         told = pipeline.execute()
         found = list(zip(pools, told[::2], map(self._told, told[1::2]), strict=True))
         if forgotten := [pool for pool, _, model in found if pool and not model]:
             self._redis.zrem(keys.VERSIONS, *forgotten)
+        read = {
+            name.decode(errors="replace"): understood(f"the route of {name!r}", Route.decode, route)
+            for name, route in routes.items()
+        }
         return Versions(
             [Version(model, pool, workers) for pool, workers, model in found if model],
-            {name.decode(): Route.decode(route) for name, route in routes.items()},
+            {name: route for name, route in read.items() if route},
         )
 
     def known(self, model_id: str) -> ModelInfo | None:
@@ -45,12 +50,19 @@ class RedisVersions:
             data = self._redis.get(keys.MODEL_INFO + model_id)
             if data is None:
                 return None
-            self._models[model_id] = ModelInfo.decode(data)
+            model = understood(f"what is known of model {model_id}", ModelInfo.decode, data)
+            if model is None:
+                self._redis.delete(keys.MODEL_INFO + model_id)  # so that its workers publish it anew
+                return None
+            self._models[model_id] = model
         return self._models[model_id]
 
     def _told(self, model_id: bytes | None) -> ModelInfo | None:
         """Return what is told of the model of a pool, which may be its id alone; None where it has none."""
-        return (self.model(model_id.decode()) or ModelInfo(model_id.decode())) if model_id else None
+        if not model_id:
+            return None
+        name = model_id.decode(errors="replace")
+        return self.model(name) or ModelInfo(name)
 
     def change(self, model: str, change: Callable[[Versions], Route]) -> Route:
         """Change a model's route, unless another does meanwhile. Raises what `change` does, or `RedisError`."""

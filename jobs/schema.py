@@ -2,10 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
-from jobs.errors import ServiceError, error_types
+from pydantic import BeforeValidator
+
+from jobs.errors import ServiceError, UnreadableMessage, error_types
+from jobs.reading import Damaged, read, understood
+
+T = TypeVar("T")
 
 # Somebody waits for an interactive job; a bulk job is background work, and lets the others go first.
 Lane = Literal["interactive", "bulk"]
@@ -13,6 +18,15 @@ Lane = Literal["interactive", "bulk"]
 
 # Of a job, what workers of an earlier version do not know, and can do without where it is this.
 _LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""), ("model", ""), ("served", None))
+
+
+# The deadline of a job that says none.
+_UNKNOWN_TIMEOUT_S = 60.0
+
+
+def _first(count: int) -> BeforeValidator:
+    """Return what leaves out of a list in a message the items that a later version has added."""
+    return BeforeValidator(lambda found: found[:count] if isinstance(found, list) else found)
 
 
 def image_hash(image_name: str) -> str:
@@ -53,7 +67,7 @@ class ImageJob:
     traceparent: str = ""
     tracestate: str = ""
     model: str = ""
-    served: Served | None = None
+    served: Annotated[Served, _first(len(Served._fields))] | None = None
 
     @property
     def image_hash(self) -> str:
@@ -83,11 +97,29 @@ class ImageJob:
 
     @classmethod
     def decode(cls, data: bytes) -> "ImageJob":
-        """Return the job that `encode` wrote."""
-        job = json.loads(data)
-        if "served" in job:
-            job["served"] = Served(*job["served"])
-        return cls(**job)
+        """Return the job that `encode` wrote. Raises `Damaged`."""
+        return read(cls, data)
+
+    @classmethod
+    def salvage(cls, data: bytes) -> "ImageJob":
+        """Return a job with what can be read of one, which is enough to answer it and to remove it from the queue."""
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            found = None
+        found = found if isinstance(found, dict) else {}
+
+        def value(name: str, usual: T) -> T:
+            told = found.get(name)
+            return told if isinstance(told, type(usual)) else usual
+
+        return cls(
+            value("id", ""),
+            value("image_name", ""),
+            _UNKNOWN_TIMEOUT_S,
+            value("request_id", ""),
+            value("size_bytes", 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +158,7 @@ class Prediction:
     score: float
     model: str = ""
     timings: Timings | None = field(default=None, compare=False)
-    top: tuple[ClassScore, ...] = ()
+    top: tuple[Annotated[ClassScore, _first(len(ClassScore._fields))], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +184,8 @@ class ModelInfo:
 
     @classmethod
     def decode(cls, data: bytes) -> "ModelInfo":
-        """Return what `encode` wrote."""
-        fields = json.loads(data)
-        return cls(**{**fields, "labels": tuple(fields["labels"])})
+        """Return what `encode` wrote. Raises `Damaged`."""
+        return read(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +225,19 @@ class SetAsideImage:
 
     @classmethod
     def decode(cls, data: bytes) -> "SetAsideImage":
-        """Return what `encode` wrote."""
-        return cls(**json.loads(data))
+        """Return what `encode` wrote. Raises `Damaged`."""
+        return read(cls, data)
 
 
 Outcome = Prediction | JobFailure
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """An outcome as it is written: one of the two."""
+
+    prediction: Prediction | None = None
+    failure: JobFailure | None = None
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -213,12 +252,14 @@ def _fields(message: ImageJob | Prediction | JobFailure | Timings) -> dict[str, 
 
 
 def decode_outcome(data: bytes) -> Outcome:
-    """Return what `encode_outcome` wrote."""
-    message = json.loads(data)
-    if "failure" in message:
-        return JobFailure(**message["failure"])
-    prediction = message["prediction"]
-    timings, top = prediction.pop("timings"), prediction.pop("top", ())  # cached by an earlier version, it has no `top`
-    return Prediction(
-        **prediction, timings=timings and Timings(**timings), top=tuple(ClassScore(*each) for each in top)
-    )
+    """Return what `encode_outcome` wrote. Raises `Damaged`."""
+    message = read(_Message, data)
+    outcome = message.failure or message.prediction
+    if outcome is None:
+        raise Damaged("neither a prediction nor a failure")
+    return outcome
+
+
+def outcome_or_failure(what: str, data: bytes) -> Outcome:
+    """Return an outcome; where it cannot be read, which is logged once for `what` it is, a failure in its place."""
+    return understood(what, decode_outcome, data) or JobFailure.of(UnreadableMessage())

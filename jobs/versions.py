@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from jobs.errors import NoSuchModel, SetupError
+from jobs.reading import read
 from jobs.schema import ImageJob, ModelInfo
 
 DEFAULT_POOL = ""
@@ -42,9 +43,8 @@ class Route:
 
     @classmethod
     def decode(cls, data: bytes | str) -> "Route":
-        """Return what `encode` wrote."""
-        told = json.loads(data)
-        return cls(**{**told, "before": tuple(told["before"])})
+        """Return what `encode` wrote. Raises `Damaged`."""
+        return read(cls, data)
 
     def serving(self, version: str) -> "Route":
         """Return the route by which a version serves: it is neither canary nor shadow any more."""

@@ -387,6 +387,19 @@ def test_a_request_that_failed_may_be_sent_again_with_its_key(client: FlaskClien
     assert client.post(PATH, data=png(1), content_type="image/png", headers=key).status_code == 200
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"status": 200}', '{"fingerprint": "x", "status": "fine"}'])
+def test_what_is_kept_under_a_key_and_damaged_is_forgotten(
+    client: FlaskClient, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    worker.outcome = DOG
+    key = {"Idempotency-Key": "order-7"}
+    with monkeypatch.context() as patched:
+        patched.setattr("api.v1.idempotency.json.dumps", lambda _: damaged)
+        client.post(PATH, data=png(1), content_type="image/png", headers=key)
+    answers = [client.post(PATH, data=png(1), content_type="image/png", headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [409, 200]
+
+
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "ä"])
 def test_a_key_that_is_not_sane_is_a_problem(client: FlaskClient, key: str) -> None:
     response = client.post(PATH, data=png(1), content_type="image/png", headers={"Idempotency-Key": key})

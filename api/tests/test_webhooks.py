@@ -144,6 +144,22 @@ def test_a_result_that_is_gone_is_not_posted(results: MemoryResults, sender: Web
     assert receiver.received == []
 
 
+@pytest.mark.parametrize("reminder", ["", "webhook", "webhook:r1", "webhook:r1:soon", "webhook:r1:0:1", "other:r1:0"])
+def test_a_reminder_that_cannot_be_read_is_dropped(
+    results: MemoryResults, sender: Webhooks, receiver: Receiver, reminder: str
+) -> None:
+    results.keep("r1", Result({"webhook": receiver.url}, ("j1",), {"j1": DOG}), 60)
+    results.remind(reminder, 0)
+    assert [sender.step(), sender.step()] == [True, False]
+    assert receiver.received == []
+
+
+def test_a_prediction_that_was_kept_in_another_form_is_not_posted(results: MemoryResults, sender: Webhooks) -> None:
+    results.keep("r1", Result({"to": "elsewhere"}, ("j1",), {"j1": DOG}), 60)
+    announce(results, "r1")
+    assert [sender.step(), sender.step()] == [True, False]
+
+
 def test_of_what_a_receiver_says_a_little_is_told(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(_: HTTPConnection) -> None:
         raise BadStatusLine("x" * 65_536)

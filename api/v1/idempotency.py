@@ -4,11 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flask import Response, g, request
 
 from jobs.errors import RETRY_AFTER_S, BadParameter, KeyInUse, KeyReused
+from jobs.reading import read, understood
 from jobs.results import ResultStore
 
 HEADER = "Idempotency-Key"
@@ -19,6 +22,16 @@ _SANE_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _KEPT_HEADERS = ("Content-Type", "Location", "Preference-Applied")
 # Whoever was answering is dead when this has passed since the latest time that it could have answered.
 _SPARE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A request's fingerprint and, when there is one, its answer."""
+
+    fingerprint: str
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
 
 
 def once(
@@ -37,7 +50,7 @@ def once(
     name, mark = _name(key), fingerprint()
     before = results.claim(name, json.dumps({"fingerprint": mark}), int(within_s) + _SPARE_S)
     if before is not None:
-        return _replay(json.loads(before), mark)
+        return _replay(_read(results, name, before), mark)
     try:
         answered = answer()
         results.settle(name, json.dumps({"fingerprint": mark, **_kept(answered)}), ttl_s)
@@ -45,6 +58,15 @@ def once(
         results.release(name)
         raise
     return answered
+
+
+def _read(results: ResultStore, name: str, before: str) -> _Kept:
+    """Return what is kept under a key. Raises `KeyInUse` where it cannot be read, and is therefore forgotten."""
+    found = understood("what is kept under an Idempotency-Key", partial(read, _Kept), before)
+    if found is None:
+        results.release(name)
+        raise KeyInUse(retry_after_s=RETRY_AFTER_S)
+    return found
 
 
 def _name(key: str) -> str:
@@ -58,9 +80,9 @@ def _kept(answer: Response) -> dict[str, Any]:
     return {"status": answer.status_code, "headers": headers, "body": answer.get_data(as_text=True)}
 
 
-def _replay(before: dict[str, Any], fingerprint: str) -> Response:
-    if before["fingerprint"] != fingerprint:
+def _replay(before: _Kept, fingerprint: str) -> Response:
+    if before.fingerprint != fingerprint:
         raise KeyReused
-    if "status" not in before:
+    if before.status is None:
         raise KeyInUse(retry_after_s=RETRY_AFTER_S)
-    return Response(before["body"], before["status"], {**before["headers"], REPLAYED: "true"})
+    return Response(before.body, before.status, {**before.headers, REPLAYED: "true"})

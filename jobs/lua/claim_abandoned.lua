@@ -11,7 +11,7 @@ end
 local function is_dead(name) return seen_at(name) < now - worker_ttl_ms end
 
 -- Who was not heard of itself, because Redis, the network or all of the machine stood still, cannot tell who is dead.
-if is_dead(worker) then return {now, false, 0, ''} end
+if is_dead(worker) then return {now, '', false, 0, ''} end
 
 local function claim(jobs, name)
   -- Redis may have lost its memory, and this worker's first heartbeat since may come after its first job.
@@ -23,7 +23,7 @@ local function claim(jobs, name)
   local claimed = redis.call('XCLAIM', jobs, group, worker, 0, entry[1], 'RETRYCOUNT', deaths + 1)
   -- Here, since whoever takes the job may die of it before anybody could ask how many it has taken.
   if claimed[1] and name ~= worker then redis.call('INCR', redeliveries) end
-  if claimed[1] then return {now, claimed[1], deaths, name} end
+  if claimed[1] then return {now, jobs, claimed[1], deaths, name} end
   redis.call('XACK', jobs, group, entry[1])
 end
 
@@ -49,4 +49,4 @@ for _, consumer in ipairs(idle) do
     redis.call('HDEL', service_times, name)
   end
 end
-return {now, false, 0, ''}
+return {now, '', false, 0, ''}

@@ -40,6 +40,4 @@ if rest > 0 then
     first = math.min(first, max_jobs - rest)
   end
 end
-local entries = take(interactive, first)
-for _, entry in ipairs(take(bulk, rest)) do table.insert(entries, entry) end
-return {now, entries}
+return {now, take(interactive, first), take(bulk, rest)}

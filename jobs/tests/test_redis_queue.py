@@ -416,6 +416,21 @@ def test_what_is_answered_leaves_the_queue_and_its_reply_is_forgotten_in_time(
         assert 0 < connection.ttl(replies) <= 300
 
 
+def test_all_who_wait_for_one_image_are_answered_however_many_they_are(server: RedisServer) -> None:
+    many = 6000
+    queue = RedisJobQueue(server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10, worker_ttl_s=LONG_TTL_S)
+    queue.heartbeat("w1", 0.01, "m1")
+    jobs = [ImageJob.create("dog.jpg", 120) for _ in range(many)]
+    with ThreadPoolExecutor(64) as pool:
+        assert sorted(pool.map(queue.submit, jobs)) == ["accepted"] + ["joined"] * (many - 1)
+    answer_one(queue)
+    assert all(queue.wait(job) == DOG for job in jobs)
+    with redis.Redis.from_url(server.url) as connection:
+        [replies] = connection.scan_iter("{mlapi}:replies:*")
+        assert connection.xlen(replies) < many / 2  # the others were read, and so removed
+    queue.close()
+
+
 def test_the_cache_keeps_the_latest_predictions_only(server: RedisServer) -> None:
     queue = RedisJobQueue(server.url, max_jobs=10, cache_ttl_s=60, cache_entries=2)
     for image in "abc":

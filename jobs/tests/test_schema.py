@@ -43,7 +43,7 @@ TOP = (ClassScore("Eskimo_dog", 248, 0.6), ClassScore("malamute", 249, 0.2))
     "outcome",
     [
         Prediction("Eskimo_dog", 248, 0.1),
-        Prediction(*TOP[0], "m1", Timings(1, 2, 3, 4), TOP),
+        Prediction(*TOP[0], "m1", Timings(1.0, 2.0, 3.0, 4), TOP),
         JobFailure("not-an-image", "Bad “file”"),
     ],
 )

@@ -1,0 +1,47 @@
+"""Reads what is in Redis, which another version of this code may have written, or something else altogether."""
+
+import logging
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class Damaged(ValueError):
+    """A message does not have the form that it must have."""
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - TypeAdapter itself takes more than types
+    return TypeAdapter(kind)
+
+
+def read(kind: type[T], data: bytes | str) -> T:
+    """Return a message that is written as JSON, without the fields that its kind does not have. Raises `Damaged`."""
+    try:
+        message: T = _adapter(kind).validate_json(data)  # type: ignore[arg-type]  # a type is hashable
+    except ValidationError as err:
+        problem = err.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise Damaged(f"{where}: {problem['msg']}" if where else problem["msg"]) from None
+    return message
+
+
+def understood(what: str, decode: Callable[[D], T], data: D) -> T | None:
+    """Return what `decode` gives, or None where that raises `Damaged`, which is logged once for `what` it is."""
+    try:
+        return decode(data)
+    except Damaged as err:
+        _log(what, str(err))
+        return None
+
+
+@lru_cache(maxsize=1000)
+def _log(what: str, problem: str) -> None:
+    log.error("%s cannot be read and is left out: %s", what, problem)
