@@ -5,7 +5,6 @@ and the id of its trace where there is one.
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Literal
@@ -14,10 +13,10 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from jobs import tracing
+from jobs.escaping import escaped
 
 _NO_FIELDS: Mapping[str, object] = {}
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_NO_FIELDS)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _STANDARD = {*RESERVED_ATTRS, "message", "asctime"}
 
 
@@ -27,16 +26,11 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return the line without its traceback."""
         fields = [f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD]
-        return _escaped(" ".join([super().formatMessage(record), *fields]))
+        return escaped(" ".join([super().formatMessage(record), *fields]))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line and those of its traceback, indented so that none is taken for another event."""
-        return "\n  ".join(map(_escaped, super().format(record).split("\n")))
-
-
-def _escaped(text: str) -> str:
-    """Return a text, which may be somebody else's, so that it neither ends a line nor controls a terminal."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+        return "\n  ".join(map(escaped, super().format(record).split("\n")))
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:

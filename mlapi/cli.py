@@ -12,6 +12,8 @@ import click
 
 from jobs.errors import QueueUnavailable, ServiceError, SetupError
 from jobs.schema import TOP_CLASSES
+from mlapi import terminal
+from mlapi.terminal import echo, echo_json, echo_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,10 +140,11 @@ def tune(photos: Path | None, seconds: float, file: Path) -> None:
     tries = throughput.measurements(start, candidates, seconds, tune.ROUNDS)
     with click.progressbar(tries, length=tune.ROUNDS * len(candidates), label="Measuring", file=sys.stderr) as progress:
         speeds = throughput.summary(progress)
-    click.echo(f"{classifier.manifest.name} in {classifier.precision} on {cores} cores:\n\n{tune.table(speeds)}\n")
+    echo(f"{classifier.manifest.name} in {classifier.precision} on {cores} cores:")
+    echo_lines(f"\n{tune.table(speeds)}\n")
     chosen = tune.as_settings(tune.best(speeds).plan)
     tune.write(chosen, file)
-    click.echo(f"{file} has {' '.join(f'{key}={value}' for key, value in chosen.items())}")
+    echo(f"{file} has {' '.join(f'{key}={value}' for key, value in chosen.items())}")
 
 
 @cli.command()
@@ -158,9 +161,9 @@ def doctor(as_json: bool) -> None:
     for finding in doctor.examine():
         findings.append(finding)
         if not as_json:
-            click.echo(finding)
+            echo_lines(finding)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings]))
+        echo_json(json.dumps([asdict(finding) for finding in findings]))
     sys.exit(any(finding.state == "wrong" for finding in findings))
 
 
@@ -195,7 +198,7 @@ def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     images = open_store(SharedSettings.from_env())
     image = set_aside.find(_queue(), name)
     told = {**set_aside.as_dict(image), "bytes": set_aside.size_bytes(image, images)}
-    _print(told, [set_aside.facts(image, images)], as_json=as_json)
+    _print(told, set_aside.facts(image, images).split("\n"), as_json=as_json)
     if save:
         set_aside.save(image, images, save)
 
@@ -212,7 +215,7 @@ def release(names: tuple[str, ...], every: bool) -> None:
     queue = _queue()
     for image in queue.set_aside_images() if every else [set_aside.find(queue, name) for name in names]:
         queue.release(image.image_hash)
-        click.echo(f"{image.image_name} is tried again when it is sent")
+        echo(f"{image.image_name} is tried again when it is sent")
 
 
 def _queue() -> "RedisJobQueue":
@@ -246,7 +249,7 @@ def add_model(name: str, into: Path, weights: str | None) -> None:
     from model import zoo
 
     folder = zoo.add(name, into, weights=weights)
-    click.echo(f"{folder} is ready: MODEL={folder} make run")
+    echo(f"{folder} is ready: MODEL={folder} make run")
 
 
 @model.command("list")
@@ -293,7 +296,7 @@ def quantize_model(
     from mlapi.quantization import command
 
     report = command.quantize(command.Wanted(name, images, labelled, new_name, samples))
-    _print(asdict(report), [str(report)], as_json=as_json)
+    _print(asdict(report), str(report).split("\n"), as_json=as_json)
 
 
 @model.command("status")
@@ -321,7 +324,7 @@ def load_model(folder: Path) -> None:
     """
     from mlapi import loading
 
-    click.echo(loading.load(_loads(), folder))
+    echo(loading.load(_loads(), folder))
 
 
 @model.command("unload")
@@ -331,7 +334,7 @@ def unload_version(version: str, last: bool) -> None:
     """Stop the workers of a version that was loaded; refused while it serves, is a canary or a shadow."""
     from mlapi import loading
 
-    click.echo(loading.unload(_loads(), _queue(), version, last=last))
+    echo(loading.unload(_loads(), _queue(), version, last=last))
 
 
 @model.command("serve")
@@ -340,7 +343,7 @@ def serve_version(version: str) -> None:
     """Have a version answer all that comes for its model; those before it finish what they have."""
     from mlapi import versions
 
-    click.echo(versions.serve(_queue(), version))
+    echo(versions.serve(_queue(), version))
 
 
 @model.command("canary")
@@ -350,7 +353,7 @@ def canary(version: str, percent: int) -> None:
     """Have a version answer some of what comes for its model."""
     from mlapi import versions
 
-    click.echo(versions.canary(_queue(), version, percent))
+    echo(versions.canary(_queue(), version, percent))
 
 
 @model.command("shadow")
@@ -360,7 +363,7 @@ def shadow(version: str, percent: int) -> None:
     """Have a version compute some of what comes for its model, to compare it; its answers are given to nobody."""
     from mlapi import versions
 
-    click.echo(versions.shadow(_queue(), version, percent))
+    echo(versions.shadow(_queue(), version, percent))
 
 
 @model.command("rollback")
@@ -369,7 +372,7 @@ def rollback(name: str) -> None:
     """End the canaries of the model NAME or, where it has none, have the version serve that did before."""
     from mlapi import versions
 
-    click.echo(versions.roll_back(_queue(), name))
+    echo(versions.roll_back(_queue(), name))
 
 
 @cli.group()
@@ -382,7 +385,7 @@ def feedback() -> None:
 def list_feedback(as_json: bool) -> None:
     """Show the reports: those of the page and of /feedback, oldest first, then those of /v1, oldest first."""
     for report in _reports():
-        click.echo(report.as_json() if as_json else report)
+        echo_json(report.as_json()) if as_json else echo(report)
 
 
 @feedback.command("export")
@@ -400,10 +403,10 @@ def export_feedback(into: Path, layout: str) -> None:
 
     found = _reports()
     if layout == "jsonl":
-        click.echo(f"{reports.export_lines(found, into)} reports in {into}", err=True)
+        echo(f"{reports.export_lines(found, into)} reports in {into}", error=True)
     else:
         copied, left_out = reports.export_folders(found, into)
-        click.echo(f"{copied} images in {into}; {left_out} reports without image or right class left out", err=True)
+        echo(f"{copied} images in {into}; {left_out} reports without image or right class left out", error=True)
 
 
 def _reports() -> "Iterator[KeptReport]":
@@ -427,8 +430,8 @@ def key() -> None:
 def add_key(name: str, rate: str | None) -> None:
     """Make a key for NAME and print it, this once: only its hash is kept."""
     secret = _key_file().add(name, rate)
-    click.echo("This key is shown once. Programs send `Authorization: Bearer KEY`; browsers ask for it.", err=True)
-    click.echo(secret)
+    echo("This key is shown once. Programs send `Authorization: Bearer KEY`; browsers ask for it.", error=True)
+    echo(secret)
 
 
 @key.command("list")
@@ -464,8 +467,11 @@ def _log_errors_alone() -> None:
 
 def _print(told: object, lines: "Iterable[str]", *, as_json: bool) -> None:
     """Print what a command tells, as JSON or in lines."""
-    for line in [json.dumps(told)] if as_json else lines:
-        click.echo(line)
+    if as_json:
+        echo_json(json.dumps(told))
+        return
+    for line in lines:
+        echo(line)
 
 
 def main() -> None:
@@ -479,4 +485,4 @@ def main() -> None:
         where = for_people(SharedSettings.from_env().redis_url)
         sys.exit(f"mlapi: No Redis answers at {where}. Set REDIS_URL to where it is: `mlapi serve` prints it.")
     except (SetupError, ServiceError) as err:
-        sys.exit(f"mlapi: {err}")
+        sys.exit(terminal.lines(f"mlapi: {err}"))

@@ -9,6 +9,7 @@ from api import reports
 from api.feedback import FeedbackFile
 from api.reports import Report
 from jobs.errors import SetupError
+from jobs.escaping import escaped
 from mlapi.collection import sorting
 
 
@@ -22,10 +23,10 @@ class KeptReport:
     def __str__(self) -> str:
         report = self.report
         if report.text is not None:
-            return report.text
-        right = f", but {report.right}" if report.right else ""
-        comment = f"\t{' '.join(report.comment.split())}" if report.comment else ""
-        return f"{self.image or 'image not kept'}\tnot {report.predicted}{right}{comment}"
+            return escaped(report.text)
+        right = f", but {escaped(report.right)}" if report.right else ""
+        comment = f"\t{escaped(' '.join(report.comment.split()))}" if report.comment else ""
+        return f"{self.image or 'image not kept'}\tnot {escaped(report.predicted)}{right}{comment}"
 
     def as_json(self) -> str:
         """Return the report as an object on one line."""

@@ -22,6 +22,7 @@ from mlapi import redis_server
 from mlapi.loader import Loader
 from mlapi.settings import ServeSettings
 from mlapi.supervisor import CannotStart, Program, Supervisor
+from mlapi.terminal import echo_lines
 from model.manifest import MANIFEST, ModelManifest
 from model.settings import ModelSettings
 
@@ -66,7 +67,7 @@ def serve() -> None:
         if not all_up:
             return
         with_key = bool(api_settings.api_keys_file)
-        print(_greeting(manifests, settings, address, url, with_key=with_key), flush=True)
+        echo_lines(_greeting(manifests, settings, address, url, with_key=with_key))
         served = {f"{each.name}@{each.version}" for each in manifests}
         programs = partial(_loaded, settings, environment, supervisor)
         supervisor.run(Loader(supervisor, RedisLoads(url), queue, served, programs).step)

@@ -20,6 +20,7 @@ from mlapi.collection import paths, results, run, sorting
 from mlapi.collection.results import Results
 from mlapi.collection.rows import as_text
 from mlapi.collection.run import Classifying, Summary
+from mlapi.terminal import echo, echo_json, echo_lines
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # click does not export it
@@ -75,7 +76,7 @@ def classify(wanted: Wanted) -> int:
         with _asked_to_stop() as signals:
             return _classify(wanted, _results(wanted), signals)
     except (SetupError, ServiceError) as err:
-        click.echo(f"mlapi: {err}", err=True)
+        echo_lines(f"mlapi: {err}", error=True)
         return CANNOT_GO_ON
 
 
@@ -199,23 +200,23 @@ def _say(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) 
     words = f"{summary.classified} classified, {len(summary.failures)} failed"
     if kept.done:
         words += f", {len(kept.done)} had a row before"
-    click.echo(f"{words}; {summary.seconds:.1f} s, {summary.images_per_s:.0f} images/s", err=True)
+    echo(f"{words}; {summary.seconds:.1f} s, {summary.images_per_s:.0f} images/s", error=True)
     shown = summary.failures[: _FAILURES_SHOWN if wanted.out else None]
     for row in shown:
-        click.echo(f"  {row.path}: {row.error}", err=True)
+        echo(f"  {row.path}: {row.error}", error=True)
     if len(shown) < len(summary.failures):
-        click.echo(f"  ... {wanted.out} has all that failed", err=True)
+        echo(f"  ... {wanted.out} has all that failed", error=True)
     if summary.ignored:
         endings = ", ".join(
             f"{count} {ending or 'without one'}" for ending, count in summary.ignored.most_common(_ENDINGS_SHOWN)
         )
-        click.echo(f"Files with other endings than {' '.join(paths.ENDINGS)} were left out: {endings}", err=True)
+        echo(f"Files with other endings than {' '.join(paths.ENDINGS)} were left out: {endings}", error=True)
     if not (summary.classified or summary.failures or kept.done or summary.error or interrupted):
-        click.echo(f"There are no images in {', '.join(wanted.names)}.", err=True)
+        echo(f"There are no images in {', '.join(wanted.names)}.", error=True)
     if interrupted:
-        click.echo(f"Interrupted.{_resume_hint(wanted)}", err=True)
+        echo(f"Interrupted.{_resume_hint(wanted)}", error=True)
     elif summary.error:
-        click.echo(f"mlapi: {summary.error}{_resume_hint(wanted)}", err=True)
+        echo_lines(f"mlapi: {summary.error}{_resume_hint(wanted)}", error=True)
 
 
 def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) -> None:
@@ -234,7 +235,7 @@ def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted
     }
     if isinstance(kept, results.Collected):
         told["results"] = [row.as_dict(wanted.top_k) for row in kept.rows]
-    results.say(json.dumps(told, ensure_ascii=False))
+    results.say(echo_json, json.dumps(told, ensure_ascii=False))
 
 
 def _resume_hint(wanted: Wanted) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 # What ends like this in a folder is taken for an image. A file that is named itself may end as it likes.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".gif")
+# A path that begins so, a spreadsheet would take for a formula in the CSV file of the results, and compute.
+_FORMULAS = "=", "+", "-", "@", "\t", "\r"
 
 
 def missing(names: Iterable[str]) -> list[str]:
@@ -32,10 +34,11 @@ def find(names: Iterable[str], without: Path | None = None, ignored: Counter[str
     ignored = Counter() if ignored is None else ignored
     for name in names:
         for path in [name] if os.path.lexists(name) else sorted(glob(name, recursive=True)):  # noqa: PTH207
-            if Path(path).is_dir():
-                yield from _walk(path, left_out, ignored)
+            here = f"./{path}" if path.startswith(_FORMULAS) else path
+            if Path(here).is_dir():
+                yield from _walk(here, left_out, ignored)
             else:
-                yield path
+                yield here
 
 
 def _walk(folder: str, left_out: str | None, ignored: Counter[str]) -> Iterator[str]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import IO, Any, Protocol
 
-import click
-
 from jobs import locks
 from jobs.errors import SetupError
+from jobs.escaping import escaped
 from jobs.schema import TOP_CLASSES
 from mlapi.collection.rows import Row
+from mlapi.terminal import echo
 
 _COLUMNS = ("path", "label", "score", "error")
 _ROW_GROUP = 100_000
@@ -266,7 +266,8 @@ class Printed:
         """Print the rows of images that were classified."""
         for row in rows:
             if row.label is not None:
-                say("\t".join([row.path, *(f"{each.label}\t{each.score:.4f}" for each in row.top[: self._top_k])]))
+                classes = (f"{escaped(each.label)}\t{each.score:.4f}" for each in row.top[: self._top_k])
+                say(echo, "\t".join([escaped(row.path), *classes]))
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -317,10 +318,10 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
         yield line.decode()
 
 
-def say(line: str) -> None:
+def say(how: Callable[[str], None], line: str) -> None:
     """Print a line. Raises `ResultsError` where that is not possible, but what comes of a pipe that nobody reads."""
     try:
-        click.echo(line)
+        how(line)
     except BrokenPipeError:
         raise
     except OSError as err:

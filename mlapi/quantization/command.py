@@ -20,6 +20,7 @@ from mlapi.quantization import int8, pictures
 from mlapi.quantization.comparison import Accuracy, Pair
 from mlapi.quantization.pictures import Picture
 from mlapi.quantization.report import Figures, Report
+from mlapi.terminal import echo
 from model import answers
 from model.classifier import Classifier
 from model.manifest import NETWORK, ModelManifest
@@ -146,7 +147,7 @@ def _report(
 ) -> Report:
     with _progress(held_out, "Comparing") as progress:
         agreement = pair.agreement(progress)
-    click.echo("Measuring", err=True)
+    echo("Measuring", error=True)
     speeds = pair.images_per_s(held_out)
     original, quantized = map(_figures, (pair.original, pair.quantized), speeds)
     return Report(str(target), calibration_images, original, quantized, agreement, accuracy)

@@ -80,3 +80,14 @@ def test_a_folder_that_cannot_be_read_is_not_forgotten(folder: Path) -> None:
 def test_what_names_nothing_is_told(folder: Path) -> None:
     (folder / "gone").symlink_to("nowhere")  # a file that will turn out bad
     assert missing(["photos", "photos/*.png", "nothing", "photos/*.bmp", "gone"]) == ["nothing", "photos/*.bmp"]
+
+
+@pytest.mark.parametrize("name", ["=cmd().png", "+1.png", "-1.png", "@x.png", "\t=1.png"])
+def test_no_path_is_a_formula_to_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert list(find([name])) == [f"./{name}"]
+    Path("=folder").mkdir()
+    Path("=folder", name).touch()
+    assert list(find(["=folder"])) == [f"./=folder/{name}"]
+    assert Path(f"./{name}").is_file()
