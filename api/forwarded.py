@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from api.connection import ENVIRON_KEY, Connection
+from api.rsgi import UNREADABLE
 from jobs.errors import BadForwarding
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def entry(values: Iterable[str], proxies: int) -> str | None:
     meaning: a client could open a quotation that the proxies' own entries then continue.
     """
     entries = [each for each in (piece.strip(" \t") for value in values for piece in value.split(",")) if each]
-    return entries[-proxies] if 0 < proxies <= len(entries) else None
+    if len(entries) < proxies:  # but nobody knows how many there were in a line that could not be read
+        return UNREADABLE if UNREADABLE in entries else None
+    return entries[-proxies] if proxies else None
 
 
 def client_address(values: Iterable[str], proxies: int, peer: str) -> str:

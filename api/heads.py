@@ -65,7 +65,7 @@ class Head:
     @classmethod
     def read(cls, scope: rsgi.Scope) -> "Head":
         """Return the head of a request."""
-        pairs: _Pairs = list(scope.headers.items())
+        pairs: _Pairs = rsgi.header_items(scope.headers)
         path, query = f"/{scope.path.lstrip('/')}", scope.query_string
         refusal: ServiceError | None = None
         if _are_too_large(pairs):

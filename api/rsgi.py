@@ -19,6 +19,25 @@ class Headers(Protocol):
     def __contains__(self, name: object) -> bool: ...
 
 
+# Headers by which a request is refused, or counted for somebody, and so not to be lost.
+_CHECKED_NAMES = (
+    *("content-encoding", "forwarded", "host", "idempotency-key", "origin", "sec-fetch-site", "via"),
+    *("x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"),
+)
+# In place of a value that is not ASCII; no header may have it, so all that look at it refuse it.
+UNREADABLE = "\x80"
+
+
+def header_items(headers: Headers) -> list[tuple[str, str]]:
+    """Return all headers that can be read, and before them those that are checked and cannot be.
+
+    Granian leaves out a value that is not ASCII: with one such letter, a client could make the header vanish to which
+    its proxy has added the address.
+    """
+    unreadable = [(name, UNREADABLE) for name in _CHECKED_NAMES if name in headers and headers.get(name) is None]
+    return [*unreadable, *headers.items()]
+
+
 class Scope(Protocol):
     """What a request says before its body."""
 

@@ -64,6 +64,18 @@ def test_api_processes_count_together_and_without_redis_not_at_all(make_service:
         os.kill(redis, signal.SIGCONT)
 
 
+def test_a_letter_that_is_not_ascii_hides_no_header(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", TRUSTED_PROXIES="2").wait_until_ready()
+    for name, value in {
+        "X-Forwarded-For": b"\xff, 203.0.113.9, 198.51.100.1",
+        "X-Forwarded-Host": b"\xc3\xa9, pictures.example, proxy.example",
+        "Idempotency-Key": b"\xc3\xa9",
+        "Sec-Fetch-Site": b"cross-site\xff",
+    }.items():
+        response = requests.post(f"{service.url}/v1/predictions", data=DOG, headers={name: value}, timeout=60)
+        assert response.status_code in {400, 403}, name
+
+
 @pytest.mark.parametrize("forwarded_for", [["198.51.100.1"] * 2, ["198.51.100.1", "198.51.100.2"]])
 def test_clients_are_told_by_the_address_that_the_proxy_saw(
     make_service: MakeService, forwarded_for: list[str]

@@ -199,10 +199,13 @@ def test_clients_behind_a_proxy_are_told_apart(proxies: int, of_one: str, of_ano
     assert other is None
 
 
-def test_a_body_whose_proxy_does_not_say_the_clients_address_is_not_kept() -> None:
+@pytest.mark.parametrize(
+    ("proxies", "forwarded_for"), [(1, "203.0.113.5, unknown"), (2, "x, 203.0.113.5"), (1, "\x80"), (3, "\x80")]
+)
+def test_a_body_whose_proxy_does_not_say_the_clients_address_is_not_kept(proxies: int, forwarded_for: str) -> None:
     async def steps() -> ServiceError | None:
-        to = Bodies(max_bytes=100_000, timeout_s=60, trusted_proxies=1)
-        return await Sent(to, 60_000, "10.0.0.9", ("x-forwarded-for", "203.0.113.5, unknown")).outcome()
+        to = Bodies(max_bytes=100_000, timeout_s=60, trusted_proxies=proxies)
+        return await Sent(to, 60_000, "10.0.0.9", ("x-forwarded-for", forwarded_for)).outcome()
 
     assert isinstance(run(steps), BadForwarding)
 

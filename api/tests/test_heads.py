@@ -1,5 +1,7 @@
 """One reading of a request's head, within its bounds."""
 
+from collections.abc import Iterable
+
 import pytest
 from flask import Flask
 from werkzeug.exceptions import HTTPException
@@ -103,3 +105,24 @@ def flask_route(app: Flask, path: str) -> str | None:
     except HTTPException:
         return None
     return rule.rule
+
+
+class UnreadableHeaders(FakeHeaders):
+    """Headers as Granian gives them to us: values that are not ASCII are left out."""
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of a header, if it can be read."""
+        value = next(value for each, value in self._pairs if each == name)
+        return value if value.isascii() else None
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Return the headers that can be read."""
+        return [(name, value) for name, value in self._pairs if value.isascii()]
+
+
+def test_a_header_that_cannot_be_read_counts_as_sent_where_it_is_checked() -> None:
+    lines = ("\xff, 203.0.113.9", "198.51.100.1")
+    pairs = (*(("x-forwarded-for", line) for line in lines), ("origin", "é"), ("user-agent", "é"))
+    found = list(Head.read(FakeScope(headers=UnreadableHeaders(*pairs))).headers.items())
+    assert sorted(found) == [("origin", "\x80"), ("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "\x80")]
+    assert found.index(("x-forwarded-for", "\x80")) < found.index(("x-forwarded-for", "198.51.100.1"))
