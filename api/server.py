@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -29,7 +30,7 @@ from api.v1.predictions import document
 from api.views import Services
 from api.webhook_sender import Sender
 from api.webhooks import Webhooks
-from jobs import lifeline, listening, logs, tracing
+from jobs import lifeline, listening, logs, redis_setup, tracing
 from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
@@ -235,7 +236,7 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
     _look_for_keys(settings.api_keys_file)
-    background = _webhook_senders(settings)
+    background = [*_webhook_senders(settings), _thread("redis setup", partial(redis_setup.warn, settings.redis_login))]
     if not settings.upload_url:  # in this process, which answers no requests itself
         uploads = FolderUploads(FolderImageStore(settings.upload_folder))
         background.append(_sweeper(uploads, RedisJobQueue.from_settings(settings), settings))

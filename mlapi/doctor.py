@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jobs import listening, redis_url, tracing
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
@@ -21,6 +21,9 @@ from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
 from mlapi.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from jobs.redis_setup import RedisSetup
 
 State = Literal["ok", "doubtful", "wrong", "not examined"]
 
@@ -162,7 +165,7 @@ def redis() -> str:
 def queue() -> str:
     """Return how many workers the Redis at REDIS_URL has.
 
-    Raises `SetupError` where one is set and none answers, `Doubt` where it is one node of a cluster.
+    Raises `SetupError` where one is set and none answers or takes jobs, `Doubt` where it may lose some.
     """
     from jobs.redis_queue import RedisJobQueue
 
@@ -171,7 +174,7 @@ def queue() -> str:
     queue = RedisJobQueue.from_settings(shared)
     try:
         said = f"{len(queue.live_workers())} workers at {url}"
-        is_node = _is_node(shared.redis_login)
+        setup = _redis_setup(shared.redis_login)
     except ServiceError as err:
         if "redis_url" in shared.model_fields_set:
             raise SetupError(
@@ -180,11 +183,15 @@ def queue() -> str:
         return "`mlapi serve` starts its own Redis; `mlapi api` and `mlapi worker` need REDIS_URL"
     finally:
         queue.close()
-    if is_node and redis_url.parse(shared.redis_url).kind != "cluster":
+    if setup.is_node and redis_url.parse(shared.redis_url).kind != "cluster":
         raise Doubt(
             f"{said}, a node of a cluster, where another may take the queue: begin REDIS_URL with redis+cluster://."
         )
-    return said
+    if setup.refuses:
+        raise SetupError(f"{said}: {'; '.join((*setup.refuses, *setup.loses))}.")
+    if setup.loses:
+        raise Doubt(f"{said}: {'; '.join(setup.loses)}.")
+    return said if setup.is_kept else f"{said}, which has all in memory (appendonly is off)"
 
 
 def port() -> str:
@@ -264,12 +271,13 @@ def _object_storage(settings: SharedSettings) -> str:
     return f"{settings.upload_url} stores and returns"
 
 
-def _is_node(login: str) -> bool:
-    """Tell whether a Redis is in cluster mode. Raises `QueueUnavailable`."""
+def _redis_setup(login: str) -> "RedisSetup":
+    """Return how a Redis is set up. Raises `QueueUnavailable`."""
     from jobs.redis_connection import connect, reaching_redis
+    from jobs.redis_setup import RedisSetup
 
     with reaching_redis(), connect(login) as connection:
-        return bool(connection.info("cluster").get("cluster_enabled"))
+        return RedisSetup.read(connection)
 
 
 def _is_alive(url: str) -> bool:

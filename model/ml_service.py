@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs, signals, tracing
+from jobs import logs, redis_setup, signals, tracing
 from jobs.errors import (
     DeadlinePassed,
     InferenceFailed,
@@ -388,6 +388,7 @@ def main() -> None:
         classifier.precision,
         batch_size,
     )
+    threading.Thread(target=redis_setup.warn, args=[settings.redis_login, stopped], daemon=True).start()
     classify_process(worker, stopped)
     queue.close()
     tracing.stop()

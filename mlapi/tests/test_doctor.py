@@ -95,7 +95,33 @@ def test_a_redis_that_answers_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path:
     only("queue", monkeypatch)
     server = RedisServer(tmp_path)
     monkeypatch.setenv("REDIS_URL", server.url)
+    assert found("queue") == ("ok", f"0 workers at {server.url}, which has all in memory (appendonly is off)")
+    server.stop()
+
+
+def test_a_redis_that_keeps_what_it_has_is_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only("queue", monkeypatch)
+    server = RedisServer(tmp_path, keeps=True)
+    monkeypatch.setenv("REDIS_URL", server.url)
     assert found("queue") == ("ok", f"0 workers at {server.url}")
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "reason"),
+    [
+        (("--maxmemory-policy", "allkeys-lru"), "doubtful", "set maxmemory-policy noeviction"),
+        (("--replicaof", "127.0.0.1", "1"), "wrong", "it is a replica, which takes no jobs"),
+    ],
+)
+def test_a_redis_that_loses_jobs_or_takes_none_is_not_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], state: str, reason: str
+) -> None:
+    only("queue", monkeypatch)
+    server = RedisServer(tmp_path, *options)
+    monkeypatch.setenv("REDIS_URL", server.url)
+    assert found("queue")[0] == state
+    assert reason in found("queue")[1]
     server.stop()
 
 
@@ -105,7 +131,8 @@ def test_a_node_of_a_cluster_is_doubtful_and_the_cluster_is_well(
     only("queue", monkeypatch)
     owner, other, *_ = cluster.ports
     monkeypatch.setenv("REDIS_URL", cluster.url)
-    assert found("queue") == ("ok", f"0 workers at redis+cluster://127.0.0.1:{owner}")
+    assert found("queue")[0] == "ok"
+    assert found("queue")[1].startswith(f"0 workers at redis+cluster://127.0.0.1:{owner}, ")
     monkeypatch.setenv("REDIS_URL", cluster.node_url(owner))
     assert found("queue")[0] == "doubtful"
     assert "begin REDIS_URL with redis+cluster://" in found("queue")[1]
