@@ -118,8 +118,10 @@ class _Part:
     @property
     def is_file(self) -> bool:
         """Whether it is one as far as it was received."""
+        if self.filename is not None or self.name != FILE:
+            return self.filename is not None
         with self.content.getbuffer() as content:
-            return self.filename is not None or (self.name == FILE and begins_like_image(bytes(content[:16])))
+            return begins_like_image(bytes(content[:16]))
 
     def add(self, piece: bytes) -> None:
         """Add a piece of its content; of one piece, no copy is made."""
