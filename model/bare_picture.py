@@ -111,7 +111,7 @@ def _bare_png(data: bytes) -> BarePicture:
     (*size, left, top), pixels = _png_frame(data, headers, chunks[len(before) :], (width, height))
     pieces = [(b"IHDR", _PNG_HEADER.pack(*size, depth, colour_type, ways))]
     if colour_type == _PNG_PALETTE:
-        pieces += [(kind, headers[kind]) for kind in (b"PLTE", b"tRNS") if kind in headers]
+        pieces += _png_palette(headers)
     file = [PNG_SIGNATURE, *(_png_chunk(*piece) for piece in pieces), *_png_pixel_chunk(pixels), _png_chunk(b"IEND")]
     return BarePicture(
         b"".join(file),
@@ -146,6 +146,20 @@ def _png_frame(
             if left + width <= size[0] and top + height <= size[1]:
                 return (width, height, left, top), _png_pixels(data, frame, _NUMBER_BYTES)
     return (*size, 0, 0), _png_pixels(data, [chunk for chunk in chunks if chunk.kind == b"IDAT"])
+
+
+def _png_palette(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the palette, and its alpha where that follows, with its last colour for all that it has not."""
+    palette, order = headers.get(b"PLTE", b""), list(headers)
+    count = len(palette) // 3
+    pieces = [(b"PLTE", _repeating_last(palette[: 3 * count], 3))] if count else []
+    if count and b"tRNS" in headers and order.index(b"PLTE") < order.index(b"tRNS"):
+        pieces.append((b"tRNS", _repeating_last(headers[b"tRNS"][:count].ljust(count, b"\xff"), 1)))
+    return pieces
+
+
+def _repeating_last(values: bytes, width: int) -> bytes:
+    return values + values[-width:] * (256 - len(values) // width)
 
 
 def _is_animated(headers: dict[bytes, bytes]) -> bool:

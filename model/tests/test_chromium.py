@@ -100,6 +100,24 @@ def test_every_kind_of_png(chromium: "Page", colour_type: int, depth: int, inter
     assert_shown_alike(chromium, png(samples, depth, colour_type, interlaced, chunks))
 
 
+COLOURS_OF_FOUR, ALPHA = chunk(b"PLTE", PALETTE[:4].tobytes()), chunk(b"tRNS", bytes([255, 0, 200, 100]))
+PALETTES: dict[str, bytes] = {
+    "of too few colours": COLOURS_OF_FOUR,
+    "of too few colours, the last one transparent": COLOURS_OF_FOUR + ALPHA,
+    "of less alpha": COLOURS_OF_FOUR + chunk(b"tRNS", bytes(1)),
+    "of more alpha": COLOURS_OF_FOUR + chunk(b"tRNS", bytes([255] * 4 + [0] * 200)),
+    "of no alpha": COLOURS_OF_FOUR + chunk(b"tRNS"),
+    "alpha before it": ALPHA + COLOURS_OF_FOUR,
+    "alpha twice": COLOURS_OF_FOUR + ALPHA + chunk(b"tRNS", bytes(4)),
+}
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_every_kind_of_palette(chromium: "Page", name: str) -> None:
+    indices = CHANCE.integers(0, 6, (19, 37, 1))
+    assert_shown_alike(chromium, png(indices, 8, 3, chunks=PALETTES[name]))
+
+
 INDICES = CHANCE.integers(0, 256, (19, 37))
 GIFS: dict[str, bytes] = {
     "frame as large as the screen": gif_start(37, 19, PALETTE) + gif_frame(INDICES),
