@@ -11,15 +11,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jobs.errors import SetupError
 from jobs.listening import ListenAddress
 from jobs.redis_url import usable, with_password
-from jobs.validation import said
+from jobs.validation import is_plain_http, said
 
 # What may hold a password, whatever else is wrong with it, is not shown.
 _SECRET = re.compile(r"secret|redis_url")
 _MAY_HAVE_LOGIN = re.compile(r"[@?#]")
-# Credentials have variables of their own, and what is in an address is shown where it does not answer.
-_COLLECTOR = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 # S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
 _OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
+# Where the environment may name another address than the vendor's: the client panics at one that is none, and shows it.
+_ENDPOINTS = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"
 
 S = TypeVar("S", bound="SharedSettings")
 
@@ -49,11 +49,16 @@ def _object_storage(url: str) -> str:
             "It must be s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Credentials have variables of "
             "their own, and a folder is UPLOAD_FOLDER."
         )
+    for name in _ENDPOINTS:
+        if (endpoint := os.environ.get(name)) and not is_plain_http(endpoint):
+            raise ValueError(
+                f"{name} must be http://HOST:PORT or https://HOST:PORT. Credentials have variables of their own."
+            )
     return url
 
 
 def _collector(url: str) -> str:
-    if not _COLLECTOR.fullmatch(url):
+    if not is_plain_http(url):
         raise ValueError(
             "It must be http://HOST:PORT or https://HOST:PORT, and a path where there is one. Credentials go into "
             "OTEL_EXPORTER_OTLP_HEADERS."

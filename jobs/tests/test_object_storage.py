@@ -180,6 +180,30 @@ def test_an_address_that_the_client_does_not_understand_is_a_setup_error(monkeyp
         ObjectImageStore("az://container")
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AZURE_STORAGE_ENDPOINT"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://me:secret@127.0.0.1",
+        "http://me:secret/x@127.0.0.1",
+        "https://minio?key=secret",
+        "127.0.0.1:9000/secret",
+        "http://secret minio",
+        "http://secret:99999",
+        "http://secret:0",
+        "s3://secret",
+    ],
+)
+def test_an_address_that_is_none_or_has_a_password_is_refused_without_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, endpoint: str
+) -> None:
+    monkeypatch.setenv("UPLOAD_URL", "s3://bucket")
+    monkeypatch.setenv(name, endpoint)
+    with pytest.raises(SetupError, match=f"UPLOAD_URL=s3://bucket: {name} must be http") as refused:
+        SharedSettings.from_env()
+    assert "secret" not in str(refused.value)
+
+
 def test_without_its_client_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jobs.object_storage", None)
     with pytest.raises(SetupError, match=r"flask-ml-api\[storage\]"):
