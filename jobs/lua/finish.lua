@@ -23,17 +23,19 @@ end
 local joined = redis.call('LRANGE', in_flight, 0, -1)
 if joined[1] ~= job_id then return 1 end
 redis.call('DEL', in_flight)
+local is_taken = false
 for i = 2, #joined, 2 do
   local is_json, job = pcall(cjson.decode, joined[i])
   if not is_json or type(job) ~= 'table' or not job.id then
     -- Damaged, so nobody can be answered.
   elseif expired == '0' then
     reply(joined[i + 1], job.id)
-  elseif i == 2 then
-    redis.call('XADD', jobs, '*', 'job', joined[2], 'reply_to', joined[3])
-    redis.call('INCRBY', queued_bytes, job.size_bytes or 0)
+  elseif not is_taken then
+    is_taken = true
+    redis.call('XADD', jobs, '*', 'job', joined[i], 'reply_to', joined[i + 1])
+    redis.call('INCRBY', queued_bytes, tonumber(job.size_bytes) or 0)
     redis.call('RPUSH', in_flight, job.id)
-    redis.call('EXPIRE', in_flight, math.ceil(job.timeout_s or 0) + in_flight_spare_s)
+    redis.call('EXPIRE', in_flight, math.ceil(tonumber(job.timeout_s) or 0) + in_flight_spare_s)
   else
     redis.call('RPUSH', in_flight, joined[i], joined[i + 1])
   end

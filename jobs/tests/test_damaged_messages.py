@@ -8,14 +8,14 @@ import pytest
 import redis
 
 from jobs import redis_keys as keys
-from jobs.errors import NoSuchModel, UnreadableMessage
+from jobs.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
 from jobs.figures import Examined, WorkerReport
 from jobs.queue import Delivery
 from jobs.redis_loads import Load, RedisLoads
 from jobs.redis_queue import RedisJobQueue
 from jobs.redis_results import RedisResults
 from jobs.results import Result
-from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, SetAsideImage, encode_outcome
+from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
 from jobs.tests.queues import CAT, DOG, submit, take, take_now, until
 
 # No text, no JSON, no object, too deep; and what is an object, but neither a job nor an outcome.
@@ -96,6 +96,18 @@ def test_a_job_that_cannot_be_read_is_answered_and_removed_and_so_are_those_that
         with pytest.raises(UnreadableMessage):
             queue.wait(job)
     assert queue.wait(jobs[2]) == DOG
+
+
+@pytest.mark.parametrize("outcome", [DOG, JobFailure.of(DeadlinePassed())])
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_one_who_waits_for_the_same_image_and_cannot_be_read_keeps_no_other_from_being_answered(
+    queue: RedisJobQueue, connection: Any, damaged: bytes, outcome: Outcome
+) -> None:
+    *_, other = submit(queue, "dog.jpg", "dog.jpg", "dog.jpg")
+    connection.lset(keys.pool("").lanes["interactive"].in_flight + "dog", 1, damaged)
+    queue.finish([(delivery, outcome) for delivery in take(queue)])
+    work_off(queue, "{mlapi}:jobs", connection)
+    assert queue.wait(other) == DOG
 
 
 @pytest.mark.parametrize("lane", ["interactive", "bulk"])
