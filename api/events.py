@@ -12,6 +12,8 @@ MEDIA_TYPE = "text/event-stream"
 
 # Further ones get one event, and ask again by themselves.
 _MAX_LISTENERS = 64
+# After so many events, a browser is to ask again. What a client does not read stays in Granian's memory: it takes all.
+_MAX_EVENTS = 60
 
 
 def event(text: str, again_after_s: float) -> bytes:
@@ -36,7 +38,7 @@ class Feed:
         self._stopped.set()
 
     async def serve(self, protocol: HTTPProtocol, answer: Answer) -> None:
-        """Send an answer, whose body is the first event, and then the others until the client hangs up."""
+        """Send an answer, whose body is the first event, and then others, no longer than until the client hangs up."""
         status, headers, first = answer
         if self._stopped.is_set() or self._listeners >= _MAX_LISTENERS:
             protocol.response_bytes(status, headers, first)
@@ -47,7 +49,9 @@ class Feed:
         ends: set[asyncio.Future[Any]] = {asyncio.ensure_future(each) for each in waits}
         try:
             await stream.send_bytes(first)
-            while not await self._ended(ends):
+            for _ in range(_MAX_EVENTS):
+                if await self._ended(ends):
+                    break
                 await stream.send_bytes(await self._latest())
         finally:
             self._listeners -= 1

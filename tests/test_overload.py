@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import requests
 
-from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
+from tests.conftest import EVENT_TIMEOUT_S, STOP_TIMEOUT_S, MakeService, Service, until
 from tests.images import DOG
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n' + DOG + b"\r\n--b--\r\n"
@@ -68,6 +68,30 @@ def test_clients_that_do_not_read_their_pictures_take_no_memory_for_them(make_se
         assert service.memory_bytes("mlapi api") - before < 40 * len(picture) / 3
         assert service.predict(DOG).status_code == 200
     assert requests.get(f"{service.url}/display/{'0' * 64}.png", timeout=60).content == picture
+
+
+def test_clients_that_do_not_read_hold_up_neither_the_end_of_the_service_nor_answers(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1", STOP_TIMEOUT_S="3000").wait_until_ready()
+    name = f"{'0' * 64}.png"
+    uploads = service.folder / "uploads"
+    uploads.mkdir(exist_ok=True)
+    (uploads / name).write_bytes(os.urandom(10_000_000))
+    picture, events = (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in (f"/display/{name}", "/status/events")
+    )
+    with (
+        connections(service, 10, picture.encode()),
+        connections(service, 10, events.encode()),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        service.pause_workers()
+        waiting = pool.submit(service.predict, DOG)
+        assert until(lambda: service.queued_jobs() == 1, EVENT_TIMEOUT_S)
+        service.process.terminate()
+        service.kill("mlapi worker", signal.SIGCONT)
+        assert service.process.wait(STOP_TIMEOUT_S) == 0, service.log
+        assert waiting.result().json()["prediction"] == "Eskimo_dog"
+    assert service.processes() == []
 
 
 def test_clients_that_hang_up_free_their_places(make_service: MakeService) -> None:

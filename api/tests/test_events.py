@@ -109,3 +109,16 @@ def test_one_too_many_gets_one_event_and_asks_again(monkeypatch: pytest.MonkeyPa
     second = run(steps)
     assert second.answer
     assert second.answer.body == b"first"
+
+
+def test_who_listens_for_long_is_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_MAX_EVENTS", 3)
+
+    async def steps() -> FakeProtocol:
+        protocol = FakeProtocol()
+        await Feed(lambda: b"next", 0.01).serve(protocol, FIRST)
+        return protocol
+
+    stream = run(steps).stream
+    assert stream
+    assert stream.pieces == [b"first", b"next", b"next", b"next"]
