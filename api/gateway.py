@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -34,9 +34,10 @@ from api.metrics import Metrics
 from api.problems import error_headers
 from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import SPARE_THREADS, ApiSettings
+from api.v1 import requests
 from api.views import FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
-from jobs.errors import KeyRequired, QueueFull, ServiceError, Stopping
+from jobs.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stopping, UnsupportedMediaType
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 
@@ -70,16 +71,25 @@ _LAST_ANSWERS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _ImageEndpoint:
-    """Where images are posted to, which then wait for a worker: a route, as Flask writes it."""
+    """Where images are posted to, which then wait for a worker: a route, as Flask writes it.
+
+    Bodies of other types than it `takes` are refused with `wrong_type`.
+    """
 
     route: str
+    takes: Callable[[str], bool] = lambda _: True
+    wrong_type: type[ServiceError] = UnsupportedMediaType
     takes_several: bool = False
 
 
+def _is_form(media_type: str) -> bool:
+    return media_type == "multipart/form-data"
+
+
 _IMAGE_ENDPOINTS = [
-    _ImageEndpoint(_PAGE),
-    _ImageEndpoint("/predict"),
-    _ImageEndpoint(_PREDICTIONS, takes_several=True),
+    _ImageEndpoint(_PAGE, _is_form, NoFile),
+    _ImageEndpoint("/predict", _is_form, NoFile),
+    _ImageEndpoint(_PREDICTIONS, requests.takes, takes_several=True),
     _ImageEndpoint("/v2/models/<name>/infer", takes_several=True),
     _ImageEndpoint("/v2/models/<name>/versions/<version>/infer", takes_several=True),
 ]
@@ -209,20 +219,23 @@ class Gateway:
 
     async def _receive(self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
         """Return a request's body, which only POST has. Raises the `ServiceError` that it is refused with."""
-        if head.refusal and (head.length == 0 or head.asks_first):
+        stranger = None if self._access.knows(head.headers.get("authorization")) else KeyRequired()
+        refusal = stranger or head.refusal
+        if head.refusal and head.length == 0:
             raise head.refusal
         if head.asks_first:
+            if refusal:
+                raise refusal
             if not self._takes_body(head):
                 return b""
-            self._refuse_before_body(endpoint)
+            self._refuse_before_body(head, endpoint)
         elif endpoint and self._queue.refusal(self._turns.requests):
             await self._until_next_refusals()
-        if head.method != "POST" and not head.refusal:
+        if head.method != "POST" and not refusal:
             await self._bodies.throw_away(head, protocol)
             return b""
         max_bytes = self._max_request_bytes if endpoint and endpoint.takes_several else self._max_body_bytes
-        stranger = None if self._access.knows(head.headers.get("authorization")) else KeyRequired()
-        return await self._bodies.receive(head, protocol, max_bytes, stranger or head.refusal)
+        return await self._bodies.receive(head, protocol, max_bytes, refusal)
 
     def _takes_body(self, head: Head) -> bool:
         """Return whether there is a route that a body may be sent to; else Flask says at once that there is none."""
@@ -234,11 +247,13 @@ class Gateway:
             return False
         return True
 
-    def _refuse_before_body(self, endpoint: _ImageEndpoint | None) -> None:
+    def _refuse_before_body(self, head: Head, endpoint: _ImageEndpoint | None) -> None:
         """Raise what a body that the client has not sent yet would be refused with."""
         if self._stopping:
             raise Stopping
         if endpoint:
+            if not endpoint.takes(head.media_type):
+                raise endpoint.wrong_type
             self._look_for_place(self._places)
             self._look_at_queue(self._turns.requests)
 

@@ -95,6 +95,11 @@ class Head:
         )
 
     @property
+    def media_type(self) -> str:
+        """What the body is said to be."""
+        return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+    @property
     def asks_first(self) -> bool:
         """Whether the client waits for `100 Continue` before it sends the body."""
         return self.length != 0 and "expect" in self.headers

@@ -237,6 +237,30 @@ def test_requests_in_work_are_answered_though_the_signal_to_stop_reaches_every_p
     assert service.processes() == [], service.log
 
 
+def test_requests_that_come_as_the_signal_to_stop_reaches_every_process_are_answered(make_service: MakeService) -> None:
+    service = make_service().wait_until_ready()
+    with ThreadPoolExecutor(16) as pool:
+        on_their_way = [pool.submit(service.predict, DOG) for _ in range(16)]
+        service.kill("", signal.SIGTERM)
+        assert service.process.wait(STOP_TIMEOUT_S) == 0
+        assert all(is_right(request.result()) for request in on_their_way), service.log
+
+
+def test_requests_in_work_are_answered_however_many_signals_the_api_gets(make_service: MakeService) -> None:
+    service = make_service(INSTANCES="1").wait_until_ready()
+    service.pause_workers()
+    with ThreadPoolExecutor(4) as pool:
+        requests_in_work = [pool.submit(service.predict, DOG) for _ in range(4)]
+        assert until(lambda: service.queued_jobs() == 4, EVENT_TIMEOUT_S)
+        service.process.terminate()
+        for number in (signal.SIGTERM, signal.SIGINT) * 4:
+            service.kill("mlapi api", number)
+        service.kill("mlapi worker", signal.SIGCONT)
+        assert service.process.wait(STOP_TIMEOUT_S) == 0
+        assert all(is_right(request.result()) for request in requests_in_work), service.log
+    assert service.processes() == [], service.log
+
+
 def test_who_cannot_be_answered_before_the_service_stops_is_told_so(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1", STOP_TIMEOUT_S="1").wait_until_ready()
     service.pause_workers()

@@ -92,8 +92,9 @@ def test_a_body_that_is_shorter_than_announced_is_not_taken(base_url: str, lengt
 @pytest.mark.parametrize(
     ("method", "path", "length", "expected"),
     [
-        ("POST", "/predict", MUCH, 413),
-        ("POST", "/v1/predictions", MUCH, 413),
+        ("POST", "/predict", 5, 400),
+        ("POST", "/", 5, 400),
+        ("POST", "/v1/predictions", 5, 415),
         ("POST", "/v2/models/any/infer", MUCH, 413),
         ("POST", "/feedback", MUCH, 413),
         ("POST", "/nowhere", 5, 404),
@@ -106,7 +107,7 @@ def test_a_body_that_is_shorter_than_announced_is_not_taken(base_url: str, lengt
 def test_what_the_head_alone_tells_is_answered_before_the_body_is_asked_for(
     base_url: str, method: str, path: str, length: int, expected: int
 ) -> None:
-    headers = b"Expect: 100-continue\r\nContent-Length: %d\r\n" % length
+    headers = b"Expect: 100-continue\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" % length
     answer = send(base_url, method, path, headers)
     assert answer.startswith(b"HTTP/1.1 %d " % expected)
     assert b"connection: close" in answer.lower()

@@ -24,6 +24,8 @@ from jobs.schema import Lane
 _IMAGE_TYPE = re.compile(
     r"image/(x-|x-citrix-|vnd\.mozilla\.)?(p?jpe?g|jfif|a?png|gif|\*)|(application|binary)/(x-)?(octet-stream|binary)"
 )
+_FORM = "multipart/form-data"
+_JSON_TYPE = re.compile(r"application/(.*\+)?json")
 # What clients say where nobody has told them the type, as `curl --data-binary` does.
 _NO_TYPES = frozenset({"", "*/*", "application/x-www-form-urlencoded"})
 
@@ -53,9 +55,19 @@ class PredictionRequest:
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
+def takes(media_type: str) -> bool:
+    """Tell whether a body that its header says is of a type may have images."""
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    return media_type == _FORM or is_json or media_type in _NO_TYPES or _IMAGE_TYPE.fullmatch(media_type) is not None
+
+
 def read() -> PredictionRequest:
     """Return the current request. Raises `BadParameter`, `NoFile`, `TooManyImages` or `UnsupportedMediaType`."""
-    if request.mimetype == "multipart/form-data":
+    if not takes(request.mimetype):
+        raise UnsupportedMediaType
+    if request.mimetype == _FORM:
         options = parse(Options, {**request.form, **request.args})
         uploads = _files()
     elif request.is_json:
@@ -86,11 +98,8 @@ def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
 
 def _image() -> Upload:
     """Return the image that is the body."""
-    is_of_no_type = request.mimetype in _NO_TYPES
-    if not is_of_no_type and not _IMAGE_TYPE.fullmatch(request.mimetype):
-        raise UnsupportedMediaType
     data = request.get_data(cache=False)
-    if is_of_no_type and not begins_like_image(data):
+    if request.mimetype in _NO_TYPES and not begins_like_image(data):
         raise UnsupportedMediaType
     return Upload(None, data)
 
