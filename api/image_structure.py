@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from jobs.errors import NotAnImage, TooFragmented, TooManyFrames, TooManyPixels, TooManyScans, TooMuchMetadata
 from jobs.image_walk import (
+    GIF_FRAME,
     GIF_GRAPHIC_CONTROL,
-    GIF_IMAGE,
     GIF_SIGNATURES,
     JPEG_METADATA,
     JPEG_SCAN,
@@ -149,12 +149,12 @@ def _gif_has_picture(data: bytes, tally: _Tally) -> bool:
     screen_width, screen_height = struct.unpack_from("<HH", data, 6)
     for block in gif_blocks(data, tally.pieces_left):
         tally.pieces(1 + block.sub_blocks + block.skipped)
-        if block.label == GIF_IMAGE:
+        if block.kind == GIF_FRAME:
             if not tally.frames:  # decoders make room for a first frame beyond the screen
                 left, top, width, height = struct.unpack_from("<HHHH", data, block.start + 1)
                 tally.picture(max(screen_width, left + width), max(screen_height, top + height))
             tally.frame()
-        elif not tally.frames and block.label != GIF_GRAPHIC_CONTROL:  # what follows the first frame is not read
+        elif not tally.frames and block.kind != GIF_GRAPHIC_CONTROL:  # what follows the first frame is not read
             tally.metadata(block.end - block.start)
     return tally.frames > 0
 

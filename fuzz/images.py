@@ -92,9 +92,9 @@ _box = st.lists(st.integers(0, 100) | st.integers(0, 65_535), min_size=4, max_si
 @st.composite
 def _gif_of_pieces(draw: DrawFn) -> bytes:
     data = b"GIF89a" + struct.pack("<HH", *draw(_box)[:2]) + draw(st.binary(min_size=3, max_size=3))
-    for kind in draw(st.lists(st.sampled_from([0x2C, 0x2C, 0x2C, 0xF9, 0xFE, 0xFF, 0x01]), max_size=8)):
+    for kind in draw(st.lists(st.sampled_from([0, 0, 0, 0xF9, 0xFE, 0xFF, 0x01, 0x2C]), max_size=8)):
         frame = b"," + struct.pack("<HHHH", *draw(_box)) + bytes([draw(st.integers(0, 255)), draw(st.integers(0, 12))])
-        data += frame if kind == 0x2C else b"!" + bytes([kind])
+        data += frame if kind == 0 else b"!" + bytes([kind])
         data += sub_blocks(draw(_contents), draw(st.integers(1, 255)))
     return data + b";"
 

@@ -25,11 +25,11 @@ JPEG_METADATA = {*range(0xE0, 0xF0), 0xFE}
 _JPEG_LINES = 0xDC
 _JPEG_WITH_LENGTH = JPEG_SIZES | JPEG_TABLES | JPEG_METADATA | {JPEG_SCAN, _JPEG_LINES}
 _JPEG_ALONE = {0x01, JPEG_END}
+_JPEG_KNOWN = _JPEG_WITH_LENGTH | _JPEG_ALONE
 # What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 
-GIF_IMAGE, GIF_GRAPHIC_CONTROL = 0x2C, 0xF9
-_GIF_EXTENSION, _GIF_END = 0x21, 0x3B
+GIF_FRAME, GIF_GRAPHIC_CONTROL, _GIF_END = b",", b"!\xf9", b";"
 _GIF_INTRODUCER = re.compile(rb"[!,;]")
 GIF_HEADER_BYTES, GIF_DESCRIPTOR_BYTES = 13, 10
 
@@ -56,12 +56,12 @@ class Segment(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A frame (`GIF_IMAGE`) or an extension of a GIF file: its label, where it, its sub-blocks and what follows begin.
+    """A frame or an extension of a GIF file: its first bytes, where it, its sub-blocks and what follows begin.
 
-    `skipped` bytes before it belong to nothing.
+    `kind` is `GIF_FRAME`, or has the extension's label. `skipped` bytes before it belong to nothing.
     """
 
-    label: int
+    kind: bytes
     start: int
     content: int
     end: int
@@ -85,7 +85,7 @@ def jpeg_segments(data: bytes) -> Iterator[Segment]:
     while match := _JPEG_MARKER.search(data, position):
         marker, start, content = match[1][0], match.start(), match.end()
         skipped = start - position
-        if marker not in _JPEG_WITH_LENGTH | _JPEG_ALONE:
+        if marker not in _JPEG_KNOWN:
             return
         position = content + _jpeg_length(data, marker, content)
         if position > len(data):
@@ -110,18 +110,17 @@ def gif_blocks(data: bytes, most_sub_blocks: int = sys.maxsize) -> Iterator[Bloc
     Raises `TooFragmented` where they have more sub-blocks than `most_sub_blocks`.
     """
     position = GIF_HEADER_BYTES + gif_palette_bytes(data, 10)
-    while (match := _GIF_INTRODUCER.search(data, position)) and match[0][0] != _GIF_END:
+    while (match := _GIF_INTRODUCER.search(data, position)) and match[0] != _GIF_END:
         start, skipped = match.start(), match.start() - position
-        is_frame = match[0][0] == GIF_IMAGE
-        if start + (GIF_DESCRIPTOR_BYTES if is_frame else 3) > len(data):
+        if match[0] == GIF_FRAME:
+            kind, content = GIF_FRAME, start + GIF_DESCRIPTOR_BYTES + gif_palette_bytes(data, start + 9) + 1
+        else:
+            kind, content = data[start : start + 2], start + 2
+        if content > len(data) or (kind == GIF_GRAPHIC_CONTROL and data[content : content + 1] != b"\4"):
             return
-        label = GIF_IMAGE if is_frame else data[start + 1]
-        if label == GIF_GRAPHIC_CONTROL and data[start + 2] != 4:  # browsers refuse it
-            return
-        content = start + 11 + gif_palette_bytes(data, start + 9) if is_frame else start + 2
         position, sub_blocks = _after_sub_blocks(data, content, most_sub_blocks)
         most_sub_blocks -= sub_blocks
-        yield Block(label, start, content, position, sub_blocks, skipped)
+        yield Block(kind, start, content, position, sub_blocks, skipped)
 
 
 def gif_palette_bytes(data: bytes, flags: int) -> int:
@@ -133,9 +132,12 @@ def gif_palette_bytes(data: bytes, flags: int) -> int:
 def _after_sub_blocks(data: bytes, position: int, most: int) -> tuple[int, int]:
     """Return the position after a list of sub-blocks, which an empty one ends, and how many there are."""
     count = 0
-    while position < len(data) and data[position]:
-        count += 1
-        if count > most:
-            raise TooFragmented
-        position += data[position] + 1
-    return min(position + 1, len(data)), count
+    try:
+        while size := data[position]:
+            count += 1
+            if count > most:
+                raise TooFragmented
+            position += size + 1
+    except IndexError:
+        return len(data), count
+    return position + 1, count

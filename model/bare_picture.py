@@ -15,9 +15,9 @@ from itertools import takewhile
 from jobs.errors import NotAnImage
 from jobs.image_walk import (
     GIF_DESCRIPTOR_BYTES,
+    GIF_FRAME,
     GIF_GRAPHIC_CONTROL,
     GIF_HEADER_BYTES,
-    GIF_IMAGE,
     GIF_SIGNATURES,
     JPEG_END,
     JPEG_SCAN,
@@ -42,15 +42,14 @@ _CHECKSUM_BYTES = 4
 # What the pixels of a frame begin with.
 _NUMBER_BYTES = 4
 
+_JPEG_PIXELS = JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN}
 _JPEG_EXIF = 0xE1
-# What tells how colours are stored; all else of an application is metadata.
+# These application segments say how colours are stored; all others are metadata.
 _JPEG_COLOURS = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
 _JPEG_BEGINNING, _JPEG_ENDING = b"\xff\xd8", b"\xff\xd9"
 _ALL_COEFFICIENTS = (1 << 64) - 1
-# Bytes that are no marker, and whose first bit is not that with which libjpeg goes on where there are no more.
+# No markers, and the first bit is 1: libjpeg itself continues with zeros where a file ends.
 _MORE_PIXELS = bytes((149 + 101 * index) % 251 for index in range(256))
-
-_GIF_CONTROL = (0x21, GIF_GRAPHIC_CONTROL, 4)
 
 # EXIF 2.32: how to turn what is stored into what was photographed, a short integer.
 _ORIENTATION, _SHORT, _AS_STORED = 0x0112, 3, 1
@@ -74,8 +73,8 @@ class BarePicture:
     * `screen` is the size (width, height) of the whole picture, and `offset` where in it the frame is; of a JPEG, the
       frame is all.
     * `orientation` is EXIF's, from 1 to 8.
-    * `continuation` is there for a file that ends before its picture does: the file with pixels that nobody sent. If
-      both decode to the same, no pixel was missing.
+    * `continuation` is there for a JPEG without its end: the same file with made-up pixels after its last ones. If both
+      decode to the same picture, none was missing.
     """
 
     file: bytes
@@ -136,7 +135,7 @@ def _png_headers(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, bytes]:
 def _png_frame(
     data: bytes, headers: dict[bytes, bytes], chunks: Sequence[Chunk], size: tuple[int, int]
 ) -> tuple[_Box, list[memoryview]]:
-    """Return the area and the pixels of the first frame: the file's picture, unless the animation leaves that out."""
+    """Return the area and the pixels of the first frame: the default picture, unless the animation leaves that out."""
     if _is_animated(headers) and b"fcTL" not in headers:
         others = [chunk for chunk in chunks if chunk.kind in {b"fcTL", b"fdAT"}]
         beginnings = list(takewhile(lambda chunk: chunk.kind == b"fcTL", others))
@@ -149,7 +148,7 @@ def _png_frame(
 
 
 def _png_palette(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the palette, and its alpha where that follows, with its last colour for all that it has not."""
+    """Return the palette, and its alpha if that follows, filled up with the last colour, as browsers do."""
     palette, order = headers.get(b"PLTE", b""), list(headers)
     count = len(palette) // 3
     pieces = [(b"PLTE", _repeating_last(palette[: 3 * count], 3))] if count else []
@@ -212,7 +211,7 @@ def _bare_jpeg(data: bytes) -> BarePicture:
 
 
 def _is_needed(data: bytes, segment: Segment) -> bool:
-    if segment.marker in JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN}:
+    if segment.marker in _JPEG_PIXELS:
         return True
     return segment.marker in _JPEG_COLOURS and data.startswith(_JPEG_COLOURS[segment.marker], segment.content + 2)
 
@@ -245,10 +244,10 @@ def _has_all_scans(data: bytes, segments: Sequence[Segment]) -> bool:
 def _bare_gif(data: bytes) -> BarePicture:
     transparency = b""
     for block in gif_blocks(data):
-        if block.label == GIF_GRAPHIC_CONTROL:
+        if block.kind == GIF_GRAPHIC_CONTROL:
             has_any, index = data[block.content + 1] & 1, data[block.content + 4]
-            transparency = struct.pack("<8B", *_GIF_CONTROL, has_any, 0, 0, index, 0)
-        elif block.label == GIF_IMAGE:
+            transparency = GIF_GRAPHIC_CONTROL + bytes([4, has_any, 0, 0, index, 0])
+        elif block.kind == GIF_FRAME:
             return _of_gif_frame(data, block, transparency)
     raise NotAnImage
 
@@ -260,7 +259,7 @@ def _of_gif_frame(data: bytes, block: Block, transparency: bytes) -> BarePicture
         struct.pack("<6s2H3B", GIF_SIGNATURES[-1], width, height, data[10], 0, 0),
         data[GIF_HEADER_BYTES : GIF_HEADER_BYTES + gif_palette_bytes(data, 10)],
         transparency,
-        struct.pack("<B4HB", GIF_IMAGE, 0, 0, width, height, flags),
+        struct.pack("<c4HB", GIF_FRAME, 0, 0, width, height, flags),
         data[block.start + GIF_DESCRIPTOR_BYTES : block.end],
     ]
     # Browsers make room for a first frame beyond the screen.
@@ -269,7 +268,7 @@ def _of_gif_frame(data: bytes, block: Block, transparency: bytes) -> BarePicture
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation that EXIF data tell, as far as they can be read."""
+    """Return the orientation in EXIF data, or 1 where there is none that browsers follow."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
         return _AS_STORED

@@ -137,6 +137,7 @@ WHOLE: dict[str, tuple[bytes, bytes]] = {
     "second frame cut short": (GIF[:-1] + GIF_FRAME[:-50], GIF),
     "comment cut short after the frame": (GIF[:-1] + b"!\xfe\xffcut", GIF),
     "large comment": with_blocks(b"!\xfe" + sub_blocks(bytes(100_000))),
+    "extension whose label is a frame's beginning": with_blocks(b"!," + sub_blocks(bytes(20))),
     "empty extensions": with_blocks(b"!\xff\0!\xfe\0!\x01\0"),
     "control that another one replaces": with_blocks(gif_control(int(INDICES[0, 0, 0])), gif_control(None)),
 }
