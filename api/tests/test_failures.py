@@ -151,6 +151,32 @@ def test_the_gateways_own_refusals_have_the_headers_and_the_form_of_all_others(
 @pytest.mark.parametrize(
     ("path", "media_type"),
     [
+        ("/", "text/html; charset=utf-8"),
+        ("/nowhere", "text/html; charset=utf-8"),
+        ("/predict", "application/json"),
+        ("/predict/", "application/json"),
+        ("/v1/predictions", "application/problem+json"),
+        ("/v1/predictions/x/feedback", "application/problem+json"),
+        ("/v2/models/pets/infer", "application/json"),
+        ("/v2", "application/json"),
+    ],
+)
+def test_a_head_that_is_too_large_is_refused_in_the_form_of_its_address(
+    make_app: MakeApp, queue: MemoryJobQueue, path: str, media_type: str
+) -> None:
+    app = make_app()
+    gateway = Gateway(app, app.extensions["services"].settings, queue)
+    too_many = ask(gateway, path, 7, *[("x", "")] * 1000)
+    assert (too_many.status, too_many.headers["Content-Type"]) == (431, media_type)
+    assert {name: too_many.headers[name] for name in DEFAULTS} == DEFAULTS
+    if path not in {"/", "/v2"}:  # where more belongs to another kind of address
+        too_long = ask(gateway, path + "/" + "x" * 100_000)
+        assert (too_long.status, too_long.headers["Content-Type"]) == (414, media_type)
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
         ("/predict", "application/json"),
         ("/v1/models", "application/problem+json"),
         ("/v2", "application/json"),
@@ -169,9 +195,10 @@ def test_where_flask_itself_fails_the_answer_still_has_its_form_and_headers(
     assert {name: answer.headers[name] for name in DEFAULTS} == DEFAULTS
 
 
-def ask(gateway: Gateway, path: str, length: int = 0) -> Answer:
+def ask(gateway: Gateway, path: str, length: int = 0, *more_headers: tuple[str, str]) -> Answer:
     """Send a request as Granian does, with a body of zeros, and return its answer."""
-    headers = FakeHeaders(("host", "localhost"), ("content-length", str(length)), ("x-request-id", "mine"))
+    own = (("host", "localhost"), ("content-length", str(length)), ("x-request-id", "mine"))
+    headers = FakeHeaders(*own, *more_headers)
 
     async def steps() -> Answer | None:
         gateway.__rsgi_init__(asyncio.get_running_loop())
