@@ -96,7 +96,11 @@ def runtime_folder() -> Iterator[Path]:
 def _suits(parent: str) -> bool:
     """Tell whether a folder in this one has a path short enough for a socket, and stays where it is."""
     longest = Path(parent, _PREFIX + _RANDOM_LETTERS * "x", SOCKET)
-    if not parent or len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES or not os.access(parent, os.W_OK | os.X_OK):
+    if (
+        not longest.is_absolute()
+        or len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES
+        or not os.access(parent, os.W_OK | os.X_OK)
+    ):
         return False
     found = Path(parent).stat()
     kept = not found.st_mode & 0o022 or bool(found.st_mode & stat.S_ISVTX)
