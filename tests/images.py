@@ -49,6 +49,9 @@ def forms() -> dict[str, Form]:
         "palette PNG": Form("dog.png", save(palette, "PNG"), palette),
         "transparent PNG": Form("dog.png", save(cut_out, "PNG"), on_white),
         "transparent palette PNG": Form("dog.png", save(cut_out.quantize(256), "PNG"), on_white),
+        "JPEG without its end": Form("dog.jpg", save(photo, "JPEG", quality=95)[:-2], photo),
+        "transparent 16-bit PNG": _cut_out_of_grey(grey),
+        "GIF of a small first frame": _framed(palette),
         "GIF": Form("dog.GIF", save(palette, "GIF"), palette),
         "animated GIF": Form(
             "dog.gif", save(palette, "GIF", save_all=True, append_images=[Image.new("P", photo.size)]), palette
@@ -65,6 +68,25 @@ def _cut_out(photo: Image.Image) -> tuple[Image.Image, Image.Image]:
     on_white = Image.new("RGB", photo.size, "white")
     on_white.paste(photo, mask=mask)
     return cut_out, on_white
+
+
+def _cut_out_of_grey(grey: Image.Image) -> Form:
+    """Return the grey photo with its left third in a transparent colour, which has a low byte of its own."""
+    third, colour = grey.width // 3, 0x1234
+    seen = grey.copy()
+    seen.paste(255, (0, 0, third, grey.height))
+    levels = [colour if place % grey.width < third else 257 * level for place, level in enumerate(grey.tobytes())]
+    stored = Image.frombytes("I;16", grey.size, struct.pack(f"<{len(levels)}H", *levels))
+    return Form("dog.png", save(stored, "PNG", transparency=colour), seen)
+
+
+def _framed(palette: Image.Image) -> Form:
+    """Return the photo as a GIF with 20 pixels of free screen around it."""
+    seen = Image.new("RGB", (palette.width + 40, palette.height + 40), "white")
+    seen.paste(palette.convert("RGB"), (20, 20))
+    data = save(palette, "GIF")
+    data = data[:6] + struct.pack("<HH", *seen.size) + data[10:]
+    return Form("dog.gif", data.replace(b"," + bytes(4), b"," + struct.pack("<HH", 20, 20), 1), seen)
 
 
 def _sixteen_bits(grey: Image.Image) -> Image.Image:
