@@ -1,5 +1,6 @@
 """Reads JSON bodies at a bounded cost: images in base64 stay where they are, and the rest is limited before parsing."""
 
+import io
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -15,14 +16,13 @@ from jobs.errors import BadParameter, TooManyBytes, TooManyValues
 from jobs.validation import said
 
 # Longer texts of these characters are images in base64, which are decoded from the body without a copy of the text:
-# percent signs, hyphens and underscores are in those of URLs, backslashes in the line breaks and slashes of others.
+# percent signs, hyphens and underscores are in those of URLs, backslashes in escapes of line ends and slashes.
 _LONG_TEXT_BYTES = 65_536
-_IN_BASE64 = (string.ascii_letters + string.digits + string.whitespace + "+/=\\%_-").encode()
+_IN_BASE64 = (string.ascii_letters + string.digits + "+/= \\%_-").encode()  # JSON has no line ends in a text
+_PIECE_BYTES = 65_536
+_ESCAPE_BYTES = 6
 # Before it, the scheme of a `data:` URL.
 _URL_HEAD = re.compile(rb'(?i:data):[^",]{0,200},')
-# What encoders write for a character of base64 or a line break: PHP for the slash, .NET for the plus.
-_ESCAPES = {rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r", rb"\u002B": b"+", rb"\u002b": b"+", rb"\u002F": b"/"}
-_ESCAPES |= {rb"\u002f": b"/", rb"\u003D": b"=", rb"\u003d": b"="}
 
 # The rest takes up to thirty times its size in memory: the pixels of a picture as numbers are 1.5 MB, indented 4 MB.
 _MAX_BYTES = 4_000_000
@@ -95,18 +95,28 @@ class JsonBody:
         return parse(model, {**values, **(others or {})})
 
     def text(self, text: str) -> bytes | memoryview | str:
-        """Return a text in base64 as it came, but for escapes."""
+        """Return a text in base64 as it came, but without escapes."""
         found = self._texts.get(text)
         if found is None:
             return text
-        return _unescaped(bytes(found)) if re.search(rb"\\", found) else found
+        return _unescaped(found) if re.search(rb"\\", found) else found
 
 
-def _unescaped(text: bytes) -> bytes:
-    """Return a text without the escapes that base64 may have; the decoder refuses others."""
-    for escape, character in _ESCAPES.items():
-        text = text.replace(escape, character)
-    return text
+def _unescaped(text: memoryview) -> bytes:
+    """Return a text without escapes, piece by piece, or as it is where one is damaged."""
+    unescaped, start = io.BytesIO(), 0
+    while start < len(text):
+        end = start + _PIECE_BYTES
+        if end < len(text):  # a piece ends before an escape that begins near its end
+            escape = bytes(text[end - _ESCAPE_BYTES + 1 : end]).rfind(b"\\")
+            end += escape - _ESCAPE_BYTES + 1 if escape >= 0 else 0
+        try:
+            piece: str = from_json(b"".join((b'"', text[start:end], b'"')))
+        except ValueError:
+            return bytes(text)  # which the decoder refuses for its backslashes
+        unescaped.write(piece.encode())
+        start = end
+    return unescaped.getvalue()
 
 
 def _long_texts(data: bytes) -> Iterator[tuple[int, int]]:

@@ -38,6 +38,8 @@ blueprint.add_app_template_filter(readable)
 Answer = str | tuple[str, int, Headers]
 
 _MAX_SUGGESTIONS = 3
+# What forms are sent as; programs that send anything else would take a page with a message for a success.
+_OF_BROWSERS = {"", "multipart/form-data", "application/x-www-form-urlencoded"}
 
 
 class JsonReport(BaseModel):
@@ -101,7 +103,7 @@ def classify_pictures() -> str | Response:
             raise NoFile
         card = _classify(uploads[0])
     except BadRequest as err:
-        if wants_part():
+        if wants_part() or request.mimetype not in _OF_BROWSERS:
             raise
         return redirect(url_for(".index", error=err.code))
     return page_or_part("answer.html", card=card, cards=[card], labels=_labels())

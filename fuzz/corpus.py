@@ -1,4 +1,4 @@
-"""Good image files to damage, and files, forms and compressed bodies that were made to do harm."""
+"""Good image files to damage, and files, forms, compressed bodies and JSON that were made to do harm."""
 
 import gzip
 import random
@@ -211,6 +211,24 @@ COMPRESSED: dict[str, Callable[[int], bytes]] = {
 }
 
 
+# Names of JSON documents, and how to make each with about `size` bytes.
+DOCUMENTS: dict[str, Callable[[int], bytes]] = {
+    "names": lambda size: b"{" + b",".join(b'"%d":1' % number for number in range(size // 12)) + b"}",
+    "empty texts": lambda size: b'{"images":[' + b'"",' * (size // 3),
+    "numbers": lambda size: b'{"images":[' + b"0," * (size // 2),
+    "as many numbers as are read": lambda _: b'{"images":[0' + b",0" * 299_000 + b"]}",
+    "objects": lambda size: b'{"images":[' + b"{}," * (size // 3),
+    "as many unknown names as are read": lambda _: b'{"images":[{"":0' + b',"x":0' * 4900 + b"}]}",
+    "lists in lists": lambda size: b"[" * size,
+    "digits": lambda size: b'{"top_k":' + b"9" * size + b"}",
+    "quotes": lambda size: b'{"images":[{"data":"' + b'\\"' * (size // 2) + b'"}]}',
+    "emoji": lambda size: b'{"images":[{"data":"' + "🦊".encode() * (size // 4) + b'"}]}',
+    "base64 in lines of nothing": lambda size: b'{"images":[{"data":"' + b"\\n" * (size // 2) + b'"}]}',
+    "base64 without an end": lambda size: b'{"images":[{"data":"' + b"A" * size,
+    "white space": lambda size: b"{" + b" " * size + b"}",
+}
+
+
 # What `size` leaves for the other parts of a file.
 _MARGIN_BYTES = 60_000
 
@@ -224,3 +242,6 @@ def hostile_requests(size: int) -> Iterator[HostileRequest]:
     for make in COMPRESSED.values():
         body = make(size - _MARGIN_BYTES)
         yield HostileRequest("compressed bodies made by hand", body, headers={"Content-Encoding": "gzip"})
+    for make in DOCUMENTS.values():
+        for path in ("/v1/predictions", "/v2/models/fuzz/infer", "/feedback"):
+            yield HostileRequest("documents made by hand", make(size - _MARGIN_BYTES), "application/json", path)

@@ -150,6 +150,11 @@ def _feedback(report: str, said: dict[str, str]) -> HostileRequest:
     return HostileRequest("reports", body, "application/x-www-form-urlencoded", "/feedback")
 
 
+def _feedback_in_json(report: object, said: dict[str, object]) -> HostileRequest:
+    body = json.dumps({"report": report, **said}).encode()
+    return HostileRequest("reports", body, "application/json", "/feedback")
+
+
 def _with_headers(path: str, headers: dict[str, str]) -> HostileRequest:
     return replace(HostileRequest.upload("headers", _PICTURE, path=path), headers=headers)
 
@@ -194,9 +199,8 @@ _documents = st.one_of(
 )
 
 
-def _document(query: str, body: str) -> HostileRequest:
-    data = body.encode("utf-8", "surrogatepass")
-    return HostileRequest("documents", data, "application/json", f"/v1/predictions{query}")
+def _document(address: str, body: str) -> HostileRequest:
+    return HostileRequest("documents", body.encode("utf-8", "surrogatepass"), "application/json", address)
 
 
 _tensors = st.fixed_dictionaries(
@@ -256,7 +260,8 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
             ),
             st.dictionaries(_access_headers | _other_headers, _header_values, min_size=1, max_size=4),
         ),
-        "reports": st.builds(_feedback, _reports, _said),
+        "reports": st.builds(_feedback, _reports, _said)
+        | st.builds(_feedback_in_json, _reports | _json, _said | _json.filter(_is_object)),
         "addresses": st.builds(_address, st.sampled_from(_ADDRESSES), _names),
         "inferences": st.builds(
             _inference,
@@ -264,5 +269,11 @@ def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
             st.lists(st.just(_PICTURE) | st.binary(max_size=20), max_size=3),
             st.none() | st.integers(-1, 300).map(str) | _header_text,
         ),
-        "documents": st.builds(_document, st.sampled_from(["", "?top_k=1"]), _documents),
+        "documents": st.builds(
+            _document,
+            st.sampled_from(
+                [*("/v1/predictions", "/v1/predictions?top_k=1"), *("/v1/predictions/x/feedback", "/feedback", "/")]
+            ),
+            _documents,
+        ),
     }

@@ -56,7 +56,19 @@ def test_images_are_read_from_data_urls(head: str) -> None:
     assert decoded(b'{"images": ["%s"]}' % '", "'.join(texts).encode()) == IMAGES
 
 
-@pytest.mark.parametrize("text", ["A" * 70_000 + "?", "A" * 70_001, r"\u0041" * 20_000, "A-_%" * 20_000, "=" * 70_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A" * 70_000 + "?",
+        "A" * 70_001,
+        r"\u00e4" * 20_000,
+        r"\\" * 40_000,
+        r"\ud83e\udd8a" * 20_000,
+        r"\x" * 40_000,
+        "A-_%" * 20_000,
+        "=" * 70_000,
+    ],
+)
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(BadParameter, match="base64"):
         decoded(b'{"images": ["%s"]}' % text.encode())
@@ -69,6 +81,7 @@ def test_what_is_no_base64_is_refused(text: str) -> None:
         b'{"images" ' + b" " * 70_000 + b'"A"}',
         b'{"images": ["' + b"A" * 70_000,
         b'{"images": ["' + b"A" * 70_000 + b'\\"]}',
+        b'{"images": ["' + b"AAA\n" * 20_000 + b'"]}',
     ],
 )
 def test_a_long_text_at_a_wrong_place_makes_no_json(body: bytes) -> None:

@@ -174,6 +174,8 @@ SENT = {
     "a picture in a form, in chunks": Sent("/predict", 200, lambda: files(image(FILE_BYTES)), FORM, in_chunks=True),
     "a picture for the page": Sent("/", 200, lambda: files(image(FILE_BYTES)), FORM),
     "a form of many parts": Sent("/predict", 413, lambda: form(*[("x", b"y")] * 150_000), FORM),
+    "a picture of boundaries": Sent("/predict", 400, lambda: files(b"\r\n--" * (FILE_BYTES // 4)), FORM),
+    "a picture of line ends": Sent("/predict", 400, lambda: files(b"\r" * FILE_BYTES), FORM),
     "a large field": Sent("/predict", 413, lambda: form(("note", bytes(FILE_BYTES))), FORM),
     "a field for a picture": Sent("/predict", 413, lambda: form(("file", bytes(FILE_BYTES))), FORM),
     "a form as in a URL": Sent("/predict", 413, lambda: filled("file=", "%41", size=FILE_BYTES), IN_URL),

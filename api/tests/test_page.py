@@ -48,6 +48,12 @@ def test_a_bad_upload_leads_back_with_a_message(client: FlaskClient, form: dict[
     assert message in page.text
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "image/png", "text/plain"])
+def test_a_program_that_sends_no_form_is_not_led_to_a_page(client: FlaskClient, content_type: str) -> None:
+    response = client.post("/", data=b'{"file": "data"}', content_type=content_type)
+    assert (response.status_code, response.headers["X-Error"].split(":")[0]) == (400, "no-file")
+
+
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("filename", ["dog.jfif", "dog", "dog.txt"])
 def test_the_page_goes_by_the_content_of_a_file_whatever_its_name(
