@@ -1,7 +1,7 @@
 """Pixels become predictions: a network on OpenVINO. No other file but int8.py knows the inference engine."""
 
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Literal
@@ -13,20 +13,12 @@ from openvino.preprocess import PrePostProcessor  # type: ignore[import-untyped]
 
 from jobs.errors import InferenceFailed
 from jobs.schema import TOP_CLASSES, ClassScore, JobFailure, Outcome, Prediction
-from model import files, int8
+from model import files, int8, outputs
 from model.manifest import LABELS, MANIFEST, NETWORK, ModelError, ModelManifest
 
 Precision = Literal["auto", "f32", "bf16"]
 
-# A bf16 softmax rounds each of its shares by up to 2**-9, hence their sum by up to 0.2 %.
-_SUM_TOLERANCE = 0.01
-
-# Of the largest answer. Kernels for other batch sizes may round differently; mixed-up images differ by far more.
-_BATCH_TOLERANCE = 0.05
-
 _TIMED_ROUNDS = 3
-
-_EXPORT_HINT = "export the network with a dynamic batch dimension"
 
 
 class Classifier:
@@ -58,7 +50,7 @@ class Classifier:
             classifier = cls(manifest, compiled.create_infer_request(), is_quantized=int8.is_quantized(network))
         except RuntimeError as err:
             raise ModelError(f"{manifest.network_path}: cannot be compiled: {_reason(err)}") from err
-        classifier._check_answers()
+        classifier._check_answers(network)
         return classifier
 
     @property
@@ -104,7 +96,7 @@ class Classifier:
             answers: NDArray[np.float32] = self._request.infer([pixels], share_inputs=True)[0]
         except RuntimeError as err:
             raise InferenceFailed(f"the network failed on a batch of {len(pixels)}: {_reason(err)}") from err
-        return answers
+        return _squeezed(answers)
 
     def _outcome(self, answer: NDArray[np.float32]) -> Outcome:
         if not np.isfinite(answer).all():
@@ -118,16 +110,16 @@ class Classifier:
     def _scores(self, answer: NDArray[np.float32]) -> NDArray[np.float64]:
         return _softmax(answer) if self.manifest.logits else answer.clip(0, 1).astype(np.float64)
 
-    def _check_answers(self) -> None:
+    def _check_answers(self, network: ov.Model) -> None:
         path, probes = self.manifest.network_path, _probes(self.manifest)
         try:
             together = self._run(probes)
             alone = np.concatenate([self._run(probe[np.newaxis]) for probe in probes])
         except InferenceFailed as err:
-            raise ModelError(f"{path}: cannot run: {err}; {_EXPORT_HINT}") from err
-        _check_shape(together, len(probes), self.manifest)
-        _check_independence(together, alone, path)
-        _check_logits(together[np.isfinite(together).all(axis=1)], self.manifest)
+            raise ModelError(f"{path}: cannot run: {err}; {outputs.EXPORT_HINT}") from err
+        if not np.isfinite(together).all(axis=tuple(range(1, together.ndim))).any():
+            raise ModelError(f"{path}: answers every test picture with NaN or infinity{_nan_in_weights(network)}")
+        outputs.check(together, alone, _last_function(network), self.manifest)
 
 
 @cache
@@ -152,10 +144,26 @@ def _read(manifest: ModelManifest) -> ov.Model:
         raise ModelError(f"{path}: not a readable ONNX network: {_reason(err)}{hint}") from err
     if (len(network.inputs), len(network.outputs)) != (1, 1):
         raise ModelError(
-            f"{path}: has {len(network.inputs)} inputs and {len(network.outputs)} outputs; expected one of each"
+            f"{path}: has {_listed(network.inputs, 'input')} and {_listed(network.outputs, 'output')}; expected one of"
+            " each, pictures and the scores of their classes: export it without the others"
         )
+    _check_numbers(network.input().get_element_type(), manifest)
     _set_shape(network, manifest)
     return network
+
+
+def _check_numbers(kind: ov.Type, manifest: ModelManifest) -> None:
+    """Raise `ModelError` where what the manifest makes of pixels would be rounded to whole numbers."""
+    if kind.is_integral() and (set(manifest.mean), set(manifest.std)) != ({0}, {1}):
+        raise ModelError(
+            f"{manifest.network_path}: takes whole numbers ({kind.type_name}), so pixels as they are; set mean to"
+            f" [0.0, 0.0, 0.0] and std to [1.0, 1.0, 1.0] in {MANIFEST}"
+        )
+
+
+def _listed(ports: Sequence[ov.Output], kind: str) -> str:
+    names = (f"{port.any_name if port.names else 'one without a name'} {_text(port.partial_shape)}" for port in ports)
+    return f"{len(ports)} {kind}{'' if len(ports) == 1 else 's'} ({', '.join(names)})"
 
 
 def _check_files(manifest: ModelManifest) -> None:
@@ -189,14 +197,37 @@ def _set_shape(network: ov.Model, manifest: ModelManifest) -> None:
     if not found.compatible(expected):
         raise ModelError(
             f"{path}: input is {_text(found)}; {MANIFEST} says size {height} x {width}, layout {manifest.layout},"
-            f" so {_text(expected)} was expected"
+            f" so {_text(expected)} was expected{_advice_on_input(found, manifest)}"
         )
     try:
         network.reshape({network.input(): expected})
     except RuntimeError as err:
         raise ModelError(
-            f"{path}: input is {_text(found)} and cannot be made {_text(expected)}: {_reason(err)}; {_EXPORT_HINT}"
+            f"{path}: input is {_text(found)} and cannot be made {_text(expected)}: {_reason(err)};"
+            f" {outputs.EXPORT_HINT}"
         ) from err
+
+
+_COLOURS = 3
+
+
+def _advice_on_input(found: ov.PartialShape, manifest: ModelManifest) -> str:
+    """Return what to do about an input of another shape than the manifest says."""
+    if found.rank.is_dynamic or len(found) != 4:
+        return "; networks take pictures in four dimensions: batch, channels, height and width"
+    sizes = [size.get_length() if size.is_static else None for size in found]
+    first, last = sizes[1] in (_COLOURS, None), sizes[3] in (_COLOURS, None)
+    if first != last and first != (manifest.layout == "NCHW"):
+        return f"; set layout to {'NCHW' if first else 'NHWC'}"
+    channels, *size = sizes[1:] if manifest.layout == "NCHW" else (sizes[3], *sizes[1:3])
+    if channels == 1:
+        return (
+            "; it takes grey pictures, of one channel, which are not served: export it behind a layer that averages"
+            " three channels, as x.mean(1, keepdim=True) in PyTorch"
+        )
+    if channels not in (_COLOURS, None):
+        return f"; it takes pictures of {channels} channels, and only those of three are served: red, green and blue"
+    return f"; set size to {size}" if None not in size else ""
 
 
 def _check_integers(network: ov.Model, manifest: ModelManifest) -> None:
@@ -243,44 +274,36 @@ def native_precision() -> Precision:
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
-def _check_shape(answers: NDArray[np.float32], count: int, manifest: ModelManifest) -> None:
-    expected = (count, len(manifest.labels))
-    if answers.shape == expected:
-        return
-    hint = "" if answers.shape[:1] == (count,) else f"; {_EXPORT_HINT}"
-    raise ModelError(
-        f"{manifest.network_path}: answers {count} images with an output of shape {list(answers.shape)};"
-        f" {LABELS} has {expected[1]} labels, so {list(expected)} was expected{hint}"
-    )
+def _squeezed(answers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return answers of shape (N, classes) where they are (N, classes, 1, 1) or the like, others as they are."""
+    sizes = answers.shape[1:]
+    return answers.reshape(len(answers), -1) if len(sizes) > 1 and max(sizes) == np.prod(sizes) else answers
 
 
-def _check_independence(together: NDArray[np.float32], alone: NDArray[np.float32], path: Path) -> None:
-    tolerance = _BATCH_TOLERANCE * np.abs(np.nan_to_num(alone)).max()
-    if not np.allclose(together, alone, rtol=0, atol=tolerance, equal_nan=True):
-        raise ModelError(
-            f"{path}: answers an image differently alone and in a batch; export the network for inference"
-            " (batch normalisation still in training mode does this)"
-        )
+# What only gives the outputs another shape, and what moves or scales each of them by constants.
+_RESHAPING = {"Result", "Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose"}
+_SCALING = {"Add", "Subtract", "Multiply", "Divide", "Power"}
 
 
-def _check_logits(answers: NDArray[np.float32], manifest: ModelManifest) -> None:
-    path = manifest.network_path
-    if not len(answers):
-        raise ModelError(f"{path}: answers every test picture with NaN or infinity")
-    if manifest.logits and _are_probabilities(answers):
-        raise ModelError(
-            f"{path}: the outputs are probabilities already; {MANIFEST} says logits = true: set it to false"
-        )
-    if not manifest.logits and not _are_probabilities(answers):
-        raise ModelError(
-            f"{path}: the outputs are not probabilities, they go from {answers.min():.3g} to {answers.max():.3g} and"
-            f" an image's sum is {answers[0].sum():.3g}; {MANIFEST} says logits = false: set it to true"
-        )
+def _last_function(network: ov.Model) -> str:
+    """Return the type of the operation that makes the outputs, apart from what reshapes or scales them."""
+    node = network.get_results()[0]
+    while True:
+        sources = [value.get_node() for value in node.input_values()]
+        varying = [source for source in sources if source.get_type_name() != "Constant"]
+        if node.get_type_name() in _RESHAPING:
+            node = sources[0]
+        elif node.get_type_name() in _SCALING and len(varying) == 1:
+            node = varying[0]
+        else:
+            return str(node.get_type_name())
 
 
-def _are_probabilities(answers: NDArray[np.float32]) -> bool:
-    in_range = answers.min() >= 0 and answers.max() <= 1 + _SUM_TOLERANCE
-    return bool(in_range and np.abs(answers.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
+def _nan_in_weights(network: ov.Model) -> str:
+    constants = (node for node in network.get_ops() if node.get_type_name() == "Constant")
+    floats = (node.data for node in constants if node.get_element_type().is_real())
+    has_nan = any(not np.isfinite(data.astype(np.float32)).all() for data in floats)
+    return "; some of its weights are no numbers: train or export it again" if has_nan else ""
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

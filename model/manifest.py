@@ -4,16 +4,17 @@ import json
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.errors import SetupError
 from jobs.validation import said
-from model import files
+from model import files, labels, scale
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -83,12 +84,9 @@ class ModelManifest:
     @classmethod
     def load(cls, folder: Path) -> "ModelManifest":
         """Return what the files in `folder` say; raise `ModelError` where they are missing or wrong."""
-        toml, labels = _read(folder / MANIFEST), _read(folder / LABELS)
-        if (folder / NETWORK).is_dir():
-            raise ModelError(f"{folder / NETWORK}: is a folder; a model folder needs the network as an ONNX file")
-        if not (folder / NETWORK).is_file():
-            raise ModelError(f"{folder / NETWORK}: not found; a model folder needs the network as an ONNX file")
-        return cls._parse(toml, labels, folder)
+        toml, names = _read(folder / MANIFEST), _read(folder / LABELS)
+        _check_exists(folder / NETWORK)
+        return cls._parse(toml, names, folder)
 
     def write(self, folder: Path) -> None:
         """Write `model.toml` and `labels.txt`, from which `load` returns an equal manifest.
@@ -96,12 +94,12 @@ class ModelManifest:
         The folder is made if need be; the network is the caller's to put there. Raises `ModelError`,
         and writes nothing, where `load` would refuse what was written or understand it differently.
         """
-        toml, labels = self.to_toml(), "".join(f"{label}\n" for label in self.labels)
-        if self._parse(toml, labels, folder) != self:
+        toml, names = self.to_toml(), "".join(f"{label}\n" for label in self.labels)
+        if self._parse(toml, names, folder) != self:
             raise ModelError(f"{folder}: a label must not start or end with a space, nor be of several lines")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).write_text(toml, encoding="utf-8")
-        (folder / LABELS).write_text(labels, encoding="utf-8")
+        (folder / LABELS).write_text(names, encoding="utf-8")
 
     def copy_sample(self, folder: Path) -> None:
         """Put the sample, where there is one, into another model's folder, too."""
@@ -133,10 +131,10 @@ class ModelManifest:
         return "\n".join(lines) + "\n"
 
     @classmethod
-    def _parse(cls, toml: str, labels: str, folder: Path) -> "ModelManifest":
+    def _parse(cls, toml: str, names: str, folder: Path) -> "ModelManifest":
         keys = _parse_toml(toml, folder / MANIFEST)
         source = keys.input
-        named = _parse_labels(labels, folder / LABELS)
+        named = _parse_labels(names, folder / LABELS)
         if keys.sample and keys.sample.label not in named:
             raise ModelError(f"{folder / MANIFEST}: sample.label is {keys.sample.label!r}, which is not in {LABELS}")
         return cls(
@@ -165,10 +163,27 @@ class _Table(BaseModel):
 # Strict, so that "224" or true is refused where a number is meant. The tuples themselves are not:
 # TOML has lists only.
 _Text = Annotated[str, Field(strict=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Name = Annotated[_Text, Field(max_length=100), AfterValidator(lambda name: _reachable(name))]
 _Pixels = Annotated[int, Field(strict=True, gt=0)]
 _Level = Annotated[float, Field(strict=True)]
 _Spread = Annotated[float, Field(strict=True, gt=0)]
 _Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+# In the paths of /v1/models and /v2/models, in `name@version`, or on a command line, these mean something else.
+_NOT_IN_NAMES = re.compile(r"[/\\@?#%]|^-|^\s|\s$|^\.{1,2}$")
+
+
+def _reachable(name: str) -> str:
+    """Return the name of a model or a version where it can be asked for by that. Raises `ValueError`."""
+    found = _NOT_IN_NAMES.search(name)
+    if found or not name.isprintable() or name != unicodedata.normalize("NFC", name):
+        what = repr(found[0]) if found else "characters that are invisible or can be written in two ways"
+        raise ValueError(
+            f"{json.dumps(name, ensure_ascii=False)} has {what}, so it could not be asked for by that name; use"
+            ' letters, digits, "-", "_" and "."'
+        )
+    return name
 
 
 class _Input(_Table):
@@ -189,6 +204,12 @@ class _Input(_Table):
             raise ValueError('resize = "squash" takes the whole picture: remove the key crop')
         return self
 
+    @model_validator(mode="after")
+    def _mean_and_std_are_of_pixels(self) -> "_Input":
+        if meant := scale.meant(self.mean, self.std):
+            raise ValueError(meant)
+        return self
+
 
 class _Output(_Table):
     logits: Annotated[bool, Field(strict=True)]
@@ -200,8 +221,8 @@ class _SampleKeys(_Table):
 
 
 class _Keys(_Table):
-    name: _Text
-    version: _Text
+    name: _Name
+    version: _Name
     input: _Input
     output: _Output
     sample: _SampleKeys | None = None
@@ -217,6 +238,15 @@ def _names_of_weights(network: bytes) -> Iterator[str]:
         low, high = found[1][0] & 0x7F, found[1][1:]
         length = low | (high[0] << 7 if high else 0)
         yield network[found.end() : found.end() + length].decode(errors="replace")
+
+
+def _check_exists(network: Path) -> None:
+    if network.is_file():
+        return
+    others = sorted(file.name for file in network.parent.glob("*.onnx") if file != network)
+    hint = f"; {', '.join(others)} is there: call it {network.name}" if others else ""
+    found = "is a folder" if network.is_dir() else "not found"
+    raise ModelError(f"{network}: {found}; a model folder needs the network as an ONNX file{hint}")
 
 
 def _read(path: Path) -> str:
@@ -256,13 +286,10 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def _parse_labels(text: str, path: Path) -> tuple[str, ...]:
-    if not text.strip():
-        raise ModelError(f"{path}: empty; expected one label per line, in the order of the network's outputs")
-    # Not splitlines(), which also splits at characters that may stand inside a label.
-    labels = tuple(line.strip() for line in text.rstrip().split("\n"))
-    if "" in labels:
-        raise ModelError(f"{path}: line {labels.index('') + 1} is empty; every output needs its label")
-    return labels
+    try:
+        return labels.parse(text)
+    except ValueError as err:
+        raise ModelError(f"{path}: {err}") from err
 
 
 def _line(key: str, value: str | bool | float | tuple[float, ...]) -> str:

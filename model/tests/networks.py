@@ -27,12 +27,14 @@ def save_network(
     batch_norm: bool = False,
     inputs: int = 1,
     outputs: int = 1,
+    kind: int = TensorProto.FLOAT,
 ) -> None:
     """Save a network that averages its input's three planes and weighs them into one score per class.
 
     `shape` is the input's; where its last number is 3 the planes are last, else first. `weights` has shape
     (3, classes). Before they are weighed, `offset` is added to the averages, `function` is applied, and
-    they are given the shape `reshape`, and with `batch_norm` the batch's mean is taken off them.
+    they are given the shape `reshape`, and with `batch_norm` the batch's mean is taken off them. `kind` is the type of
+    the input's numbers.
     """
     axes = [1, 2] if shape[-1] == 3 else [2, 3]
     target = (0, -1) if reshape is None else reshape
@@ -41,7 +43,8 @@ def save_network(
         helper.make_node("Sub", ["rows", "batch mean"], ["centred"]),
     ]
     nodes = [
-        helper.make_node("ReduceMean", ["pixels"], ["averages"], axes=axes, keepdims=1),
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["averages"], axes=axes, keepdims=1),
         helper.make_node("Add", ["averages", "offset"], ["moved"]),
         helper.make_node(function, ["moved"], ["features"]),
         helper.make_node("Reshape", ["features", "target"], ["rows"]),
@@ -58,11 +61,25 @@ def save_network(
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape), *unused],
+        [helper.make_tensor_value_info("pixels", kind, shape), *unused],
         [helper.make_tensor_value_info(f"answer{i}", TensorProto.FLOAT, None) for i in range(outputs)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def extend(path: Path, *functions: str | tuple[str, float]) -> None:
+    """Have functions follow a saved network's outputs, one after another, each with a second number or without."""
+    network = onnx.load(path)
+    output = network.graph.output[0]
+    for step, function in enumerate(functions):
+        name, *numbers = (function,) if isinstance(function, str) else function
+        constants = [numpy_helper.from_array(np.array(each, np.float32), f"number {step}") for each in numbers]
+        network.graph.initializer.extend(constants)
+        inputs = [output.name, *(each.name for each in constants)]
+        network.graph.node.append(helper.make_node(str(name), inputs, [f"step {step}"]))
+        output.name = f"step {step}"
+    onnx.save(network, path)
 
 
 def move_weights(path: Path, name: str) -> Path:

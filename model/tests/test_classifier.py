@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from jobs.errors import InferenceFailed
 from jobs.schema import JobFailure, Prediction
 from model.classifier import Classifier, Precision, _core, _settings
 from model.manifest import Channels, Layout, ModelError, ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS, Shape, save_network
+from model.tests.networks import COLOUR_WEIGHTS, Shape, extend, save_network
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 SHAPES: dict[Layout, Shape] = {"NCHW": ["N", 3, 24, 32], "NHWC": ["N", 24, 32, 3]}
@@ -192,17 +193,24 @@ def test_dimensions_fixed_or_left_open_at_export_become_those_of_the_manifest(
         ({"shape": ["N", 3, 299, 299]}, {}, r"input is \[N,3,299,299\]; .* 24 x 32, layout NCHW, so \[N,3,24,32\] was"),
         ({"shape": NHWC}, {}, r"input is \[N,24,32,3\]; .* layout NCHW, so \[N,3,24,32\] was"),
         ({"shape": NCHW}, {"layout": "NHWC"}, r"input is \[N,3,24,32\]; .* so \[N,24,32,3\] was"),
-        ({"shape": ["N", 1, 24, 32], "weights": np.ones((1, 4))}, {}, r"input is \[N,1,24,32\]"),
-        ({"shape": ["N", 3, 24, 32, 1]}, {}, r"input is \[N,3,24,32,1\]"),
-        ({"shape": NCHW, "inputs": 2}, {}, "has 2 inputs and 1 outputs; expected one of each"),
-        ({"shape": NCHW, "outputs": 2}, {}, "has 1 inputs and 2 outputs"),
+        ({"shape": ["N", 3, 299, 299]}, {}, r"; set size to \[299, 299\]$"),
+        ({"shape": ["N", 3, "H", 299]}, {}, r"so \[N,3,24,32\] was expected$"),
+        ({"shape": NHWC}, {}, "; set layout to NHWC$"),
+        ({"shape": NCHW}, {"layout": "NHWC"}, "; set layout to NCHW$"),
+        ({"shape": ["N", 1, 24, 32], "weights": np.ones((1, 4))}, {}, r"\[N,1,24,32\]; .*; it takes grey pictures"),
+        ({"shape": ["N", 24, 32, 1], "weights": np.ones((24, 4))}, {"layout": "NHWC"}, "; it takes grey pictures"),
+        ({"shape": ["N", 4, 24, 32], "weights": np.ones((4, 4))}, {}, "; it takes pictures of 4 channels, and only"),
+        ({"shape": ["N", 3, 24, 32, 1]}, {}, r"input is \[N,3,24,32,1\]; .* in four dimensions"),
+        ({"shape": NCHW, "inputs": 2}, {}, r"2 inputs \(pixels \[.*, unused1 \[1\]\) and 1 output \(.*one of each"),
+        ({"shape": NCHW, "outputs": 2}, {}, r"1 input \(.*\) and 2 outputs \(answer0 \[N,4\], answer1 \[N,4\]\)"),
         ({"shape": NCHW}, {"labels": ("a", "b")}, r"shape \[5, 4\]; labels\.txt has 2 labels, so \[5, 2\] was"),
-        ({"shape": NCHW, "reshape": [0, -1, 1, 3]}, {}, r"an output of shape \[5, 1, 1, 4\]; .* so \[5, 4\] was"),
+        ({"shape": NCHW, "reshape": [0, 3, 1], "weights": np.ones((1, 4))}, {}, r"shape \[5, 3, 4\]; .* \[5, 4\] was"),
         ({"shape": NCHW, "reshape": [1, 1, 3]}, {}, "dynamic batch dimension"),
         ({"shape": NCHW, "reshape": [1, -1, 3]}, {}, r"shape \[1, 5, 4\]; .* dynamic batch dimension"),
         ({"shape": NCHW, "batch_norm": True}, {}, "differently alone and in a batch"),
         ({"shape": NCHW, "function": "NoSuchFunction"}, {}, "not a readable ONNX network: .*NoSuchFunction"),
-        ({"shape": NCHW, "function": "Sqrt", "offset": -9}, {}, "every test picture with NaN"),
+        ({"shape": NCHW, "function": "Sqrt", "offset": -9}, {}, "every test picture with NaN or infinity$"),
+        ({"shape": NCHW, "weights": np.full((3, 4), np.nan)}, {}, "; some of its weights are no numbers: train"),
         ({"shape": NCHW, "softmax": True}, {}, "probabilities already; .* says logits = true: set it to false"),
         ({"shape": NCHW}, {"logits": False}, "not probabilities, .* says logits = false: set it to true"),
     ],
@@ -214,6 +222,86 @@ def test_a_network_that_does_not_fit_its_manifest_is_refused(
     with pytest.raises(ModelError, match=complaint) as caught:
         Classifier.load(replace(manifest, **changes))
     assert str(caught.value).startswith(f"{manifest.network_path}: ")
+
+
+@pytest.mark.parametrize("logits", [True, False])
+@pytest.mark.parametrize(
+    "functions",
+    [
+        ["Sigmoid"],
+        ["Sigmoid", "Flatten"],
+        ["Sigmoid", ("Unsqueeze", 2)],
+        ["HardSigmoid"],
+        ["Neg", "Exp", ("Add", 1.0), "Reciprocal"],
+        [("Mul", 0.5), "Tanh", ("Mul", 0.5), ("Add", 0.5)],
+        [("Mul", 100.0), "Sigmoid"],
+        [("Sub", 20.0), "Sigmoid"],
+    ],
+    ids=["sigmoid", "flattened", "reshaped", "hard", "by exp", "by tanh", "decided", "none"],
+)
+def test_a_network_of_several_classes_at_once_is_refused_in_words(
+    manifest: ModelManifest, functions: list[Any], logits: bool
+) -> None:
+    save_network(manifest.network_path, NCHW)
+    extend(manifest.network_path, *functions)
+    with pytest.raises(ModelError, match=r"each output is a probability by itself, .* a sigmoid .* neither logits"):
+        Classifier.load(replace(manifest, logits=logits))
+
+
+@pytest.mark.parametrize(
+    ("functions", "logits"),
+    [(["LogSoftmax"], True), (["LogSoftmax", "Exp"], False), (["Tanh"], True), (["Relu"], True)],
+)
+def test_other_last_functions_are_served(manifest: ModelManifest, functions: list[Any], logits: bool) -> None:
+    save_network(manifest.network_path, NCHW)
+    extend(manifest.network_path, *functions)
+    outcomes = Classifier.load(replace(manifest, logits=logits)).classify(flat(*COLOURS.values()))
+    assert labels(outcomes) == list(COLOURS)
+
+
+@pytest.mark.parametrize("reshape", [[0, -1, 1, 3], [0, 1, -1, 3], [0, -1, 3]])
+def test_outputs_with_dimensions_of_one_are_served(manifest: ModelManifest, reshape: list[int]) -> None:
+    save_network(manifest.network_path, NCHW, reshape=reshape)
+    classifier = Classifier.load(manifest)
+    assert classifier.scores(flat((255, 0, 0))).shape == (1, 4)
+    assert labels(classifier.classify(flat(*COLOURS.values()))) == list(COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "words"),
+    [
+        (1, ("no", "yes"), "says yes or no"),
+        (1, ("a", "b", "c"), "ArgMax"),
+        (3, ("a,b,c",), "write one label per line"),
+        (3, ("a", "b"), "a background, which many networks have first"),
+        (2, ("label", "a", "b"), "'label', may be a heading"),
+        (2, ("__background__", "a", "b"), "no class '__background__'"),
+        (2, ("a", "b", "background"), "no class 'background'"),
+        (2, ("a", "b", "c"), "is a line of it a heading"),
+        (2, ("a", "b", "c", "d"), r"so \[5, 4\] was expected$"),
+    ],
+)
+def test_another_number_of_labels_is_refused_with_what_may_be_wrong(
+    manifest: ModelManifest, classes: int, names: tuple[str, ...], words: str
+) -> None:
+    save_network(manifest.network_path, NCHW, weights=np.ones((3, classes)))
+    with pytest.raises(ModelError, match=words):
+        Classifier.load(replace(manifest, labels=names))
+
+
+def test_a_network_of_whole_numbers_takes_pixels_as_they_are(manifest: ModelManifest) -> None:
+    save_network(manifest.network_path, NCHW, kind=TensorProto.UINT8)
+    with pytest.raises(ModelError, match=r"takes whole numbers \(u8\), so pixels as they are; set mean to \[0\.0, "):
+        Classifier.load(manifest)
+    plain = replace(manifest, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    assert labels(Classifier.load(plain).classify(flat(*COLOURS.values()))) == list(COLOURS)
+
+
+def test_a_network_that_answers_with_the_class_itself_is_refused(manifest: ModelManifest) -> None:
+    save_network(manifest.network_path, NCHW)
+    extend(manifest.network_path, "ArgMax", "Flatten")
+    with pytest.raises(ModelError, match=r"\(ArgMax\): export the network with the scores of all classes|batch"):
+        Classifier.load(manifest)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])

@@ -146,7 +146,7 @@ def test_a_network_that_cannot_be_served_afterwards_is_not_kept(
     manifest = make_model()
     monkeypatch.setattr(int8, "quantize", spoil)
     status, said = failure(monkeypatch, manifest.folder, "--images", pictures, "--samples", 4)
-    assert (status, "not a readable ONNX network" in said) == (1, True)
+    assert (status, "not an ONNX network but a text" in said) == (1, True)
     assert models(manifest) == ["colours"]
 
 

@@ -1,0 +1,93 @@
+"""Whether a network's outputs for test pictures are what its manifest says they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import labels
+from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
+
+EXPORT_HINT = "export the network with a dynamic batch dimension"
+
+# A bf16 softmax rounds each of its shares by up to 2**-9, hence their sum by up to 0.2 %.
+_SUM_TOLERANCE = 0.01
+
+# Of the largest answer. Kernels for other batch sizes may round differently; mixed-up images differ by far more.
+_BATCH_TOLERANCE = 0.05
+
+_SIGMOIDS = {"Sigmoid", "HardSigmoid"}
+# Of these, sigmoids are made in other ways: 1 / (1 + exp(-x)) and 0.5 + 0.5 * tanh(x / 2).
+_PARTS_OF_SIGMOIDS = {"Exp", "Tanh"}
+
+Answers = NDArray[np.float32]
+
+
+def check(together: Answers, alone: Answers, last_function: str, manifest: ModelManifest) -> None:
+    """Raise `ModelError` where the answers to the same pictures, in one batch and one by one, do not fit the manifest.
+
+    `last_function` is the operation that makes them, as the engine calls it.
+    """
+    _check_shape(together, len(alone), manifest)
+    _check_independence(together, alone, manifest)
+    answers = together[np.isfinite(together).all(axis=1)]
+    _check_several_classes(last_function, answers, manifest)
+    _check_logits(answers, manifest)
+
+
+def _check_shape(answers: Answers, count: int, manifest: ModelManifest) -> None:
+    expected = (count, len(manifest.labels))
+    if answers.shape == expected:
+        return
+    hint = f"; {EXPORT_HINT}" if answers.shape[:1] != (count,) else _advice_on_outputs(answers.shape[1:], manifest)
+    raise ModelError(
+        f"{manifest.network_path}: answers {count} images with an output of shape {list(answers.shape)};"
+        f" {LABELS} has {expected[1]} labels, so {list(expected)} was expected{hint}"
+    )
+
+
+def _advice_on_outputs(sizes: Sequence[int], manifest: ModelManifest) -> str:
+    """Return what to do about outputs of other sizes than one number for each label."""
+    if len(sizes) > 1:
+        return "; export the network with one number for each class, which a last pooling or flattening makes"
+    return labels.advice(manifest.labels, sizes[0] if sizes else 1)
+
+
+def _check_independence(together: Answers, alone: Answers, manifest: ModelManifest) -> None:
+    tolerance = _BATCH_TOLERANCE * np.abs(np.nan_to_num(alone)).max()
+    if not np.allclose(together, alone, rtol=0, atol=tolerance, equal_nan=True):
+        raise ModelError(
+            f"{manifest.network_path}: answers an image differently alone and in a batch; export the network for"
+            " inference (batch normalisation still in training mode does this)"
+        )
+
+
+def _check_several_classes(last: str, answers: Answers, manifest: ModelManifest) -> None:
+    """Raise `ModelError` where each output is a probability by itself: of these, a picture may have several."""
+    shares = answers.min() >= 0 and answers.max() <= 1 + _SUM_TOLERANCE
+    apart = shares and not _are_probabilities(answers)
+    if last in _SIGMOIDS or (apart and (last in _PARTS_OF_SIGMOIDS or not manifest.logits)):
+        raise ModelError(
+            f"{manifest.network_path}: each output is a probability by itself, from {answers.min():.3g} to"
+            f" {answers.max():.3g}, as a sigmoid makes them where a picture may have several classes or none; only"
+            " networks are served by which a picture has one class, so neither logits = true nor false is right: train"
+            " it with a softmax, or export it without the sigmoid if its classes exclude each other"
+        )
+
+
+def _check_logits(answers: Answers, manifest: ModelManifest) -> None:
+    path = manifest.network_path
+    if manifest.logits and _are_probabilities(answers):
+        raise ModelError(
+            f"{path}: the outputs are probabilities already; {MANIFEST} says logits = true: set it to false"
+        )
+    if not manifest.logits and not _are_probabilities(answers):
+        raise ModelError(
+            f"{path}: the outputs are not probabilities, they go from {answers.min():.3g} to {answers.max():.3g} and"
+            f" an image's sum is {answers[0].sum():.3g}; {MANIFEST} says logits = false: set it to true"
+        )
+
+
+def _are_probabilities(answers: Answers) -> bool:
+    in_range = answers.min() >= 0 and answers.max() <= 1 + _SUM_TOLERANCE
+    return bool(in_range and np.abs(answers.sum(axis=1) - 1).max() < _SUM_TOLERANCE)
