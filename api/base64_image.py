@@ -1,8 +1,10 @@
 """Decodes images that travel as texts: in base64 as programs write it, alone or in a `data:` URL."""
 
 import binascii
+import io
 import re
 import string
+from collections.abc import Iterator
 
 from jobs.errors import BadParameter
 
@@ -14,6 +16,7 @@ _PADDING = re.compile(rb"(?:=\s*){0,2}")
 _PIECE_BYTES = 65_536
 # What a URL may have in place of a character of base64, or of white space.
 _PERCENTS = {b"%%%02X" % character: bytes([character]) for character in b"+/=\r\n "}
+_PERCENT_BYTES = 3
 _PERCENTS |= {percent.lower(): character for percent, character in _PERCENTS.items()}
 
 
@@ -24,11 +27,13 @@ def decode_base64(text: str | bytes | memoryview, place: str) -> bytes:
     be half of all the memory that a request may take.
     """
     data = text.encode(errors="replace") if isinstance(text, str) else text
+    del text  # so that memory does not hold it beside its later forms
     url = _DATA_URL.match(data)
     if url and not url[1].lower().replace(b" ", b"").endswith(b";base64"):
         raise BadParameter(f"{place}: a data: URL has to be in base64.")
     if url:
         data = _without_percents(memoryview(data)[url.end() :])
+        del url
     if not has_only(_ALPHABET, data):
         data = _from_url_safe(data, place)
     padding = re.search(b"=", data)
@@ -63,10 +68,27 @@ def _without_percents(data: memoryview) -> bytes | memoryview:
     """Return a text without the escapes of URLs; the decoder refuses others."""
     if not re.search(b"%", data):
         return data
-    unescaped = bytes(data)
-    for percent, character in _PERCENTS.items():
-        unescaped = unescaped.replace(percent, character)
-    return unescaped
+    unescaped = io.BytesIO()
+    for piece in pieces(data, b"%", _PERCENT_BYTES):
+        for percent, character in _PERCENTS.items():
+            piece = piece.replace(percent, character)
+        unescaped.write(piece)
+    return unescaped.getvalue()
+
+
+def pieces(text: memoryview, mark: bytes, length: int) -> Iterator[bytes]:
+    """Yield a text piece by piece, so that there is no second copy of it.
+
+    None ends within an escape, which begins with the mark and has up to `length` bytes.
+    """
+    start = 0
+    while start < len(text):
+        piece = bytes(text[start : start + _PIECE_BYTES])
+        torn = piece.rfind(mark, len(piece) - length + 1)
+        if torn > 0 and start + len(piece) < len(text):
+            piece = piece[:torn]
+        yield piece
+        start += len(piece)
 
 
 def _decoded(data: bytes | memoryview) -> bytes:

@@ -11,7 +11,7 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from api.base64_image import has_only
+from api.base64_image import has_only, pieces
 from jobs.errors import BadParameter, TooManyBytes, TooManyValues
 from jobs.validation import said
 
@@ -19,7 +19,6 @@ from jobs.validation import said
 # percent signs, hyphens and underscores are in those of URLs, backslashes in escapes of line ends and slashes.
 _LONG_TEXT_BYTES = 65_536
 _IN_BASE64 = (string.ascii_letters + string.digits + "+/= \\%_-").encode()  # JSON has no line ends in a text
-_PIECE_BYTES = 65_536
 _ESCAPE_BYTES = 6
 # Before it, the scheme of a `data:` URL.
 _URL_HEAD = re.compile(rb'(?i:data):[^",]{0,200},')
@@ -103,19 +102,14 @@ class JsonBody:
 
 
 def _unescaped(text: memoryview) -> bytes:
-    """Return a text without escapes, piece by piece, or as it is where one is damaged."""
-    unescaped, start = io.BytesIO(), 0
-    while start < len(text):
-        end = start + _PIECE_BYTES
-        if end < len(text):  # a piece ends before an escape that begins near its end
-            escape = bytes(text[end - _ESCAPE_BYTES + 1 : end]).rfind(b"\\")
-            end += escape - _ESCAPE_BYTES + 1 if escape >= 0 else 0
+    """Return a text without escapes, or as it is where one is damaged."""
+    unescaped = io.BytesIO()
+    for piece in pieces(text, b"\\", _ESCAPE_BYTES):
         try:
-            piece: str = from_json(b"".join((b'"', text[start:end], b'"')))
+            plain: str = from_json(b'"%b"' % piece)
         except ValueError:
             return bytes(text)  # which the decoder refuses for its backslashes
-        unescaped.write(piece.encode())
-        start = end
+        unescaped.write(plain.encode())
     return unescaped.getvalue()
 
 

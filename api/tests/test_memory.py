@@ -197,6 +197,9 @@ SENT = {
     "base64 for URLs, without padding": Sent(
         V1, 200, lambda: of_v1(base64.urlsafe_b64encode(image(FILE_BYTES)).decode().rstrip("=")), JSON
     ),
+    "base64 with all that may be in it": Sent(
+        V1, 400, lambda: of_v1("data:image/png;base64," + r"AAAA\/%2B-_AA%0A\n" * (REQUEST_BYTES // 20)), JSON
+    ),
     "base64 in many lines": Sent(V1, 400, lambda: of_v1(r"\n" * (REQUEST_BYTES // 2)), JSON),
     "base64 beyond a picture's size": Sent(V1, 413, lambda: of_v1("A" * REQUEST_BYTES), JSON),
     "a text that is no base64": Sent(V1, 413, lambda: filled('{"images":[{"data":"', "A", "🦊"), JSON),
