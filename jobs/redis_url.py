@@ -203,7 +203,7 @@ def usable(url: str) -> str:
 
 def _load_certificates(options: Mapping[str, Any]) -> None:
     """Raise `ValueError` where the files of TLS cannot be used."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, folder, *own = map(options.get, ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"))
     try:
         if authorities or folder:

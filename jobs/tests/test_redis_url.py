@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.connection import SSLConnection
 
 from jobs.redis_pool import connection_pool
@@ -148,6 +150,31 @@ def test_a_url_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.Monkey
     assert said in str(refused.value)
     causes: list[BaseException | None] = [refused.value, refused.value.__cause__, refused.value.__context__]
     assert not [secret for secret in SECRETS for cause in causes if secret in str(cause)]
+
+
+FORMS = [
+    "redis://:{}@one:6379/0",
+    "rediss://{}@one",
+    "redis://{}:{}@one/1",
+    "redis://one?password={}",
+    "unix://:{}@/path?db=1",
+    "unix:///path?password={}",
+    "redis+cluster://me:{}@one,two:1",
+    "redis+sentinel://me:{}@one,two:1/queue/1",
+    "redis+sentinel://one/queue?sentinel_password={}&db=1",
+]
+AROUND = st.text("/?#@%&=:,[]+. 0aé\n", max_size=4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(before=AROUND, after=AROUND)
+def test_no_password_is_ever_shown_whatever_it_is(form: str, before: str, after: str) -> None:
+    url = form.replace("{}", f"{before}secret{after}")
+    try:
+        shown = for_people(usable(url))
+    except ValueError as err:
+        shown = str(err)
+    assert "secret" not in shown
 
 
 @pytest.mark.parametrize("url", ["redis://:secret@redis", "unix://:secret@/path", "redis+cluster://:secret@one,two"])
