@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 _SHAPE = "expected one label per line, in the order of the network's outputs, and nothing else"
+_QUOTED = re.compile(r"""(["']).*\1,?""")
 _HEADINGS = {"category", "class", "classes", "class_name", "label", "labels", "name", "names"}
 _BACKGROUNDS = {"background", "__background__", "_background_", "__ignore__"}
 _FIRST_NUMBER = re.compile(r"\W?(?P<number>\d+)\W?[\s,;:=]\s*(?P<rest>[^\s\-].*)")
@@ -35,6 +36,8 @@ def _instead_of_labels(text: str, lines: Sequence[str]) -> str | None:
         for column in (_FIRST_NUMBER, _LAST_NUMBER):
             if _are_numbered(rows, column):
                 return f"has labels with numbers, as {rows[0]!r}: remove the numbers"
+    if all(_QUOTED.fullmatch(line) for line in lines):
+        return f"has labels in quotes, as {lines[0]}: remove the quotes"
     return None
 
 
@@ -76,7 +79,7 @@ def advice(labels: Sequence[str], outputs: int) -> str:
 
 
 def _advice_on_one_too_many(labels: Sequence[str]) -> str:
-    if labels[0].lower() in _HEADINGS:
+    if not _HEADINGS.isdisjoint(re.split(r"[,;]\s*", labels[0].lower())):
         return f"; the first line, {labels[0]!r}, may be a heading: remove it"
     if background := next((label for label in (labels[0], labels[-1]) if label.lower() in _BACKGROUNDS), None):
         return f"; the network may have no class {background!r}: remove this line"

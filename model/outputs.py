@@ -58,7 +58,7 @@ def _check_independence(together: Answers, alone: Answers, manifest: ModelManife
     if not np.allclose(together, alone, rtol=0, atol=tolerance, equal_nan=True):
         raise ModelError(
             f"{manifest.network_path}: answers an image differently alone and in a batch; export the network for"
-            " inference (batch normalisation still in training mode does this)"
+            " inference (batch normalisation still in training mode does this, and dynamic quantization)"
         )
 
 

@@ -275,6 +275,7 @@ def test_outputs_with_dimensions_of_one_are_served(manifest: ModelManifest, resh
         (3, ("a,b,c",), "write one label per line"),
         (3, ("a", "b"), "a background, which many networks have first"),
         (2, ("label", "a", "b"), "'label', may be a heading"),
+        (2, ("label,description", "a,x", "b,y"), "'label,description', may be a heading"),
         (2, ("__background__", "a", "b"), "no class '__background__'"),
         (2, ("a", "b", "background"), "no class 'background'"),
         (2, ("a", "b", "c"), "is a line of it a heading"),
