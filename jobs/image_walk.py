@@ -24,7 +24,8 @@ JPEG_METADATA = {*range(0xE0, 0xF0), 0xFE}
 # A number of lines, which decoders skip.
 _JPEG_LINES = 0xDC
 _JPEG_WITH_LENGTH = JPEG_SIZES | JPEG_TABLES | JPEG_METADATA | {JPEG_SCAN, _JPEG_LINES}
-_JPEG_ALONE = {0x01, JPEG_END}
+_JPEG_TEMPORARY = 0x01
+_JPEG_ALONE = {_JPEG_TEMPORARY, JPEG_END}
 _JPEG_KNOWN = _JPEG_WITH_LENGTH | _JPEG_ALONE
 # What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -85,7 +86,7 @@ def jpeg_segments(data: bytes) -> Iterator[Segment]:
     while match := _JPEG_MARKER.search(data, position):
         marker, start, content = match[1][0], match.start(), match.end()
         skipped = start - position
-        if marker not in _JPEG_KNOWN:
+        if marker not in _JPEG_KNOWN or (marker == _JPEG_TEMPORARY and scans):
             return
         position = content + _jpeg_length(data, marker, content)
         if position > len(data):

@@ -134,7 +134,7 @@ def test_a_decoder_takes_no_steps_but_those_of_the_walk(data: bytes) -> None:
     assert_no_other_steps(data)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "49 megapixels" not in name])
+@pytest.mark.parametrize("name", [name for name in FILES if "megapixels" not in name])
 def test_no_file_that_was_made_to_do_harm_leads_a_decoder_elsewhere(name: str) -> None:
     assert_no_other_steps(FILES[name](300_000))
 

@@ -162,6 +162,7 @@ MISSING: dict[str, bytes] = {
     "a byte of a JPEG's pixels": JPEG[:-3],
     "the last scan of a progressive JPEG": PROGRESSIVE[:LAST_SCAN],
     "a byte of a progressive JPEG's pixels": PROGRESSIVE[:-3],
+    "pixels after a marker among them": JPEG[:-200] + b"\xff\x01" + JPEG[-198:],
     "the first scan": JPEG[:SCAN],
     "the tables": JPEG[:TABLES] + JPEG[JPEG.index(b"\xff\xc0") :],
     "half of a GIF": halves(GIF)[0] + b"\0;",
