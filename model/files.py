@@ -3,9 +3,11 @@
 import re
 import zipfile
 from codecs import getincrementaldecoder
+from io import SEEK_CUR, BufferedReader
 from pathlib import Path
 
 _HEAD_BYTES = 1024
+_BYTES_OF_KIND = {1: 8, 5: 4}
 _TORCH = "export the network from PyTorch with torch.onnx.export"
 _KERAS = 'export the network from Keras with model.export(path, format="onnx")'
 _TENSORFLOW = "convert it with tf2onnx"
@@ -47,7 +49,7 @@ def instead_of_network(file: Path) -> str | None:
     head = _head(file)
     if head.startswith(b"PK\x03\x04"):
         return _archive(file)
-    return _empty(head) or _known(head, _SIGNATURES) or _text(head)
+    return _empty(head) or _known(head, _SIGNATURES) or _text(head) or _cut_short(file)
 
 
 def instead_of_data(file: Path) -> str | None:
@@ -87,3 +89,41 @@ def _text(head: bytes) -> str | None:
     if not all(character.isprintable() or character.isspace() for character in text):
         return None
     return f"a text that begins with {text.strip()[:40]!r}: {_COPY}"
+
+
+def _cut_short(file: Path) -> str | None:
+    """Return what a file is that does not end where the last of its fields does: ONNX is one protobuf message."""
+    with file.open("rb") as opened:
+        try:
+            while opened.peek(1):
+                _skip_field(opened)
+        except (ValueError, OverflowError):
+            return f"one that is cut short or damaged: {_COPY}"
+        return None if opened.tell() == file.stat().st_size else f"one that is cut short: {_COPY}"
+
+
+def _skip_field(opened: BufferedReader) -> None:
+    """Move behind a protobuf field: a number and a type, then a number, 8 or 4 bytes, or a length and as many bytes.
+
+    Raises `ValueError` where there is none.
+    """
+    kind = _varint(opened) & 7
+    if kind == 0:
+        _varint(opened)
+    elif kind in _BYTES_OF_KIND:
+        opened.seek(_BYTES_OF_KIND[kind], SEEK_CUR)
+    elif kind == 2:
+        opened.seek(_varint(opened), SEEK_CUR)
+    else:
+        raise ValueError(f"no protobuf has fields of type {kind}")
+
+
+def _varint(opened: BufferedReader) -> int:
+    """Read a number: seven bits a byte, the lowest first, and a first bit that says whether more follow."""
+    number = 0
+    for shift in range(0, 64, 7):
+        [byte] = opened.read(1)
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number
+    raise ValueError("the number has no end")

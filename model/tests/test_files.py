@@ -65,6 +65,10 @@ NO_NETWORKS = {
     "tar": (tar(), "a tar archive: unpack it"),
     "ZIP": (archive({"model.onnx": b""}), "a ZIP archive: unpack it"),
     "half a ZIP": (archive({"data.pkl": b""})[:40], "a ZIP archive that is cut short"),
+    "half a field": (b"\x08\x08\x12\x07pytor", "one that is cut short: copy or download it again"),
+    "half a number": (b"\x08\x80", "one that is cut short or damaged: copy or download it again"),
+    "an endless length": (b"\x12" + 9 * b"\xff" + b"\x01", "one that is cut short"),
+    "anything": (bytes(range(256)), "one that is cut short or damaged"),
     "a text": (("404: Not Found \u00e9" + 600 * "\u20ac").encode(), r"a text that begins with '404: Not Found"),
 }
 
@@ -76,7 +80,7 @@ def test_what_is_no_network_is_named_with_what_to_do(manifest: ModelManifest, da
         Classifier.load(manifest)
 
 
-@pytest.mark.parametrize("data", [b"\x08\x08\x12\x07pytorch", b"\x3a\x02\x0a\x00", bytes(range(256))])
+@pytest.mark.parametrize("data", [b"\x08\x08\x12\x07pytorch", b"\x3a\x02\x0a\x00", b"\x08\x80\x01"])
 def test_what_may_be_a_network_is_left_to_the_engine(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     assert files.instead_of_network(tmp_path / "model.onnx") is None
