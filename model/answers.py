@@ -26,10 +26,10 @@ def keep(original: Classifier, version: Classifier, pixels: NDArray[np.uint8]) -
     scores = _scores(original, pixels)
     classes, expected = scores.argmax(axis=1), scores.max(axis=1)
     chosen = np.flatnonzero(_differences(version, pixels, classes, expected) <= _ALIKE)[:_MOST]
-    folder = version.manifest.folder
+    made = version.manifest
     if not len(chosen):
-        raise ModelError(f"{folder}: answers none of {len(pixels)} pictures as the original does")
-    np.savez_compressed(folder / FILE, pixels=pixels[chosen], classes=classes[chosen], scores=expected[chosen])
+        raise ModelError(f"{made.name}@{made.version} answers none of {len(pixels)} pictures as the original does")
+    np.savez_compressed(made.folder / FILE, pixels=pixels[chosen], classes=classes[chosen], scores=expected[chosen])
 
 
 def check(classifier: Classifier) -> None:
