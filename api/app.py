@@ -16,8 +16,8 @@ from api.v1.views import blueprint as v1
 from api.v2.views import blueprint as v2
 from jobs.images import open_store
 from jobs.queue import JobQueue
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import ResultStore
 
 

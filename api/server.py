@@ -30,12 +30,13 @@ from api.v1.predictions import document
 from api.views import Services
 from api.webhook_sender import Sender
 from api.webhooks import Webhooks
-from jobs import lifeline, listening, logs, redis_setup, tracing
+from jobs import lifeline, listening, logs, tracing
 from jobs.errors import SetupError
 from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis import setup as redis_setup
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.retention import FolderUploads, Uploads, UploadSweeper
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from benchmarks.pictures import Expected, Questions
 from benchmarks.simulated_worker import ANSWER, BATCH_SIZE
 from benchmarks.table import markdown
 from jobs.queue import Delivery
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
 from mlapi import redis_server
 

@@ -22,7 +22,7 @@ from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from jobs.comparison import Comparison
 from jobs.errors import SetupError
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from mlapi import versions
 from model.manifest import ModelManifest
 from model.settings import ModelSettings

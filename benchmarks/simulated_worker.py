@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jobs import signals
 from jobs.images import open_store
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.settings import SharedSettings
 from model.ml_service import Worker, classify_process

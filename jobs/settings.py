@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.errors import SetupError
 from jobs.listening import ListenAddress
-from jobs.redis_url import usable, with_password
+from jobs.redis.url import usable, with_password
 from jobs.validation import is_plain_http, said
 
 # What may hold a password, whatever else is wrong with it, is not shown.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from api.keys import KeyFile
-    from jobs.redis_loads import RedisLoads
-    from jobs.redis_queue import RedisJobQueue
+    from jobs.redis.loads import RedisLoads
+    from jobs.redis.queue import RedisJobQueue
     from mlapi.reports import KeptReport
 
 _RESULTS = click.Path(path_type=Path, dir_okay=False)
@@ -219,7 +219,7 @@ def release(names: tuple[str, ...], every: bool) -> None:
 
 
 def _queue() -> "RedisJobQueue":
-    from jobs.redis_queue import RedisJobQueue
+    from jobs.redis.queue import RedisJobQueue
     from jobs.settings import SharedSettings
 
     _log_errors_alone()
@@ -227,7 +227,7 @@ def _queue() -> "RedisJobQueue":
 
 
 def _loads() -> "RedisLoads":
-    from jobs.redis_loads import RedisLoads
+    from jobs.redis.loads import RedisLoads
     from jobs.settings import SharedSettings
 
     return RedisLoads.from_settings(SharedSettings.from_env())
@@ -479,7 +479,7 @@ def main() -> None:
     try:
         cli()
     except QueueUnavailable:
-        from jobs.redis_url import for_people
+        from jobs.redis.url import for_people
         from jobs.settings import SharedSettings
 
         where = for_people(SharedSettings.from_env().redis_url)

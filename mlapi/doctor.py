@@ -14,16 +14,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jobs import listening, redis_url, tracing
+from jobs import listening, tracing
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
 from jobs.images import open_store
+from jobs.redis import url as redis_url
 from jobs.settings import SettingsError, SharedSettings, env_file
 from mlapi import redis_server
 from mlapi.cores import available_cores
 from mlapi.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from jobs.redis_setup import RedisSetup
+    from jobs.redis.setup import RedisSetup
 
 State = Literal["ok", "doubtful", "wrong", "not examined"]
 
@@ -167,7 +168,7 @@ def queue() -> str:
 
     Raises `SetupError` where one is set and none answers or takes jobs, `Doubt` where it may lose some.
     """
-    from jobs.redis_queue import RedisJobQueue
+    from jobs.redis.queue import RedisJobQueue
 
     shared = SharedSettings.from_env()
     url = redis_url.for_people(shared.redis_url)
@@ -273,8 +274,8 @@ def _object_storage(settings: SharedSettings) -> str:
 
 def _redis_setup(login: str) -> "RedisSetup":
     """Return how a Redis is set up. Raises `QueueUnavailable`."""
-    from jobs.redis_connection import connect, reaching_redis
-    from jobs.redis_setup import RedisSetup
+    from jobs.redis.connection import connect, reaching_redis
+    from jobs.redis.setup import RedisSetup
 
     with reaching_redis(), connect(login) as connection:
         return RedisSetup.read(connection)

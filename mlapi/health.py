@@ -20,7 +20,7 @@ def check_api() -> None:
 
 def check_worker() -> None:
     """Raise `QueueUnavailable` or `NoWorker` unless a worker of this host is alive."""
-    from jobs.redis_queue import RedisJobQueue
+    from jobs.redis.queue import RedisJobQueue
     from jobs.settings import SharedSettings
 
     workers = RedisJobQueue.from_settings(SharedSettings.from_env()).live_workers()

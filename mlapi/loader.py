@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.errors import QueueUnavailable, SetupError
 from jobs.queue import JobQueue
-from jobs.redis_loads import CannotLoad, Load, RedisLoads
+from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from mlapi.supervisor import Child, Program, Supervisor
 from model.manifest import ModelManifest
 

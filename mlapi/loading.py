@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.queue import JobQueue
-from jobs.redis_loads import CannotLoad, Load, RedisLoads
+from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.versions import Versions
 
 # Longer than workers have to be ready.

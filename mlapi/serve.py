@@ -16,8 +16,8 @@ import redis
 
 from api.settings import ApiSettings
 from jobs import listening, logs
-from jobs.redis_loads import RedisLoads
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.loads import RedisLoads
+from jobs.redis.queue import RedisJobQueue
 from mlapi import redis_server
 from mlapi.loader import Loader
 from mlapi.settings import ServeSettings

@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs, redis_setup, signals, tracing
+from jobs import logs, signals, tracing
 from jobs.errors import (
     DeadlinePassed,
     InferenceFailed,
@@ -33,7 +33,8 @@ from jobs.errors import (
 )
 from jobs.images import ImageSource, open_store
 from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis import setup as redis_setup
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from jobs.versions import DEFAULT_POOL, version_name
 from model import answers, batch_trace

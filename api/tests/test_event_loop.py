@@ -16,7 +16,7 @@ from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from conftest import S3Server
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
 
 MULTIPART, JPEG = ("content-type", "multipart/form-data; boundary=b"), ("content-type", "image/jpeg")

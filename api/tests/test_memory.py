@@ -19,7 +19,7 @@ import requests
 from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from jobs import lifeline
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
 from mlapi.redis_server import free_port
 

@@ -12,7 +12,7 @@ from conftest import RedisServer
 from deploy.tests.keda import Queue, ScaledObject
 from deploy.tests.manifests import of_kind, overlay, workloads
 from jobs.errors import ClientGone
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from model.settings import ModelSettings
 

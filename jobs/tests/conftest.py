@@ -7,7 +7,7 @@ import redis
 
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import JobQueue
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.tests.queues import MakeQueue
 
 

@@ -9,7 +9,7 @@ from itertools import count, pairwise
 
 from jobs.errors import NoWorker, QueueUnavailable
 from jobs.queue import Delivery
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from jobs.tests.queues import until
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from jobs import redis_keys as keys
 from jobs.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
 from jobs.figures import Examined, WorkerReport
 from jobs.queue import Delivery
-from jobs.redis_loads import Load, RedisLoads
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis import keys
+from jobs.redis.loads import Load, RedisLoads
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
 from jobs.tests.queues import CAT, DOG, submit, take, take_now, until

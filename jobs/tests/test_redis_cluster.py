@@ -8,9 +8,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from conftest import Cluster
 from jobs.errors import QueueUnavailable
 from jobs.queue import Delivery
-from jobs.redis_connection import connect
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis.connection import connect
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, prediction_for

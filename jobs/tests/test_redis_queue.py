@@ -17,10 +17,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from conftest import RedisServer
-from jobs import redis_shared_script, redis_taking
 from jobs.errors import DeadlinePassed, NoSuchModel, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
 from jobs.queue import Delivery
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis import shared_script as redis_shared_script
+from jobs.redis import taking as redis_taking
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")

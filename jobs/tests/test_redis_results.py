@@ -8,8 +8,8 @@ import redis
 
 from conftest import RedisServer
 from jobs.errors import QueueUnavailable
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ClassScore, ImageJob, Prediction, Timings
 

@@ -10,10 +10,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import Sentinels
 from jobs.errors import QueueUnavailable
-from jobs.redis_connection import connect
-from jobs.redis_pool import connection_pool
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis.connection import connect
+from jobs.redis.pool import connection_pool
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, ask, prediction_for, worker_on

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from conftest import RedisServer
-from jobs.redis_setup import RedisSetup, warn
+from jobs.redis.setup import RedisSetup, warn
 
 
 @pytest.fixture

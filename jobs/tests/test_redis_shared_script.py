@@ -10,8 +10,8 @@ from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
 from conftest import RedisServer
-from jobs.redis_connection import connect
-from jobs.redis_shared_script import SharedScript
+from jobs.redis.connection import connect
+from jobs.redis.shared_script import SharedScript
 
 # Adds to a counter; says no to odd numbers.
 _ADD = """

@@ -15,8 +15,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from jobs import lifeline
-from jobs.redis_connection import connect
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.connection import connect
+from jobs.redis.queue import RedisJobQueue
 from mlapi import redis_server
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import cluster_of_one
 from jobs.errors import QueueUnavailable
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
 

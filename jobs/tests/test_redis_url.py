@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import SSLConnection
 
-from jobs.redis_pool import connection_pool
-from jobs.redis_url import RedisUrl, for_people, parse, usable, with_password
+from jobs.redis.pool import connection_pool
+from jobs.redis.url import RedisUrl, for_people, parse, usable, with_password
 from jobs.settings import SettingsError, SharedSettings
 
 SECRETS = "secret", "hidden", "tail"

@@ -11,8 +11,8 @@ import redis
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import MAX_JOINED, JobQueue
-from jobs.redis_queue import RedisJobQueue
-from jobs.redis_results import RedisResults
+from jobs.redis.queue import RedisJobQueue
+from jobs.redis.results import RedisResults
 from jobs.results import Result, ResultStore
 from jobs.schema import ClassScore, ImageJob, JobFailure, Prediction, Timings
 

@@ -9,7 +9,7 @@ from jobs.comparison import Comparison
 from jobs.errors import NoSuchModel, NotAnImage, NoWorker
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import MAX_COPIES, Delivery, JobQueue
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, Served, Timings
 from jobs.tests.queues import MakeQueue, names, until
 from jobs.versions import Route

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from jobs.errors import QueueUnavailable
 from jobs.memory_queue import MemoryJobQueue
-from jobs.redis_loads import CannotLoad, Load, RedisLoads
+from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.schema import ModelInfo
 from mlapi import cli, loader, loading
 from mlapi.loader import Loader

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from jobs.errors import NoWorker
 from jobs.images import FolderImageStore
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
 from mlapi import cli
 

@@ -24,7 +24,7 @@ from jobs.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavai
 from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import WORKER_TTL_S, Delivery
-from jobs.redis_queue import RedisJobQueue
+from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
 from model.decoding_limit import DecodingLimit
 from model.manifest import ModelManifest

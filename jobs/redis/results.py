@@ -11,10 +11,10 @@ from typing import Any
 
 from redis.commands.core import Script
 
-from jobs import redis_keys as keys
 from jobs import waiting
 from jobs.reading import read, understood
-from jobs.redis_connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
+from jobs.redis import keys
+from jobs.redis.connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
 from jobs.schema import Outcome, encode_outcome, outcome_or_failure
 from jobs.settings import SharedSettings

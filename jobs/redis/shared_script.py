@@ -9,7 +9,7 @@ from redis.commands.core import Script
 
 from jobs import waiting
 from jobs.errors import Stopping
-from jobs.redis_connection import WHILE_IT_RESTARTS, ScriptCall, call_all
+from jobs.redis.connection import WHILE_IT_RESTARTS, ScriptCall, call_all
 
 
 class SharedScript:

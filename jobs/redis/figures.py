@@ -5,11 +5,11 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from jobs import redis_keys as keys
 from jobs.comparison import Comparison
 from jobs.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
 from jobs.reading import understood
-from jobs.redis_connection import lacks_group, milliseconds, time_of
+from jobs.redis import keys
+from jobs.redis.connection import lacks_group, milliseconds, time_of
 from jobs.versions import Version, Versions
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from redis.exceptions import WatchError
 
-from jobs import redis_keys as keys
 from jobs.reading import understood
-from jobs.redis_connection import milliseconds
+from jobs.redis import keys
+from jobs.redis.connection import milliseconds
 from jobs.schema import ModelInfo
 from jobs.versions import DEFAULT_POOL, Route, Version, Versions
 

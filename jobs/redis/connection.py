@@ -14,8 +14,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from jobs.errors import QueueUnavailable
-from jobs.redis_keys import ABSENT
-from jobs.redis_pool import connection_pool
+from jobs.redis.keys import ABSENT
+from jobs.redis.pool import connection_pool
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _MAX_CONNECTIONS = 10_000
 # A Redis that is started again is back within this time, and a request that comes meanwhile is not refused.
 WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(RedisConnectionError,))
 
-_LUA = files("jobs") / "lua"
+_LUA = files("jobs.redis") / "lua"
 # What the scripts call; Lua has no imports in Redis.
 _COMMON = ("now", "bound")
 

@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from jobs import redis_keys
-from jobs.redis_url import Address, RedisUrl, parse
+from jobs.redis import keys as redis_keys
+from jobs.redis.url import Address, RedisUrl, parse
 
 # A sentinel or a node that says nothing for so long is passed over.
 _ASKED_TIMEOUT_S = 1.0

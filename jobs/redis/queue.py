@@ -14,16 +14,17 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from jobs import redis_figures, waiting
-from jobs import redis_keys as keys
+from jobs import waiting
 from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.figures import Examined, QueueFigures
 from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
 from jobs.reading import understood
-from jobs.redis_connection import milliseconds, script
-from jobs.redis_shared_script import SharedScript
-from jobs.redis_taking import IN_FLIGHT_SPARE_S, RedisTaking
+from jobs.redis import figures as redis_figures
+from jobs.redis import keys
+from jobs.redis.connection import milliseconds, script
+from jobs.redis.shared_script import SharedScript
+from jobs.redis.taking import IN_FLIGHT_SPARE_S, RedisTaking
 from jobs.schema import (
     ImageJob,
     JobFailure,

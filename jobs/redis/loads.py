@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from jobs import redis_keys as keys
 from jobs.errors import SetupError
 from jobs.reading import read, understood
-from jobs.redis_connection import connect, reaching_redis
+from jobs.redis import keys
+from jobs.redis.connection import connect, reaching_redis
 from jobs.settings import SharedSettings
 
 # While it stops workers, `mlapi serve` does not say that it is there.

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from jobs.redis_connection import connect
+from jobs.redis.connection import connect
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The contract on Redis: connections, keys, scripts, and what each side of the queue does with them."""
