@@ -14,11 +14,11 @@ from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.v1.views import blueprint as v1
 from api.v2.views import blueprint as v2
-from jobs.images import open_store
 from jobs.queue import JobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import ResultStore
+from jobs.storage.images import open_store
 
 
 def create_app(

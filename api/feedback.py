@@ -15,7 +15,7 @@ from uuid import uuid4
 from api.utils import MEDIA_TYPES
 from jobs import locks
 from jobs.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
-from jobs.images import FolderImageStore, ImageStore
+from jobs.storage.images import FolderImageStore, ImageStore
 
 log = logging.getLogger(__name__)
 

@@ -32,12 +32,12 @@ from api.webhook_sender import Sender
 from api.webhooks import Webhooks
 from jobs import lifeline, listening, logs, tracing
 from jobs.errors import SetupError
-from jobs.images import FolderImageStore
 from jobs.queue import JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
-from jobs.retention import FolderUploads, Uploads, UploadSweeper
+from jobs.storage.images import FolderImageStore
+from jobs.storage.retention import FolderUploads, Uploads, UploadSweeper
 
 log = logging.getLogger(__name__)
 

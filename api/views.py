@@ -38,10 +38,10 @@ from jobs.errors import (
     Unavailable,
     UnsupportedFile,
 )
-from jobs.images import FolderImageStore, ImageStore
 from jobs.queue import JobQueue
 from jobs.results import ResultStore
 from jobs.schema import ImageJob, Lane, Prediction, Timings
+from jobs.storage.images import FolderImageStore, ImageStore
 
 blueprint = Blueprint("views", __name__)
 

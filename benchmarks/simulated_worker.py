@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 
 from jobs import signals
-from jobs.images import open_store
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.settings import SharedSettings
+from jobs.storage.images import open_store
 from model.ml_service import Worker, classify_process
 
 BATCH_SIZE = 8

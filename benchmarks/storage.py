@@ -22,9 +22,9 @@ from api.settings import ApiSettings
 from benchmarks.metrics import InstantQueue
 from benchmarks.table import markdown
 from conftest import S3Server
-from jobs.images import FolderImageStore, ImageStore
-from jobs.object_storage import ObjectImageStore
 from jobs.schema import ModelInfo
+from jobs.storage.images import FolderImageStore, ImageStore
+from jobs.storage.object_storage import ObjectImageStore
 
 _PICTURE = Path(__file__).parents[1] / "tests" / "dog.jpeg"
 _BATCH = 8

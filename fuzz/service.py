@@ -24,9 +24,9 @@ from api.tests import rsgi_client
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from fuzz.request import HostileRequest
 from jobs.errors import SetAside
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome
+from jobs.storage.images import FolderImageStore
 from model.decoding_limit import DecodingLimit
 from model.ml_service import Worker, classify_process, load_classifier, predict
 from model.settings import ModelSettings

@@ -191,8 +191,8 @@ def list_set_aside(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     """Show what is known of an image; the beginning of its NAME is enough."""
-    from jobs.images import open_store
     from jobs.settings import SharedSettings
+    from jobs.storage.images import open_store
     from mlapi import set_aside
 
     images = open_store(SharedSettings.from_env())

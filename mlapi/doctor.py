@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 from jobs import listening, tracing
 from jobs.errors import ServiceError, SetupError, StorageUnavailable
-from jobs.images import open_store
 from jobs.redis import url as redis_url
 from jobs.settings import SettingsError, SharedSettings, env_file
+from jobs.storage.images import open_store
 from mlapi import redis_server
 from mlapi.cores import available_cores
 from mlapi.settings import ServeSettings
@@ -266,7 +266,7 @@ def _object_storage(settings: SharedSettings) -> str:
         store.put(_TRIAL_NAME, b"mlapi doctor")
         store.get(_TRIAL_NAME)
     except StorageUnavailable as err:
-        from jobs.object_storage import reason
+        from jobs.storage.object_storage import reason
 
         raise SetupError(f"{settings.upload_url}: {reason(err.__cause__ or err)}") from err
     return f"{settings.upload_url} stores and returns"

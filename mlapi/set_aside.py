@@ -4,9 +4,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from jobs.errors import SetupError
-from jobs.images import ImageStore
 from jobs.queue import JobQueue
 from jobs.schema import SetAsideImage
+from jobs.storage.images import ImageStore
 
 
 def find(queue: JobQueue, beginning: str) -> SetAsideImage:

@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("imported", "left_alone"),
     [
-        ("jobs.images", {"jobs.object_storage", "obstore"}),
+        ("jobs.storage.images", {"jobs.storage.object_storage", "obstore"}),
         # Of what is installed, the Redis client imports some of OpenTelemetry, for metrics of its own.
         ("jobs.tracing", {"jobs.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
     ],

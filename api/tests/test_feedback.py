@@ -19,9 +19,9 @@ from api.feedback import _mentions as mentions
 from api.feedback_records import FeedbackRecords
 from api.tests.conftest import MakeApp
 from jobs.errors import StorageUnavailable
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ModelInfo
+from jobs.storage.images import FolderImageStore
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
 

@@ -22,11 +22,11 @@ from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs import backlog, waiting
 from jobs.errors import QueueFull
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import Delivery
 from jobs.results import Result
 from jobs.schema import ImageJob
+from jobs.storage.images import FolderImageStore
 
 BOUNDARY = "b"
 CHUNKED = ("transfer-encoding", "chunked")

@@ -6,7 +6,7 @@ import pytest
 
 from chaos import disk
 from jobs.errors import StorageUnavailable
-from jobs.images import FolderImageStore
+from jobs.storage.images import FolderImageStore
 
 
 def test_a_full_disk_takes_no_image_until_there_is_room_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import StorageUnavailable
-from jobs.images import FolderImageStore
+from jobs.storage.images import FolderImageStore
 
 DATA = bytes(range(256)) * 4000
 

@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 
 from conftest import S3Server
-from jobs import object_storage, waiting
+from jobs import waiting
 from jobs.errors import SetupError, StorageUnavailable
-from jobs.images import open_store
-from jobs.object_storage import ObjectImageStore, reason
-from jobs.retention import Swept, Uploads, UploadSweeper
 from jobs.schema import image_hash
 from jobs.settings import SharedSettings
+from jobs.storage import object_storage
+from jobs.storage.images import open_store
+from jobs.storage.object_storage import ObjectImageStore, reason
+from jobs.storage.retention import Swept, Uploads, UploadSweeper
 
 DAY_S = 86_400
 
@@ -205,7 +206,7 @@ def test_an_address_that_is_none_or_has_a_password_is_refused_without_it(
 
 
 def test_without_its_client_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jobs.object_storage", None)
+    monkeypatch.setitem(sys.modules, "jobs.storage.object_storage", None)
     with pytest.raises(SetupError, match=r"flask-ml-api\[storage\]"):
         open_store(SharedSettings(upload_url="s3://bucket"))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import QueueUnavailable
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
-from jobs.retention import FolderUploads, Swept, UploadSweeper
 from jobs.schema import ImageJob
+from jobs.storage.images import FolderImageStore
+from jobs.storage.retention import FolderUploads, Swept, UploadSweeper
 from jobs.tests.queues import DOG
 
 DAY_S = 86_400

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from jobs.errors import StorageUnavailable
-from jobs.images import FolderImageStore, ImageStore, open_store
 from jobs.settings import SharedSettings
+from jobs.storage.images import FolderImageStore, ImageStore, open_store
 
 DATA = bytes(range(256)) * 4000
 # Larger than what S3 clients send in one piece of their own accord.

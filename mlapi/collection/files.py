@@ -4,7 +4,7 @@ import os
 import stat
 
 from jobs.errors import ServiceError, TooManyBytes
-from jobs.images import ImageSource
+from jobs.storage.images import ImageSource
 
 # Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
 MOST_BYTES_OF_PIXEL = 8

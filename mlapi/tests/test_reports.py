@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.feedback import FeedbackFile
-from jobs.images import FolderImageStore
+from jobs.storage.images import FolderImageStore
 from mlapi import cli
 
 KEPT, GONE = "a1" * 32 + ".jpg", "b2" * 32 + ".png"

@@ -10,9 +10,9 @@ import redis
 from click.testing import CliRunner, Result
 
 from jobs.errors import NoWorker
-from jobs.images import FolderImageStore
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
+from jobs.storage.images import FolderImageStore
 from mlapi import cli
 
 BOMB, OTHER = "a1" * 32 + ".png", "b2" * 32 + ".jpg"

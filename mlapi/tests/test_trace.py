@@ -22,10 +22,10 @@ from api.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs import tracing
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.spans import OpenTelemetryTracer
+from jobs.storage.images import FolderImageStore
 from jobs.tests.queues import until
 from model.manifest import ModelManifest
 from model.ml_service import Worker, predict

@@ -21,11 +21,11 @@ from PIL import Image
 from prometheus_client import generate_latest
 
 from jobs.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
-from jobs.images import FolderImageStore
 from jobs.memory_queue import MemoryJobQueue
 from jobs.queue import WORKER_TTL_S, Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
+from jobs.storage.images import FolderImageStore
 from model.decoding_limit import DecodingLimit
 from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, identity, knee, predict

@@ -116,7 +116,7 @@ def open_store(settings: SharedSettings) -> ImageStore:
     if settings.upload_url is None:
         return FolderImageStore(settings.upload_folder)
     try:
-        from jobs.object_storage import ObjectImageStore
+        from jobs.storage.object_storage import ObjectImageStore
     except ModuleNotFoundError as err:
         raise SetupError(f"UPLOAD_URL needs {err.name}: `pip install 'flask-ml-api[storage]'`.") from err
     return ObjectImageStore(settings.upload_url)

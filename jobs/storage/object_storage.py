@@ -13,8 +13,8 @@ from obstore.store import from_url
 
 from jobs import waiting
 from jobs.errors import SetupError, StorageUnavailable
-from jobs.images import IMAGE_NAME, ImageStore
 from jobs.schema import image_hash
+from jobs.storage.images import IMAGE_NAME, ImageStore
 
 log = logging.getLogger(__name__)
 

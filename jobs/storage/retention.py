@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 
 from jobs import locks
 from jobs.errors import QueueUnavailable, StorageUnavailable
-from jobs.images import IMAGE_NAME, TEMPORARY_PREFIX, FolderImageStore
 from jobs.schema import image_hash
+from jobs.storage.images import IMAGE_NAME, TEMPORARY_PREFIX, FolderImageStore
 
 log = logging.getLogger(__name__)
 
