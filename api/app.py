@@ -14,7 +14,7 @@ from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.v1.views import blueprint as v1
 from api.v2.views import blueprint as v2
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import ResultStore

@@ -13,9 +13,9 @@ from uuid import uuid4
 from api import reports
 from api.views import Services
 from jobs.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
-from jobs.figures import Examined
+from jobs.queue.figures import Examined
 from jobs.schema import ImageJob
-from jobs.versions import Version
+from jobs.versions.rules import Version
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from api.v1 import requests
 from api.views import FORM_OVERHEAD_BYTES
 from jobs import tracing, waiting
 from jobs.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stopping, UnsupportedMediaType
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.results import ResultStore
 
 log = logging.getLogger(__name__)

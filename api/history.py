@@ -11,8 +11,8 @@ from prometheus_client.samples import Sample
 
 from api.metrics import CACHED, CLASSIFIED, Metrics
 from jobs.errors import QueueUnavailable
-from jobs.figures import QueueFigures
-from jobs.queue import JobQueue
+from jobs.queue.figures import QueueFigures
+from jobs.queue.interface import JobQueue
 
 EVERY_S = 5.0
 # Ten minutes.

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 
 from api import connection
 from jobs.errors import QueueUnavailable, ServiceError
-from jobs.figures import SCORE_BUCKETS, QueueFigures
-from jobs.queue import JobQueue
+from jobs.queue.figures import SCORE_BUCKETS, QueueFigures
+from jobs.queue.interface import JobQueue
 from jobs.schema import Prediction
 
 # Where prometheus_client looks for the folder that processes count together in.

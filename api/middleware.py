@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from api.connection import Connection
 from jobs import logs, tracing
 from jobs.errors import ClientGone, ServiceError
-from jobs.queue import Admission, JobQueue
+from jobs.queue.interface import Admission, JobQueue
 from jobs.schema import ImageJob, Prediction
 
 

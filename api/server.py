@@ -32,7 +32,7 @@ from api.webhook_sender import Sender
 from api.webhooks import Webhooks
 from jobs import lifeline, listening, logs, tracing
 from jobs.errors import SetupError
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults

@@ -38,7 +38,7 @@ from jobs.errors import (
     Unavailable,
     UnsupportedFile,
 )
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.results import ResultStore
 from jobs.schema import ImageJob, Lane, Prediction, Timings
 from jobs.storage.images import FolderImageStore, ImageStore

@@ -22,7 +22,7 @@ from benchmarks.load import Load
 from benchmarks.pictures import Expected, Questions
 from benchmarks.simulated_worker import ANSWER, BATCH_SIZE
 from benchmarks.table import markdown
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
 from mlapi import redis_server

@@ -21,8 +21,8 @@ from api.app import create_app
 from api.metrics import Metrics, count_together, registry
 from api.settings import ApiSettings
 from benchmarks.table import markdown
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Admission, Delivery
+from jobs.queue.interface import Admission, Delivery
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, Timings
 from model.metrics import WorkerMetrics
 

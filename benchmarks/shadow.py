@@ -20,9 +20,9 @@ from benchmarks.load import Cell, cell
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
-from jobs.comparison import Comparison
 from jobs.errors import SetupError
 from jobs.redis.queue import RedisJobQueue
+from jobs.versions.comparison import Comparison
 from mlapi import versions
 from model.manifest import ModelManifest
 from model.settings import ModelSettings

@@ -26,7 +26,7 @@ from api.settings import ApiSettings
 from benchmarks.metrics import InstantQueue, cpu_us
 from benchmarks.table import markdown
 from jobs import tracing
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, Timings
 from jobs.spans import OpenTelemetryTracer
 from model import batch_trace

@@ -11,8 +11,8 @@ from api.app import create_app as create_api
 from api.gateway import Gateway
 from benchmarks.simulated_worker import ANSWER
 from jobs import waiting
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Admission
+from jobs.queue.interface import Admission
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, Prediction
 
 

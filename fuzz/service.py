@@ -24,7 +24,7 @@ from api.tests import rsgi_client
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from fuzz.request import HostileRequest
 from jobs.errors import SetAside
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome
 from jobs.storage.images import FolderImageStore
 from model.decoding_limit import DecodingLimit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import QueueUnavailable, SetupError
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from mlapi.supervisor import Child, Program, Supervisor
 from model.manifest import ModelManifest

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
-from jobs.versions import Versions
+from jobs.versions.rules import Versions
 
 # Longer than workers have to be ready.
 _ANSWER_TIMEOUT_S = 240.0

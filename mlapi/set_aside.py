@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from jobs.errors import SetupError
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.schema import SetAsideImage
 from jobs.storage.images import ImageStore
 

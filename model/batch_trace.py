@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from jobs import tracing
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.schema import JobFailure, Outcome, Prediction
 from jobs.tracing import Span, Value
 

@@ -9,8 +9,8 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from jobs.errors import SetupError
-from jobs.figures import SCORE_BUCKETS, WorkerReport
-from jobs.queue import Delivery
+from jobs.queue.figures import SCORE_BUCKETS, WorkerReport
+from jobs.queue.interface import Delivery
 from jobs.schema import JobFailure, Outcome, Prediction, Timings
 from model.settings import ModelSettings
 

@@ -31,12 +31,12 @@ from jobs.errors import (
     StorageUnavailable,
     TooCostly,
 )
-from jobs.queue import WORKER_TTL_S, Delivery, JobQueue
+from jobs.queue.interface import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
 from jobs.storage.images import ImageSource, open_store
-from jobs.versions import DEFAULT_POOL, version_name
+from jobs.versions.rules import DEFAULT_POOL, version_name
 from model import answers, batch_trace
 from model.classifier import Classifier
 from model.decoding_limit import DecodingLimit, unlimited

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.settings import ApiSettings
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ClassScore, Outcome, Prediction
 
 TOP = (ClassScore("Eskimo_dog", 248, 0.640374), ClassScore("malamute", 249, 0.2))

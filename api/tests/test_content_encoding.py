@@ -15,7 +15,7 @@ from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.test_predictions import PATH, in_json, png
 from jobs.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
 
 INFER = "/v2/models/pets/infer"

@@ -11,8 +11,8 @@ from api.examiner import Examiner
 from api.tests.conftest import FakeWorker, MakeApp
 from api.views import Services
 from jobs.errors import InferenceFailed
-from jobs.figures import Examined
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.figures import Examined
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Prediction
 
 FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64

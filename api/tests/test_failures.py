@@ -14,7 +14,7 @@ from api.gateway import Gateway
 from api.headers import DEFAULTS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
 
 FAILED = {"success": False, "prediction": None, "score": None}

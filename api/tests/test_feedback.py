@@ -19,7 +19,7 @@ from api.feedback import _mentions as mentions
 from api.feedback_records import FeedbackRecords
 from api.tests.conftest import MakeApp
 from jobs.errors import StorageUnavailable
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
 from jobs.storage.images import FolderImageStore
 

@@ -20,10 +20,11 @@ from api.keys import KeyFile
 from api.settings import SPARE_THREADS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
-from jobs import backlog, waiting
+from jobs import waiting
 from jobs.errors import QueueFull
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Delivery
+from jobs.queue import backlog
+from jobs.queue.interface import Delivery
+from jobs.queue.memory import MemoryJobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from api.tests.conftest import FakeWorker, MakeApp
 from jobs.errors import DeadlinePassed, NotAnImage, QueueFull, QueueUnavailable
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Prediction, Timings
 
 

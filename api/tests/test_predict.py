@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from jobs.errors import InferenceFailed, NotAnImage
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, Timings
 
 FAILED = {"success": False, "prediction": None, "score": None}

@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.v1 import documents
 from jobs.errors import InferenceFailed, error_types
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Admission
+from jobs.queue.interface import Admission
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Timings
 
 PATH = "/v1/predictions"

@@ -17,7 +17,7 @@ from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from api.tests.test_predictions import LATER, form, png
 from api.v1.predictions import document
 from jobs.errors import NotAnImage
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure
 
 PREFIX = {"X-Forwarded-Prefix": "/mlapi/"}

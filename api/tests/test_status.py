@@ -15,12 +15,12 @@ from flask.testing import FlaskClient
 from api.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.comparison import Comparison
 from jobs.errors import QueueUnavailable
-from jobs.figures import Examined, WorkerReport
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.figures import Examined, WorkerReport
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo
-from jobs.versions import Route
+from jobs.versions.comparison import Comparison
+from jobs.versions.rules import Route
 
 POISON = "ab" * 32 + ".png"
 

@@ -22,8 +22,8 @@ from api.tests.test_predictions import png
 from api.v2 import requests
 from jobs import __version__
 from jobs.errors import InferenceFailed, OutOfMemory, ServiceError
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import Admission
+from jobs.queue.interface import Admission
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction, Timings
 
 MODEL = "/v2/models/pets"

@@ -23,7 +23,7 @@ from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.webhook_sender import NotSent, Sender
 from api.webhooks import Webhooks, announce
 from jobs.errors import SetupError
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.results import MemoryResults, Result
 from jobs.settings import SettingsError
 

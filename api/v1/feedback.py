@@ -13,7 +13,7 @@ from api.v1.documents import Feedback
 from api.v1.predictions import served_model
 from api.views import Services
 from jobs.errors import BadParameter, PredictionFailed, PredictionPending, QueueUnavailable
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.results import Result
 from jobs.schema import JobFailure, Prediction, image_hash
 

@@ -25,7 +25,7 @@ from jobs.errors import (
     Unavailable,
     WebhooksOff,
 )
-from jobs.queue import Admission, JobQueue
+from jobs.queue.interface import Admission, JobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash
 

@@ -16,7 +16,7 @@ from api.views import services, timed
 from jobs.errors import NoSuchModel, NoSuchPrediction, NoSuchProblem, error_types
 from jobs.results import Result
 from jobs.schema import ModelInfo
-from jobs.versions import Version, Versions
+from jobs.versions.rules import Version, Versions
 
 blueprint = Blueprint("v1", __name__)
 

@@ -11,7 +11,7 @@ from api.v2.documents import OUTPUTS, InferenceRequest, Output, OutputName
 from api.v2.tensors import Value, pack
 from api.views import Services, store, timed
 from jobs.errors import ServiceError
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.schema import TOP_CLASSES, ClassScore, ImageJob, Lane, ModelInfo, Prediction
 
 Document = dict[str, Any]

@@ -10,7 +10,7 @@ from api.v2 import inference, requests
 from api.views import ready_workers, services
 from jobs import __version__
 from jobs.errors import NoSuchModel
-from jobs.versions import Version, Versions
+from jobs.versions.rules import Version, Versions
 
 blueprint = Blueprint("v2", __name__)
 

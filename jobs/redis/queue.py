@@ -15,10 +15,11 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from jobs import waiting
-from jobs.backlog import Backlog
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
-from jobs.figures import Examined, QueueFigures
-from jobs.queue import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
+from jobs.queue.backlog import Backlog
+from jobs.queue.figures import Examined, QueueFigures
+from jobs.queue.interface import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
+from jobs.queue.waiters import Waiters
 from jobs.reading import understood
 from jobs.redis import figures as redis_figures
 from jobs.redis import keys
@@ -38,8 +39,7 @@ from jobs.schema import (
     outcome_or_failure,
 )
 from jobs.settings import SharedSettings
-from jobs.versions import DEFAULT_POOL, Route, Versions
-from jobs.waiters import Waiters
+from jobs.versions.rules import DEFAULT_POOL, Route, Versions
 
 log = logging.getLogger(__name__)
 

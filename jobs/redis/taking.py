@@ -12,17 +12,17 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError, ResponseError
 
 from jobs import waiting
-from jobs.comparison import compared, copy_of
 from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside, UnreadableMessage
-from jobs.figures import WorkerReport
-from jobs.queue import BULK_EVERY, LATELY_S, MAX_COPIES, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
+from jobs.queue.figures import WorkerReport
+from jobs.queue.interface import BULK_EVERY, LATELY_S, MAX_COPIES, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
 from jobs.reading import understood
 from jobs.redis import keys
 from jobs.redis.connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
 from jobs.redis.keys import PoolKeys
 from jobs.redis.versions import RedisVersions
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
-from jobs.versions import DEFAULT_POOL, Copies, Version
+from jobs.versions.comparison import compared, copy_of
+from jobs.versions.rules import DEFAULT_POOL, Copies, Version
 
 log = logging.getLogger(__name__)
 

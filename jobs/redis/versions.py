@@ -9,7 +9,7 @@ from jobs.reading import understood
 from jobs.redis import keys
 from jobs.redis.connection import milliseconds
 from jobs.schema import ModelInfo
-from jobs.versions import DEFAULT_POOL, Route, Version, Versions
+from jobs.versions.rules import DEFAULT_POOL, Route, Version, Versions
 
 
 class RedisVersions:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.tests.queues import MakeQueue
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import count, pairwise
 
 from jobs.errors import NoWorker, QueueUnavailable
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from jobs.tests.queues import until

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from jobs.errors import NoWorker
-from jobs.queue import Delivery, JobQueue
+from jobs.queue.interface import Delivery, JobQueue
 from jobs.schema import ClassScore, ImageJob, Lane, Prediction, Timings
 
 TOP = (ClassScore("Eskimo_dog", 248, 0.64), ClassScore("malamute", 249, 0.2))

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from jobs.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
-from jobs.figures import Examined, WorkerReport
-from jobs.queue import Delivery
+from jobs.queue.figures import Examined, WorkerReport
+from jobs.queue.interface import Delivery
 from jobs.redis import keys
 from jobs.redis.loads import Load, RedisLoads
 from jobs.redis.queue import RedisJobQueue

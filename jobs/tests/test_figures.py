@@ -1,6 +1,6 @@
 """What workers tell of themselves, and what is reckoned from that."""
 
-from jobs.figures import QueueFigures, WorkerReport
+from jobs.queue.figures import QueueFigures, WorkerReport
 
 
 def test_a_report_comes_back_as_it_was() -> None:

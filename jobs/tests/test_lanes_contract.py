@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.errors import QueueFull
-from jobs.queue import JobQueue
+from jobs.queue.interface import JobQueue
 from jobs.schema import ImageJob
 from jobs.tests.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, workers_soon_die
 

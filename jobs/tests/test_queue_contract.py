@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from jobs.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
-from jobs.figures import QueueFigures, WorkerReport
-from jobs.queue import Delivery, JobQueue
+from jobs.queue.figures import QueueFigures, WorkerReport
+from jobs.queue.interface import Delivery, JobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo
 from jobs.tests.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, until, workers_soon_die
 

@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import Cluster
 from jobs.errors import QueueUnavailable
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults

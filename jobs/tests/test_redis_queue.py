@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from conftest import RedisServer
 from jobs.errors import DeadlinePassed, NoSuchModel, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.redis import shared_script as redis_shared_script
 from jobs.redis import taking as redis_taking
 from jobs.redis.queue import RedisJobQueue

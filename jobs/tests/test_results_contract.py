@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from jobs.errors import DeadlinePassed, NoWorker, QueueFull
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import MAX_JOINED, JobQueue
+from jobs.queue.interface import MAX_JOINED, JobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import Result, ResultStore

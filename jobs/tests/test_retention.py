@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import QueueUnavailable
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
 from jobs.storage.retention import FolderUploads, Swept, UploadSweeper

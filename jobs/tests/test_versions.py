@@ -4,7 +4,7 @@ import pytest
 
 from jobs.errors import NoSuchModel
 from jobs.schema import ImageJob, ModelInfo
-from jobs.versions import CannotRoute, Route, Version, Versions
+from jobs.versions.rules import CannotRoute, Route, Version, Versions
 
 
 def version(name: str, *, pool: str | None = None, workers: int = 1) -> Version:

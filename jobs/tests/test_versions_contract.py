@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from jobs.comparison import Comparison
 from jobs.errors import NoSuchModel, NotAnImage, NoWorker
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import MAX_COPIES, Delivery, JobQueue
+from jobs.queue.interface import MAX_COPIES, Delivery, JobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, Served, Timings
 from jobs.tests.queues import MakeQueue, names, until
-from jobs.versions import Route
+from jobs.versions.comparison import Comparison
+from jobs.versions.rules import Route
 
 PETS, PETS_2, CARS = (
     ModelInfo(f"{name}-{version}-id", name, version, labels=("dog",))

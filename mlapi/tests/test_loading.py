@@ -11,7 +11,7 @@ import redis
 from click.testing import CliRunner
 
 from jobs.errors import QueueUnavailable
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.schema import ModelInfo
 from mlapi import cli, loader, loading

@@ -22,7 +22,7 @@ from api.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs import tracing
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.spans import OpenTelemetryTracer
 from jobs.storage.images import FolderImageStore

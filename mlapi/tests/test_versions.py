@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from jobs.comparison import Comparison
-from jobs.figures import Examined
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.figures import Examined
+from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
-from jobs.versions import CannotRoute, Route
+from jobs.versions.comparison import Comparison
+from jobs.versions.rules import CannotRoute, Route
 from mlapi import cli, versions
 
 

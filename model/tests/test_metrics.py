@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import DeadlinePassed, NotAnImage, SetupError
-from jobs.queue import Delivery
+from jobs.queue.interface import Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings
 from model.metrics import WorkerMetrics, show
 from model.settings import ModelSettings

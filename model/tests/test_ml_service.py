@@ -21,8 +21,8 @@ from PIL import Image
 from prometheus_client import generate_latest
 
 from jobs.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
-from jobs.memory_queue import MemoryJobQueue
-from jobs.queue import WORKER_TTL_S, Delivery
+from jobs.queue.interface import WORKER_TTL_S, Delivery
+from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction
 from jobs.storage.images import FolderImageStore

@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.settings import ApiSettings
-from jobs.memory_queue import MemoryJobQueue
+from jobs.queue.memory import MemoryJobQueue
 from stress_test.answers import Answer, WrongAnswer, read_page, read_prediction, read_thanks
 
 GOOD = {"success": True, "prediction": "Eskimo_dog", "score": 0.64}

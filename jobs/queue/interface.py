@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from jobs.errors import DeadlinePassed, QueueFull
-from jobs.figures import Examined, QueueFigures, WorkerReport
+from jobs.queue.figures import Examined, QueueFigures, WorkerReport
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
-from jobs.versions import DEFAULT_POOL, Route, Versions
+from jobs.versions.rules import DEFAULT_POOL, Route, Versions
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.
@@ -43,7 +43,7 @@ MAX_WAIT_SHARE = 0.8
 class Delivery:
     """A job in a worker's hands, how long it waited to get there, and what the queue needs to finish it.
 
-    `deaths` is how many workers have died with it before. It was in the streams of `pool` (see jobs/versions.py), which
+    `deaths` is how many workers have died with it before. It was in the streams of `pool` (see jobs/versions/), which
     is that of the worker unless this stands in for others, which may not do for the job: then there is a `refusal`.
     """
 
@@ -84,7 +84,7 @@ class JobQueue(Protocol):
     delivered again, one job at a time. A job that has ended `MAX_DEATHS` workers is answered with `SetAside`, and so is
     every later one for the same image, until that is released.
 
-    There may be several versions of several models, each with workers of its own (see jobs/versions.py). A job is for
+    There may be several versions of several models, each with workers of its own (see jobs/versions/). A job is for
     the version that it names or, by its route, for one of those that serve. Where no worker of that is alive any more,
     those of the version that serves then answer what waits, but for jobs that name the version: these get `NoWorker`.
     """

@@ -9,11 +9,10 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 
-from jobs.backlog import Backlog
-from jobs.comparison import Comparison
 from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
-from jobs.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
-from jobs.queue import (
+from jobs.queue.backlog import Backlog
+from jobs.queue.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
+from jobs.queue.interface import (
     BULK_EVERY,
     LATELY_S,
     MAX_BULK_SHARE,
@@ -24,10 +23,11 @@ from jobs.queue import (
     Admission,
     Delivery,
 )
+from jobs.queue.waiters import Waiters
 from jobs.results import MemoryResults
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
-from jobs.versions import DEFAULT_POOL, Route, Version, Versions
-from jobs.waiters import Waiters
+from jobs.versions.comparison import Comparison
+from jobs.versions.rules import DEFAULT_POOL, Route, Version, Versions
 
 
 @dataclass

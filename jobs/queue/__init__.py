@@ -1,0 +1,1 @@
+"""The job queue: its interface, and one in memory for tests."""

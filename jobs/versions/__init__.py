@@ -1,0 +1,1 @@
+"""The versions of models: which serve, and how they compare."""
