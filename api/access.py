@@ -13,7 +13,7 @@ from api.keys import ApiKey, KeyFile, KeyFileError
 from api.rates import RateLimiter
 from api.settings import ApiSettings
 from jobs import logs
-from jobs.errors import (
+from runtime.errors import (
     RETRY_AFTER_S,
     CrossSite,
     KeyRequired,

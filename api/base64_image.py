@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Iterator
 
-from jobs.errors import BadParameter
+from runtime.errors import BadParameter
 
 _DATA_URL = re.compile(rb"\s*data:([^,]{0,200}),", re.IGNORECASE)
 _ALPHABET = (string.ascii_letters + string.digits + string.whitespace + "+/=").encode()

@@ -15,7 +15,7 @@ from api.access import subscriber
 from api.forwarded import client_address
 from api.heads import Head
 from api.rsgi import HTTPProtocol, ProtocolClosed
-from jobs.errors import RETRY_AFTER_S, BadBody, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
+from runtime.errors import RETRY_AFTER_S, BadBody, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 # Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
 # kilobytes.

@@ -11,7 +11,7 @@ from flask import request
 
 from api.rsgi import HTTPProtocol
 from api.wsgi import Answer
-from jobs.errors import ServiceError
+from runtime.errors import ServiceError
 
 ENVIRON_KEY = "mlapi.connection"
 

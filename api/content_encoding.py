@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO
 
-from jobs.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
+from runtime.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
 
 # Codings (RFC 9110, section 8.4.1) that are decoded.
 SUPPORTED = ("gzip", "deflate")

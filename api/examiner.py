@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from api import reports
 from api.views import Services
-from jobs.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
 from jobs.queue.figures import Examined
 from jobs.schema import ImageJob
 from jobs.versions.rules import Version
+from runtime.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from api import problems
 from api.v2 import errors as v2_errors
-from jobs.errors import ServiceError
+from runtime.errors import ServiceError
 
 # What `/predict` answers whenever it has no prediction.
 FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}

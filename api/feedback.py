@@ -13,9 +13,9 @@ from typing import IO
 from uuid import uuid4
 
 from api.utils import MEDIA_TYPES
-from jobs import locks
-from jobs.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
 from jobs.storage.images import FolderImageStore, ImageStore
+from runtime import locks
+from runtime.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
 
 log = logging.getLogger(__name__)
 

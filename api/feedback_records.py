@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from api.feedback import FeedbackFile
-from jobs.errors import StorageUnavailable
+from runtime.errors import StorageUnavailable
 
 Record = dict[str, Any]
 

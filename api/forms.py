@@ -19,8 +19,8 @@ from werkzeug.utils import cached_property
 
 from api import connection, content_encoding
 from api.image_structure import begins_like_image
-from jobs import waiting
-from jobs.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
+from runtime import waiting
+from runtime.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 
 # Larger buffers cost more than they save; and what is less than is asked for, Werkzeug copies twice more.
 _CHUNK_BYTES = 256 * 1024

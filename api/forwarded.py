@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.connection import ENVIRON_KEY, Connection
 from api.rsgi import UNREADABLE
-from jobs.errors import BadForwarding
+from runtime.errors import BadForwarding
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

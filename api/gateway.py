@@ -36,10 +36,11 @@ from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
 from api.settings import SPARE_THREADS, ApiSettings
 from api.v1 import requests
 from api.views import FORM_OVERHEAD_BYTES
-from jobs import tracing, waiting
-from jobs.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stopping, UnsupportedMediaType
+from jobs import tracing
 from jobs.queue.interface import JobQueue
 from jobs.results import ResultStore
+from runtime import waiting
+from runtime.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stopping, UnsupportedMediaType
 
 log = logging.getLogger(__name__)
 

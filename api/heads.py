@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from api import content_encoding, rsgi
-from jobs.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes, UnsupportedEncoding
+from runtime.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes, UnsupportedEncoding
 
 # Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it
 # is one word in the log, whatever the client has made up.

@@ -10,9 +10,9 @@ from itertools import pairwise
 from prometheus_client.samples import Sample
 
 from api.metrics import CACHED, CLASSIFIED, Metrics
-from jobs.errors import QueueUnavailable
 from jobs.queue.figures import QueueFigures
 from jobs.queue.interface import JobQueue
+from runtime.errors import QueueUnavailable
 
 EVERY_S = 5.0
 # Ten minutes.

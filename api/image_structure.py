@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jobs.errors import NotAnImage, TooFragmented, TooManyFrames, TooManyPixels, TooManyScans, TooMuchMetadata
 from jobs.image_walk import (
     GIF_FRAME,
     GIF_GRAPHIC_CONTROL,
@@ -23,6 +22,7 @@ from jobs.image_walk import (
     jpeg_segments,
     png_chunks,
 )
+from runtime.errors import NotAnImage, TooFragmented, TooManyFrames, TooManyPixels, TooManyScans, TooMuchMetadata
 
 # JPEG and GIF have no larger sides. A PNG of one column costs a decoder 20 bytes of memory a row.
 _MAX_SIDE = 65_535

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from api.base64_image import has_only, pieces
-from jobs.errors import BadParameter, TooManyBytes, TooManyValues
-from jobs.validation import said
+from runtime.errors import BadParameter, TooManyBytes, TooManyValues
+from runtime.validation import said
 
 # Longer texts of these characters are images in base64, which are decoded from the body without a copy of the text:
 # percent signs, hyphens and underscores are in those of URLs, backslashes in escapes of line ends and slashes.

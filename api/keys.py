@@ -15,8 +15,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from api.rates import Rate
-from jobs.errors import SetupError
-from jobs.validation import said
+from runtime.errors import SetupError
+from runtime.validation import said
 
 # By it, a key that ends up in a repository or a log is found.
 _PREFIX = "mlapi_"

@@ -17,10 +17,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from api import connection
-from jobs.errors import QueueUnavailable, ServiceError
 from jobs.queue.figures import SCORE_BUCKETS, QueueFigures
 from jobs.queue.interface import JobQueue
 from jobs.schema import Prediction
+from runtime.errors import QueueUnavailable, ServiceError
 
 # Where prometheus_client looks for the folder that processes count together in.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from api.connection import Connection
 from jobs import logs, tracing
-from jobs.errors import ClientGone, ServiceError
 from jobs.queue.interface import Admission, JobQueue
 from jobs.schema import ImageJob, Prediction
+from runtime.errors import ClientGone, ServiceError
 
 
 def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Prediction:

@@ -20,7 +20,8 @@ from api.json_body import read_document
 from api.labels import meant, plain, readable
 from api.problems import error_headers
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
-from jobs.errors import (
+from jobs.schema import Prediction, image_hash
+from runtime.errors import (
     BadRequest,
     DeadlinePassed,
     NoFile,
@@ -30,7 +31,6 @@ from jobs.errors import (
     UnknownLabel,
     error_types,
 )
-from jobs.schema import Prediction, image_hash
 
 blueprint = Blueprint("page", __name__)
 blueprint.add_app_template_filter(readable)

@@ -8,7 +8,7 @@ from werkzeug.datastructures import Headers
 
 from api import content_encoding
 from api.access import CHALLENGES
-from jobs.errors import KeyRequired, ServiceError, UnsupportedEncoding
+from runtime.errors import KeyRequired, ServiceError, UnsupportedEncoding
 
 PREFIX = "/v1/"
 MEDIA_TYPE = "application/problem+json"

@@ -13,10 +13,10 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
 from redis import RedisError
 
-from jobs import waiting
-from jobs.errors import TooManyRequests
 from jobs.redis import keys as redis_keys
 from jobs.redis.pool import connection_pool
+from runtime import waiting
+from runtime.errors import TooManyRequests
 
 log = logging.getLogger(__name__)
 

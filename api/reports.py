@@ -10,8 +10,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
-from jobs.errors import StorageUnavailable
 from jobs.schema import image_hash
+from runtime.errors import StorageUnavailable
 
 # Of each file, this much of its end is read for the latest reports, and no more of them than this.
 _LATEST_BYTES, _LATEST_REPORTS = 1_000_000, 5_000

@@ -6,9 +6,9 @@ from pydantic import Field, SecretStr
 
 from api.hosts import HostNames
 from api.rates import Rate
-from jobs import listening
-from jobs.listening import ListenAddress
 from jobs.settings import SharedSettings
+from runtime import listening
+from runtime.listening import ListenAddress
 
 # For requests that wait for no worker: the page, pictures, health checks.
 SPARE_THREADS = 32

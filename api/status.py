@@ -19,8 +19,8 @@ from api.history import EVERY_S, Period
 from api.metrics import registry
 from api.utils import MEDIA_TYPES
 from api.views import services
-from jobs.errors import QueueUnavailable
 from jobs.schema import SetAsideImage
+from runtime.errors import QueueUnavailable
 
 blueprint = Blueprint("status", __name__)
 

@@ -5,7 +5,7 @@ import mimetypes
 from pathlib import PurePath
 
 from api.image_structure import ImageLimits, image_format
-from jobs.errors import NotAnImage
+from runtime.errors import NotAnImage
 
 # The endings we accept, by the format of the content; the first is the one we give.
 EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",)}

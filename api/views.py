@@ -24,8 +24,13 @@ from api.middleware import model_predict
 from api.problems import error_headers
 from api.settings import ApiSettings
 from api.utils import MEDIA_TYPES, image_name, is_other_file
-from jobs import tracing, waiting
-from jobs.errors import (
+from jobs import tracing
+from jobs.queue.interface import JobQueue
+from jobs.results import ResultStore
+from jobs.schema import ImageJob, Lane, Prediction, Timings
+from jobs.storage.images import FolderImageStore, ImageStore
+from runtime import waiting
+from runtime.errors import (
     BadRequest,
     MethodNotAllowed,
     NoFile,
@@ -38,10 +43,6 @@ from jobs.errors import (
     Unavailable,
     UnsupportedFile,
 )
-from jobs.queue.interface import JobQueue
-from jobs.results import ResultStore
-from jobs.schema import ImageJob, Lane, Prediction, Timings
-from jobs.storage.images import FolderImageStore, ImageStore
 
 blueprint = Blueprint("views", __name__)
 

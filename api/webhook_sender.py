@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from api.internet import is_public
-from jobs.errors import SetupError
+from runtime.errors import SetupError
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
 # For the host's name, the connection, TLS, message and answer together; less than what a webhook is leased for.

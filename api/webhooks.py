@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from api.webhook_sender import NotSent, Sender
-from jobs.errors import QueueUnavailable
 from jobs.results import Result, ResultStore
+from runtime.errors import QueueUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import click
 
 from benchmarks import systems
 from benchmarks.run import Wanted, run
-from jobs.errors import SetupError
 from mlapi.throughput import Plan
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 
 _INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for Ctrl-C

@@ -19,8 +19,8 @@ from benchmarks.load import Cell, Load
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
-from jobs.errors import SetupError
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 
 _PICTURES = 64

@@ -17,8 +17,8 @@ from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from benchmarks.tracing import collector
-from jobs.errors import SetupError
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 
 _PICTURES = 64

@@ -25,10 +25,10 @@ from benchmarks.load import Cell, Load
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import hardware, markdown
-from jobs.errors import SetupError
 from mlapi.redis_server import free_port
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 from stress_test.report import percentile
 

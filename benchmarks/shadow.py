@@ -20,12 +20,12 @@ from benchmarks.load import Cell, cell
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
-from jobs.errors import SetupError
 from jobs.redis.queue import RedisJobQueue
 from jobs.versions.comparison import Comparison
 from mlapi import versions
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 
 _PICTURES = 64

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from jobs import signals
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.settings import SharedSettings
 from jobs.storage.images import open_store
 from model.ml_service import Worker, classify_process
+from runtime import signals
 
 BATCH_SIZE = 8
 ANSWER = Prediction("simulated", 0, 0.5)

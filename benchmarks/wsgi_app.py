@@ -10,10 +10,10 @@ from flask import Flask
 from api.app import create_app as create_api
 from api.gateway import Gateway
 from benchmarks.simulated_worker import ANSWER
-from jobs import waiting
 from jobs.queue.interface import Admission
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, Prediction
+from runtime import waiting
 
 
 class InstantQueue(MemoryJobQueue):

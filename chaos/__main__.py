@@ -14,8 +14,8 @@ from chaos.disk import CannotMount
 from chaos.faults import FAULTS, Fault
 from chaos.run import Result, measure
 from chaos.service import Service
-from jobs.errors import SetupError
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 
 _PICTURES = 64

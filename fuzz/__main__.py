@@ -12,7 +12,7 @@ from fuzz import service, table
 from fuzz.request import HostileRequest
 from fuzz.run import Fuzzer
 from jobs import logs
-from jobs.errors import SetupError
+from runtime.errors import SetupError
 
 _FAILURES = Path("var/fuzz")
 

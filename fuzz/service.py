@@ -23,13 +23,13 @@ from api.settings import ApiSettings
 from api.tests import rsgi_client
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from fuzz.request import HostileRequest
-from jobs.errors import SetAside
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome
 from jobs.storage.images import FolderImageStore
 from model.decoding_limit import DecodingLimit
 from model.ml_service import Worker, classify_process, load_classifier, predict
 from model.settings import ModelSettings
+from runtime.errors import SetAside
 
 log = logging.getLogger(__name__)
 

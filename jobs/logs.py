@@ -13,7 +13,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from jobs import tracing
-from jobs.escaping import escaped
+from runtime.escaping import escaped
 
 _NO_FIELDS: Mapping[str, object] = {}
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_NO_FIELDS)

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from pydantic import BeforeValidator
 
-from jobs.errors import ServiceError, UnreadableMessage, error_types
-from jobs.reading import Damaged, read, understood
+from runtime.errors import ServiceError, UnreadableMessage, error_types
+from runtime.reading import Damaged, read, understood
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.errors import SetupError
-from jobs.listening import ListenAddress
 from jobs.redis.url import usable, with_password
-from jobs.validation import is_plain_http, said
+from runtime.errors import SetupError
+from runtime.listening import ListenAddress
+from runtime.validation import is_plain_http, said
 
 # What may hold a password, whatever else is wrong with it, is not shown.
 _SECRET = re.compile(r"secret|redis_url")

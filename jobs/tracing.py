@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from dotenv import dotenv_values
 
-from jobs.errors import ServiceError, SetupError
 from jobs.schema import ImageJob
 from jobs.settings import SharedSettings, env_file
+from runtime.errors import ServiceError, SetupError
 
 Kind = Literal["internal", "server", "producer", "consumer"]
 Value = str | int | float | bool

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import QueueUnavailable, ServiceError, SetupError
 from jobs.schema import TOP_CLASSES
 from mlapi import terminal
 from mlapi.terminal import echo, echo_json, echo_lines
+from runtime.errors import QueueUnavailable, ServiceError, SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -25,7 +25,8 @@ from urllib3.exceptions import (
 from urllib3.filepost import encode_multipart_formdata
 from urllib3.util import parse_url
 
-from jobs.errors import (
+from jobs.schema import TOP_CLASSES, ClassScore, Timings
+from runtime.errors import (
     DeadlinePassed,
     KeyInUse,
     NotAnImage,
@@ -36,7 +37,6 @@ from jobs.errors import (
     Unavailable,
     error_types,
 )
-from jobs.schema import TOP_CLASSES, ClassScore, Timings
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 
@@ -128,7 +128,7 @@ class Client:
     With `background`, its requests say that they are not urgent. Without `keep`, the service keeps no prediction longer
     than it takes to answer, so there is no feedback on any.
 
-    What is refused for good is raised as the error of `jobs.errors` with its reason: `NotAnImage`, `TooManyPixels`,
+    What is refused for good is raised as the error of `runtime.errors` with its reason: `NotAnImage`, `TooManyPixels`,
     `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` where trying
     again later may help.
     """

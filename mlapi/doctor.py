@@ -14,14 +14,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jobs import listening, tracing
-from jobs.errors import ServiceError, SetupError, StorageUnavailable
+from jobs import tracing
 from jobs.redis import url as redis_url
 from jobs.settings import SettingsError, SharedSettings, env_file
 from jobs.storage.images import open_store
 from mlapi import redis_server
 from mlapi.cores import available_cores
 from mlapi.settings import ServeSettings
+from runtime import listening
+from runtime.errors import ServiceError, SetupError, StorageUnavailable
 
 if TYPE_CHECKING:
     from jobs.redis.setup import RedisSetup

@@ -3,7 +3,7 @@
 import socket
 import urllib.request
 
-from jobs.errors import NoWorker, Unavailable
+from runtime.errors import NoWorker, Unavailable
 
 
 def check_api() -> None:

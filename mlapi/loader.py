@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.errors import QueueUnavailable, SetupError
 from jobs.queue.interface import JobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from mlapi.supervisor import Child, Program, Supervisor
 from model.manifest import ModelManifest
+from runtime.errors import QueueUnavailable, SetupError
 
 log = logging.getLogger(__name__)
 

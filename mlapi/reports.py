@@ -8,9 +8,9 @@ from pathlib import Path
 from api import reports
 from api.feedback import FeedbackFile
 from api.reports import Report
-from jobs.errors import SetupError
-from jobs.escaping import escaped
 from mlapi.collection import sorting
+from runtime.errors import SetupError
+from runtime.escaping import escaped
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import redis
 
 from api.settings import ApiSettings
-from jobs import listening, logs
+from jobs import logs
 from jobs.redis.loads import RedisLoads
 from jobs.redis.queue import RedisJobQueue
 from mlapi import redis_server
@@ -25,6 +25,7 @@ from mlapi.supervisor import CannotStart, Program, Supervisor
 from mlapi.terminal import echo_lines
 from model.manifest import MANIFEST, ModelManifest
 from model.settings import ModelSettings
+from runtime import listening
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
-from jobs.errors import SetupError
 from jobs.queue.interface import JobQueue
 from jobs.schema import SetAsideImage
 from jobs.storage.images import ImageStore
+from runtime.errors import SetupError
 
 
 def find(queue: JobQueue, beginning: str) -> SetAsideImage:

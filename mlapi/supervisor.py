@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jobs import lifeline
-from jobs.errors import SetupError
+from runtime import parent_watch as lifeline
+from runtime.errors import SetupError
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.escaping import escaped, escaped_json
+from runtime.escaping import escaped, escaped_json
 
 _COLUMN = "\t"
 

@@ -10,11 +10,11 @@ import dotenv
 import numpy as np
 from PIL import Image
 
-from jobs.errors import ServiceError, SetupError
 from mlapi.throughput import Plan, Speed
 from model.manifest import ModelManifest
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
+from runtime.errors import ServiceError, SetupError
 
 ROUNDS = 5
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from jobs.errors import NoSuchModel
 from jobs.queue.figures import Examined
 from jobs.queue.interface import JobQueue
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import CannotRoute, Route, Version, Versions
+from runtime.errors import NoSuchModel
 
 
 @dataclass(frozen=True, slots=True)

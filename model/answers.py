@@ -5,9 +5,9 @@ import zipfile
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import InferenceFailed
 from model.classifier import Classifier
 from model.manifest import ModelError
+from runtime.errors import InferenceFailed
 
 FILE = "answers.npz"
 _MOST = 8

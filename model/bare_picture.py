@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from jobs.errors import NotAnImage
 from jobs.image_walk import (
     GIF_DESCRIPTOR_BYTES,
     GIF_FRAME,
@@ -33,6 +32,7 @@ from jobs.image_walk import (
     jpeg_segments,
     png_chunks,
 )
+from runtime.errors import NotAnImage
 
 _PNG_HEADER = struct.Struct(">IIBB3s")
 _PNG_PALETTE = 3

@@ -11,10 +11,10 @@ import openvino as ov  # type: ignore[import-untyped]  # its stubs lack the mark
 from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor  # type: ignore[import-untyped]
 
-from jobs.errors import InferenceFailed
 from jobs.schema import TOP_CLASSES, ClassScore, JobFailure, Outcome, Prediction
 from model import files, int8, outputs
 from model.manifest import LABELS, MANIFEST, NETWORK, ModelError, ModelManifest
+from runtime.errors import InferenceFailed
 
 Precision = Literal["auto", "f32", "bf16"]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from jobs.errors import DeadlinePassed, TooCostly
+from runtime.errors import DeadlinePassed, TooCostly
 
 T = TypeVar("T")
 

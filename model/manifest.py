@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jobs.errors import SetupError
-from jobs.validation import said
 from model import files, labels, scale
+from runtime.errors import SetupError
+from runtime.validation import said
 
 if sys.version_info >= (3, 11):
     import tomllib

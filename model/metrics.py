@@ -8,11 +8,11 @@ from wsgiref.simple_server import WSGIServer
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from jobs.errors import SetupError
 from jobs.queue.figures import SCORE_BUCKETS, WorkerReport
 from jobs.queue.interface import Delivery
 from jobs.schema import JobFailure, Outcome, Prediction, Timings
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 
 _CLASSIFIED = "classified"
 

@@ -21,16 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs, signals, tracing
-from jobs.errors import (
-    DeadlinePassed,
-    InferenceFailed,
-    OutOfMemory,
-    QueueUnavailable,
-    ServiceError,
-    StorageUnavailable,
-    TooCostly,
-)
+from jobs import logs, tracing
 from jobs.queue.interface import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
@@ -44,6 +35,16 @@ from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 from model.metrics import WorkerMetrics, show
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
+from runtime import signals
+from runtime.errors import (
+    DeadlinePassed,
+    InferenceFailed,
+    OutOfMemory,
+    QueueUnavailable,
+    ServiceError,
+    StorageUnavailable,
+    TooCostly,
+)
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
-from jobs.errors import NotAnImage, TooManyPixels
 from jobs.image_walk import JPEG_SIGNATURE
 from model.bare_picture import BarePicture, ColourKey, bare_picture
 from model.manifest import ModelManifest
 from model.resizing import resize, with_pillow
+from runtime.errors import NotAnImage, TooManyPixels
 
 # Pillow's own limit would come before `max_pixels`, which looks at the same sizes.
 Image.MAX_IMAGE_PIXELS = None

@@ -19,7 +19,7 @@ import pytest
 import redis
 import requests
 
-from jobs import lifeline
+from runtime import parent_watch as lifeline
 
 ROOT = Path(__file__).parent.parent
 SERVE = (sys.executable, "-m", "mlapi", "serve")

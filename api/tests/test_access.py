@@ -14,7 +14,7 @@ from werkzeug.datastructures import Authorization
 from api.keys import KeyFile
 from api.tests.conftest import MakeApp
 from jobs import logs
-from jobs.errors import KeysUnavailable
+from runtime.errors import KeysUnavailable
 
 FAILED = {"success": False, "prediction": None, "score": None}
 

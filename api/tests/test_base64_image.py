@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from api.base64_image import decode_base64
-from jobs.errors import BadParameter
+from runtime.errors import BadParameter
 
 # What is encoded with all characters of either alphabet, and with as much padding as there is.
 IMAGES = [bytes(range(256)) + b"\xff\xfe\xfb" + bytes(size) for size in range(3)]

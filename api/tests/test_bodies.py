@@ -11,7 +11,7 @@ from api.bodies import MAX_CONNECTIONS, Bodies
 from api.heads import Head
 from api.rsgi import ProtocolClosed
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
+from runtime.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 MAX_BODY_BYTES = 1000
 SMALL_BYTES = 10

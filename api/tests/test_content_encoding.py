@@ -14,9 +14,9 @@ from api import content_encoding
 from api.keys import KeyFile
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.test_predictions import PATH, in_json, png
-from jobs.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
+from runtime.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
 
 INFER = "/v2/models/pets/infer"
 FORM = {"content_type": "multipart/form-data; boundary=b"}

@@ -10,10 +10,10 @@ from flask import Flask
 from api.examiner import Examiner
 from api.tests.conftest import FakeWorker, MakeApp
 from api.views import Services
-from jobs.errors import InferenceFailed
 from jobs.queue.figures import Examined
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Prediction
+from runtime.errors import InferenceFailed
 
 FIRST, SECOND, THIRD = "a" * 64, "b" * 64, "c" * 64
 LABELS = ("Eskimo_dog", "cat", "bird")

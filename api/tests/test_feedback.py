@@ -18,10 +18,10 @@ from api.feedback import FeedbackFile
 from api.feedback import _mentions as mentions
 from api.feedback_records import FeedbackRecords
 from api.tests.conftest import MakeApp
-from jobs.errors import StorageUnavailable
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
 from jobs.storage.images import FolderImageStore
+from runtime.errors import StorageUnavailable
 
 REPORT = '{"filename": "0a7c.jpeg", "prediction": "Eskimo_dog", "score": 0.64}'
 

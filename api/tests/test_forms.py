@@ -8,7 +8,7 @@ from werkzeug.formparser import FormDataParser
 
 from api.forms import FormParser
 from api.tests.conftest import MakeApp
-from jobs.errors import TooLarge
+from runtime.errors import TooLarge
 
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
 FILE = PART % (b"file", b'; filename="dog.jpeg"', b"%s")

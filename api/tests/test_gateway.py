@@ -20,14 +20,14 @@ from api.keys import KeyFile
 from api.settings import SPARE_THREADS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
-from jobs import waiting
-from jobs.errors import QueueFull
 from jobs.queue import backlog
 from jobs.queue.interface import Delivery
 from jobs.queue.memory import MemoryJobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
+from runtime import waiting
+from runtime.errors import QueueFull
 
 BOUNDARY = "b"
 CHUNKED = ("transfer-encoding", "chunked")

@@ -10,7 +10,7 @@ from api.gateway import _IMAGE_ENDPOINTS, _image_endpoint
 from api.heads import MAX_HEADER_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Head
 from api.tests.conftest import MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeScope
-from jobs.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes
+from runtime.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes
 
 
 def refusal(scope: FakeScope) -> type[ServiceError] | None:

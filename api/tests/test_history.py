@@ -5,10 +5,10 @@ import pytest
 from api.gateway import _IMAGE_ENDPOINTS
 from api.history import Counts, History, Period
 from api.metrics import Metrics
-from jobs.errors import QueueUnavailable
 from jobs.queue.figures import QueueFigures, WorkerFigures, WorkerReport
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import Prediction, Timings
+from runtime.errors import QueueUnavailable
 
 COMPUTED = Prediction("dog", 0, 0.9, "m1", Timings(1, 1, 1, 1))
 CACHED = Prediction("dog", 0, 0.9, "m1")

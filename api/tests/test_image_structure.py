@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from api.image_structure import ImageLimits, image_format
-from jobs.errors import (
+from runtime.errors import (
     NotAnImage,
     ServiceError,
     TooFragmented,

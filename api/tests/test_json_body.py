@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from api.base64_image import decode_base64
 from api.json_body import JsonBody
-from jobs.errors import BadParameter, TooLarge
+from runtime.errors import BadParameter, TooLarge
 
 IMAGES = [bytes(range(256)) * 200 * size for size in (1, 3, 2)]
 

@@ -18,10 +18,10 @@ import requests
 
 from api.settings import ApiSettings
 from api.tests.conftest import DOG
-from jobs import lifeline
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
 from mlapi.redis_server import free_port
+from runtime import parent_watch as lifeline
 
 FILE_BYTES, REQUEST_BYTES = 9_900_000, 19_900_000
 # What JSON that is no image may become, and what the server and the C library hold back.

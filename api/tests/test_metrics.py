@@ -17,12 +17,12 @@ from api.keys import KeyFile
 from api.metrics import Metrics, count_together, registry
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from jobs.errors import NotAnImage, QueueFull, QueueUnavailable
 from jobs.queue.figures import Examined, WorkerReport
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ClassScore, ImageJob, JobFailure, ModelInfo, Prediction, Timings
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Route
+from runtime.errors import NotAnImage, QueueFull, QueueUnavailable
 
 Labels = frozenset[tuple[str, str]]
 Figures = dict[str, dict[Labels, float]]

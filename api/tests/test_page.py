@@ -9,9 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.tests.conftest import FakeWorker, MakeApp
-from jobs.errors import DeadlinePassed, NotAnImage, QueueFull, QueueUnavailable
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Prediction, Timings
+from runtime.errors import DeadlinePassed, NotAnImage, QueueFull, QueueUnavailable
 
 
 def test_the_page_has_an_upload_form(client: FlaskClient) -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from api.tests.conftest import DOG, FakeWorker, MakeApp
-from jobs.errors import InferenceFailed, NotAnImage
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, Timings
+from runtime.errors import InferenceFailed, NotAnImage
 
 FAILED = {"success": False, "prediction": None, "score": None}
 

@@ -15,10 +15,10 @@ from werkzeug.test import TestResponse
 
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.v1 import documents
-from jobs.errors import InferenceFailed, error_types
 from jobs.queue.interface import Admission
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Timings
+from runtime.errors import InferenceFailed, error_types
 
 PATH = "/v1/predictions"
 LATER = {"Prefer": "respond-async"}

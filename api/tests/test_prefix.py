@@ -16,9 +16,9 @@ from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from api.tests.test_predictions import LATER, form, png
 from api.v1.predictions import document
-from jobs.errors import NotAnImage
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure
+from runtime.errors import NotAnImage
 
 PREFIX = {"X-Forwarded-Prefix": "/mlapi/"}
 # Whatever on a page leads somewhere, and the proxy's own words for the service.

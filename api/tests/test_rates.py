@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.rates import Rate, RateLimiter
 from conftest import Sentinels
-from jobs.errors import TooManyRequests
+from runtime.errors import TooManyRequests
 
 
 @pytest.fixture

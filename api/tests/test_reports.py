@@ -8,7 +8,7 @@ import pytest
 
 from api import reports
 from api.reports import NO_CLASS, Report, confusions, latest, oldest_first
-from jobs.errors import StorageUnavailable
+from runtime.errors import StorageUnavailable
 
 
 @pytest.fixture

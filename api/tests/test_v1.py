@@ -14,10 +14,10 @@ from api.keys import KeyFile
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.v1 import documents
-from jobs.errors import InferenceFailed, QueueUnavailable, error_types
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Timings
 from jobs.versions.rules import Route
+from runtime.errors import InferenceFailed, QueueUnavailable, error_types
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import png
 from api.v2 import requests
 from jobs import __version__
-from jobs.errors import InferenceFailed, OutOfMemory, ServiceError
 from jobs.queue.interface import Admission
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Prediction, Timings
+from runtime.errors import InferenceFailed, OutOfMemory, ServiceError
 
 MODEL = "/v2/models/pets"
 PATH = f"{MODEL}/infer"

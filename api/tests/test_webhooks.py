@@ -22,10 +22,10 @@ from api.tests.conftest import DOG, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.webhook_sender import NotSent, Sender
 from api.webhooks import Webhooks, announce
-from jobs.errors import SetupError
 from jobs.queue.memory import MemoryJobQueue
 from jobs.results import MemoryResults, Result
 from jobs.settings import SettingsError
+from runtime.errors import SetupError
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 

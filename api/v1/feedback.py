@@ -12,10 +12,10 @@ from api.labels import meant
 from api.v1.documents import Feedback
 from api.v1.predictions import served_model
 from api.views import Services
-from jobs.errors import BadParameter, PredictionFailed, PredictionPending, QueueUnavailable
 from jobs.queue.interface import JobQueue
 from jobs.results import Result
 from jobs.schema import JobFailure, Prediction, image_hash
+from runtime.errors import BadParameter, PredictionFailed, PredictionPending, QueueUnavailable
 
 
 def fingerprint(result_id: str, feedback: Feedback) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Response, g, request
 
-from jobs.errors import RETRY_AFTER_S, BadParameter, KeyInUse, KeyReused
-from jobs.reading import read, understood
 from jobs.results import ResultStore
+from runtime.errors import RETRY_AFTER_S, BadParameter, KeyInUse, KeyReused
+from runtime.reading import read, understood
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"

@@ -15,8 +15,11 @@ from api.middleware import model_predict_all
 from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
 from api.views import Services, store, timed
-from jobs import waiting
-from jobs.errors import (
+from jobs.queue.interface import Admission, JobQueue
+from jobs.results import Result
+from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash
+from runtime import waiting
+from runtime.errors import (
     BadParameter,
     DeadlinePassed,
     QueueFull,
@@ -25,9 +28,6 @@ from jobs.errors import (
     Unavailable,
     WebhooksOff,
 )
-from jobs.queue.interface import Admission, JobQueue
-from jobs.results import Result
-from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from api.utils import get_file_hash
 from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options
 from api.views import SMALL_BYTES
-from jobs import waiting
-from jobs.errors import NoFile, TooManyImages, UnsupportedMediaType
 from jobs.schema import Lane
+from runtime import waiting
+from runtime.errors import NoFile, TooManyImages, UnsupportedMediaType
 
 # As what clients send the images that we accept, under old names too, and any file.
 _IMAGE_TYPE = re.compile(

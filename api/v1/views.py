@@ -13,10 +13,10 @@ from api.v1 import documents, feedback, openapi, predictions, requests
 from api.v1.idempotency import once
 from api.v1.openapi import operation
 from api.views import services, timed
-from jobs.errors import NoSuchModel, NoSuchPrediction, NoSuchProblem, error_types
 from jobs.results import Result
 from jobs.schema import ModelInfo
 from jobs.versions.rules import Version, Versions
+from runtime.errors import NoSuchModel, NoSuchPrediction, NoSuchProblem, error_types
 
 blueprint = Blueprint("v1", __name__)
 

@@ -10,9 +10,9 @@ from api.middleware import model_predict_all
 from api.v2.documents import OUTPUTS, InferenceRequest, Output, OutputName
 from api.v2.tensors import Value, pack
 from api.views import Services, store, timed
-from jobs.errors import ServiceError
 from jobs.queue.interface import JobQueue
 from jobs.schema import TOP_CLASSES, ClassScore, ImageJob, Lane, ModelInfo, Prediction
+from runtime.errors import ServiceError
 
 Document = dict[str, Any]
 

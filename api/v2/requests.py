@@ -10,8 +10,8 @@ from api.json_body import JsonBody
 from api.v2 import tensors
 from api.v2.documents import InferenceRequest, Input
 from api.views import SMALL_BYTES, image_limits
-from jobs import waiting
-from jobs.errors import BadParameter
+from runtime import waiting
+from runtime.errors import BadParameter
 
 # How many bytes of the body are JSON, where that is not all of it.
 JSON_LENGTH = "Inference-Header-Content-Length"

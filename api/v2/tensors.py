@@ -13,7 +13,7 @@ from api.json_body import JsonBody
 from api.v1.documents import MAX_IMAGES
 from api.v2.documents import Input
 from api.v2.png import CHANNELS, encode_png
-from jobs.errors import BadParameter, TooManyImages
+from runtime.errors import BadParameter, TooManyImages
 
 _LENGTH = struct.Struct("<I")
 _MAX_SIDE = 2**31 - 1  # of a PNG

@@ -9,8 +9,8 @@ from api.v1.predictions import served_model
 from api.v2 import inference, requests
 from api.views import ready_workers, services
 from jobs import __version__
-from jobs.errors import NoSuchModel
 from jobs.versions.rules import Version, Versions
+from runtime.errors import NoSuchModel
 
 blueprint = Blueprint("v2", __name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from chaos import disk
-from jobs.errors import StorageUnavailable
 from jobs.storage.images import FolderImageStore
+from runtime.errors import StorageUnavailable
 
 
 def test_a_full_disk_takes_no_image_until_there_is_room_again(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from api.settings import ApiSettings
 from conftest import RedisServer
 from deploy.tests.keda import Queue, ScaledObject
 from deploy.tests.manifests import of_kind, overlay, workloads
-from jobs.errors import ClientGone
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from model.settings import ModelSettings
+from runtime.errors import ClientGone
 
 SCALED = ("autoscaled", "managed-redis", "scale-to-zero")
 STREAMS = {"jobs": "{mlapi}:jobs", "bulk": "{mlapi}:jobs:bulk"}

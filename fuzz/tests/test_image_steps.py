@@ -17,7 +17,6 @@ from PIL.PngImagePlugin import PngStream
 from api.image_structure import ImageLimits, image_format
 from fuzz.corpus import FILES, good_files
 from fuzz.images import image_files
-from jobs.errors import ServiceError
 from jobs.image_walk import (
     GIF_FRAME,
     GIF_GRAPHIC_CONTROL,
@@ -29,6 +28,7 @@ from jobs.image_walk import (
     png_chunks,
 )
 from model.bare_picture import bare_picture
+from runtime.errors import ServiceError
 
 LIMITS = ImageLimits(pixels=100_000, frames=1000, metadata_bytes=4_000_000)
 # What Pillow may raise on damaged files.

@@ -3,7 +3,7 @@
 import math
 import time
 
-from jobs.errors import QueueFull
+from runtime.errors import QueueFull
 
 # What is known stands for a tenth of the time that the backlog takes: the workers have enough to do until then.
 _STANDS_FOR_SHARE = 0.1

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-from jobs.reading import Damaged, read
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Role, Version
+from runtime.reading import Damaged, read
 
 # How API and workers count scores: in the same steps, so that what is answered can be held against what is computed.
 SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))

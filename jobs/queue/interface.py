@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from jobs.errors import DeadlinePassed, QueueFull
 from jobs.queue.figures import Examined, QueueFigures, WorkerReport
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage
 from jobs.versions.rules import DEFAULT_POOL, Route, Versions
+from runtime.errors import DeadlinePassed, QueueFull
 
 # A worker that has not been heard of for this long is dead, and what it held is given to another. Workers are heard of
 # from a thread of their own, every quarter of this time, however long their network takes.

@@ -9,7 +9,6 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 
-from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
 from jobs.queue.backlog import Backlog
 from jobs.queue.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
 from jobs.queue.interface import (
@@ -28,6 +27,7 @@ from jobs.results import MemoryResults
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction, SetAsideImage, image_hash
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import DEFAULT_POOL, Route, Version, Versions
+from runtime.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetAside
 
 
 @dataclass

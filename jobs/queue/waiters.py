@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 
-from jobs import waiting
-from jobs.errors import DeadlinePassed, Stopping
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction
+from runtime import waiting
+from runtime.errors import DeadlinePassed, Stopping
 
 
 @dataclass(frozen=True, slots=True)

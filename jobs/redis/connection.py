@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from jobs.errors import QueueUnavailable
 from jobs.redis.keys import ABSENT
 from jobs.redis.pool import connection_pool
+from runtime.errors import QueueUnavailable
 
 log = logging.getLogger(__name__)
 

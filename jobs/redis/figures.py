@@ -6,11 +6,11 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from jobs.queue.figures import Examined, QueueFigures, VersionFigures, WorkerFigures, WorkerReport
-from jobs.reading import understood
 from jobs.redis import keys
 from jobs.redis.connection import lacks_group, milliseconds, time_of
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Version, Versions
+from runtime.reading import understood
 
 
 def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigures:  # noqa: ANN401 - what `connect` gives

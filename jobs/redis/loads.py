@@ -4,11 +4,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from jobs.errors import SetupError
-from jobs.reading import read, understood
 from jobs.redis import keys
 from jobs.redis.connection import connect, reaching_redis
 from jobs.settings import SharedSettings
+from runtime.errors import SetupError
+from runtime.reading import read, understood
 
 # While it stops workers, `mlapi serve` does not say that it is there.
 _SUPERVISOR_TTL_S = 60

@@ -14,13 +14,10 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from jobs import waiting
-from jobs.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
 from jobs.queue.backlog import Backlog
 from jobs.queue.figures import Examined, QueueFigures
 from jobs.queue.interface import BULK_EVERY, MAX_BULK_SHARE, MAX_JOINED, MAX_WAIT_SHARE, WORKER_TTL_S, Admission
 from jobs.queue.waiters import Waiters
-from jobs.reading import understood
 from jobs.redis import figures as redis_figures
 from jobs.redis import keys
 from jobs.redis.connection import milliseconds, script
@@ -40,6 +37,9 @@ from jobs.schema import (
 )
 from jobs.settings import SharedSettings
 from jobs.versions.rules import DEFAULT_POOL, Route, Versions
+from runtime import waiting
+from runtime.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, QueueUnavailable, SetAside
+from runtime.reading import understood
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from redis.commands.core import Script
 
-from jobs import waiting
-from jobs.reading import read, understood
 from jobs.redis import keys
 from jobs.redis.connection import WHILE_IT_RESTARTS, connect, reaching_redis, script
 from jobs.results import Result, never
 from jobs.schema import Outcome, encode_outcome, outcome_or_failure
 from jobs.settings import SharedSettings
+from runtime import waiting
+from runtime.reading import read, understood
 
 # One blocking read; whoever is not to wait any more notices within this time.
 _BLOCK_S = 0.5

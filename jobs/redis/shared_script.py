@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.commands.core import Script
 
-from jobs import waiting
-from jobs.errors import Stopping
 from jobs.redis.connection import WHILE_IT_RESTARTS, ScriptCall, call_all
+from runtime import waiting
+from runtime.errors import Stopping
 
 
 class SharedScript:

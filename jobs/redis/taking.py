@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 from redis.commands.core import Script
 from redis.exceptions import RedisError, ResponseError
 
-from jobs import waiting
-from jobs.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside, UnreadableMessage
 from jobs.queue.figures import WorkerReport
 from jobs.queue.interface import BULK_EVERY, LATELY_S, MAX_COPIES, MAX_DEATHS, MAX_SET_ASIDE, WORKER_TTL_S, Delivery
-from jobs.reading import understood
 from jobs.redis import keys
 from jobs.redis.connection import ScriptCall, call_all, connect, lacks_group, reaching_redis, script, time_of
 from jobs.redis.keys import PoolKeys
@@ -23,6 +20,9 @@ from jobs.redis.versions import RedisVersions
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
 from jobs.versions.comparison import compared, copy_of
 from jobs.versions.rules import DEFAULT_POOL, Copies, Version
+from runtime import waiting
+from runtime.errors import DeadlinePassed, NoWorker, QueueUnavailable, SetAside, UnreadableMessage
+from runtime.reading import understood
 
 log = logging.getLogger(__name__)
 

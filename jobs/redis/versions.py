@@ -5,11 +5,11 @@ from typing import Any
 
 from redis.exceptions import WatchError
 
-from jobs.reading import understood
 from jobs.redis import keys
 from jobs.redis.connection import milliseconds
 from jobs.schema import ModelInfo
 from jobs.versions.rules import DEFAULT_POOL, Route, Version, Versions
+from runtime.reading import understood
 
 
 class RedisVersions:

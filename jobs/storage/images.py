@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
-from jobs import locks
-from jobs.errors import SetupError, StorageUnavailable
 from jobs.settings import SharedSettings
+from runtime import locks
+from runtime.errors import SetupError, StorageUnavailable
 
 # What `ImageStore.put` is given as a name.
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]+")

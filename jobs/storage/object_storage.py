@@ -11,10 +11,10 @@ from datetime import timedelta
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from jobs import waiting
-from jobs.errors import SetupError, StorageUnavailable
 from jobs.schema import image_hash
 from jobs.storage.images import IMAGE_NAME, ImageStore
+from runtime import waiting
+from runtime.errors import SetupError, StorageUnavailable
 
 log = logging.getLogger(__name__)
 

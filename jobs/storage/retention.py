@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol, runtime_checkable
 
-from jobs import locks
-from jobs.errors import QueueUnavailable, StorageUnavailable
 from jobs.schema import image_hash
 from jobs.storage.images import IMAGE_NAME, TEMPORARY_PREFIX, FolderImageStore
+from runtime import locks
+from runtime.errors import QueueUnavailable, StorageUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count, pairwise
 
-from jobs.errors import NoWorker, QueueUnavailable
 from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from jobs.tests.queues import until
+from runtime.errors import NoWorker, QueueUnavailable
 
 # As generous as for a busy machine.
 MOST_S = 60

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from jobs.errors import NoWorker
 from jobs.queue.interface import Delivery, JobQueue
 from jobs.schema import ClassScore, ImageJob, Lane, Prediction, Timings
+from runtime.errors import NoWorker
 
 TOP = (ClassScore("Eskimo_dog", 248, 0.64), ClassScore("malamute", 249, 0.2))
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4), TOP)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
 from jobs.queue.figures import Examined, WorkerReport
 from jobs.queue.interface import Delivery
 from jobs.redis import keys
@@ -17,6 +16,7 @@ from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
 from jobs.tests.queues import CAT, DOG, submit, take, take_now, until
+from runtime.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
 
 # No text, no JSON, no object, too deep; and what is an object, but neither a job nor an outcome.
 DAMAGED = [b"", b"\xff\xfe", b"{", b"null", b"[]", b"7", b"[" * 100_000]

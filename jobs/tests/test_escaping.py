@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from jobs.escaping import escaped, escaped_json
+from runtime.escaping import escaped, escaped_json
 
 # By their categories: what controls, separates lines, or is half a character; and by their directions: what turns text.
 UNSAFE = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import StorageUnavailable
 from jobs.storage.images import FolderImageStore
+from runtime.errors import StorageUnavailable
 
 DATA = bytes(range(256)) * 4000
 

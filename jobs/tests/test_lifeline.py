@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs import lifeline
+from runtime import parent_watch as lifeline
 
 WAIT = [sys.executable, "-c", "import time; time.sleep(600)"]
 START_AND_WAIT = f"""

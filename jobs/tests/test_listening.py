@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from jobs import listening
-from jobs.errors import SetupError
 from jobs.settings import SettingsError, SharedSettings
+from runtime import listening
+from runtime.errors import SetupError
 
 
 @pytest.mark.parametrize(

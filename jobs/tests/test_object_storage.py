@@ -10,14 +10,14 @@ from uuid import uuid4
 import pytest
 
 from conftest import S3Server
-from jobs import waiting
-from jobs.errors import SetupError, StorageUnavailable
 from jobs.schema import image_hash
 from jobs.settings import SharedSettings
 from jobs.storage import object_storage
 from jobs.storage.images import open_store
 from jobs.storage.object_storage import ObjectImageStore, reason
 from jobs.storage.retention import Swept, Uploads, UploadSweeper
+from runtime import waiting
+from runtime.errors import SetupError, StorageUnavailable
 
 DAY_S = 86_400
 

@@ -6,7 +6,6 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import Cluster
-from jobs.errors import QueueUnavailable
 from jobs.queue.interface import Delivery
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
@@ -15,6 +14,7 @@ from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, prediction_for
 from jobs.tests.queues import until
+from runtime.errors import QueueUnavailable
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conftest import Sentinels
-from jobs.errors import QueueUnavailable
 from jobs.redis.connection import connect
 from jobs.redis.pool import connection_pool
 from jobs.redis.queue import RedisJobQueue
@@ -18,6 +17,7 @@ from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, ask, prediction_for, worker_on
 from jobs.tests.queues import until
+from runtime.errors import QueueUnavailable
 
 
 @pytest.fixture

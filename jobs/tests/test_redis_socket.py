@@ -14,10 +14,10 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from jobs import lifeline
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
 from mlapi import redis_server
+from runtime import parent_watch as lifeline
 
 
 class SocketServer:

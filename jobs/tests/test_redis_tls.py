@@ -14,8 +14,8 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from conftest import cluster_of_one
-from jobs.errors import QueueUnavailable
 from jobs.redis.queue import RedisJobQueue
+from runtime.errors import QueueUnavailable
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 import redis
 
-from jobs.errors import DeadlinePassed, NoWorker, QueueFull
 from jobs.queue.interface import MAX_JOINED, JobQueue
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import Result, ResultStore
 from jobs.schema import ClassScore, ImageJob, JobFailure, Prediction, Timings
+from runtime.errors import DeadlinePassed, NoWorker, QueueFull
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1, 2, 3, 4), (ClassScore("Eskimo_dog", 248, 0.64),))
 CAT = Prediction("tabby", 281, 0.91, "m1")

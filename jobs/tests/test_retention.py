@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import QueueUnavailable
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
 from jobs.storage.retention import FolderUploads, Swept, UploadSweeper
 from jobs.tests.queues import DOG
+from runtime.errors import QueueUnavailable
 
 DAY_S = 86_400
 BLOCK = 4096

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import ServiceError, error_types
 from jobs.schema import ClassScore, ImageJob, JobFailure, Outcome, Prediction, Timings, decode_outcome, encode_outcome
 from jobs.settings import SettingsError, SharedSettings
+from runtime.errors import ServiceError, error_types
 
 
 def test_a_job_survives_the_queue() -> None:

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.errors import StorageUnavailable
 from jobs.settings import SharedSettings
 from jobs.storage.images import FolderImageStore, ImageStore, open_store
+from runtime.errors import StorageUnavailable
 
 DATA = bytes(range(256)) * 4000
 # Larger than what S3 clients send in one piece of their own accord.

@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jobs import logs, tracing
-from jobs.errors import NoWorker, SetupError
 from jobs.schema import ImageJob
 from jobs.settings import SettingsError, SharedSettings
 from jobs.spans import OpenTelemetryTracer
 from jobs.tracing import Headers
+from runtime.errors import NoWorker, SetupError
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{CALLER}-01"

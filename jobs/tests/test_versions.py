@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobs.errors import NoSuchModel
 from jobs.schema import ImageJob, ModelInfo
 from jobs.versions.rules import CannotRoute, Route, Version, Versions
+from runtime.errors import NoSuchModel
 
 
 def version(name: str, *, pool: str | None = None, workers: int = 1) -> Version:

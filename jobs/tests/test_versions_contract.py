@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from jobs.errors import NoSuchModel, NotAnImage, NoWorker
 from jobs.queue.interface import MAX_COPIES, Delivery, JobQueue
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
@@ -13,6 +12,7 @@ from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, Se
 from jobs.tests.queues import MakeQueue, names, until
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Route
+from runtime.errors import NoSuchModel, NotAnImage, NoWorker
 
 PETS, PETS_2, CARS = (
     ModelInfo(f"{name}-{version}-id", name, version, labels=("dog",))

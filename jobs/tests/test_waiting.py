@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from jobs import waiting
+from runtime import waiting
 
 Caller = Callable[[Callable[[], object]], object]
 _noted: ContextVar[str] = ContextVar("noted", default="nothing")

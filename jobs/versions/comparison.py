@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from uuid import uuid4
 
-from jobs.reading import Damaged
 from jobs.schema import ImageJob, Outcome, Prediction, Served
+from runtime.reading import Damaged
 
 # A copy that no worker takes for so long is not computed.
 _COPY_TIMEOUT_S = 60.0

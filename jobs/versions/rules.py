@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from jobs.errors import NoSuchModel, SetupError
-from jobs.reading import read
 from jobs.schema import ImageJob, ModelInfo
+from runtime.errors import NoSuchModel, SetupError
+from runtime.reading import read
 
 DEFAULT_POOL = ""
 # Versions that served before, of which the latest may serve again.

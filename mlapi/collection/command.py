@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import ServiceError, SetupError
 from mlapi.collection import paths, results, run, sorting
 from mlapi.collection.results import Results
 from mlapi.collection.rows import as_text
 from mlapi.collection.run import Classifying, Summary
 from mlapi.terminal import echo, echo_json, echo_lines
+from runtime.errors import ServiceError, SetupError
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # click does not export it

@@ -3,8 +3,8 @@
 import os
 import stat
 
-from jobs.errors import ServiceError, TooManyBytes
 from jobs.storage.images import ImageSource
+from runtime.errors import ServiceError, TooManyBytes
 
 # Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
 MOST_BYTES_OF_PIXEL = 8

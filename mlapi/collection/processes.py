@@ -10,14 +10,14 @@ from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 
-from jobs import lifeline
-from jobs.errors import ServiceError
 from mlapi.collection.files import MOST_BYTES_OF_PIXEL, Files
 from mlapi.collection.rows import Row
 from model.classifier import Classifier
 from model.decoding_limit import DecodingLimit
 from model.ml_service import load_classifier, predict
 from model.settings import ModelSettings
+from runtime import parent_watch as lifeline
+from runtime.errors import ServiceError
 
 # Large enough that handing it over costs little of the time that it takes, small enough that all end at about once.
 _BATCHES_IN_CHUNK = 2

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import IO, Any, Protocol
 
-from jobs import locks
-from jobs.errors import SetupError
-from jobs.escaping import escaped
 from jobs.schema import TOP_CLASSES
 from mlapi.collection.rows import Row
 from mlapi.terminal import echo
+from runtime import locks
+from runtime.errors import SetupError
+from runtime.escaping import escaped
 
 _COLUMNS = ("path", "label", "score", "error")
 _ROW_GROUP = 100_000

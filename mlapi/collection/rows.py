@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jobs.errors import ServiceError
 from jobs.schema import ClassScore, JobFailure, Outcome
+from runtime.errors import ServiceError
 
 # As many as the API's answers have.
 _SCORE_DIGITS = 4

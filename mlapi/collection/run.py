@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from jobs.errors import ServiceError, SetupError
 from mlapi.collection.rows import Row, as_text
+from runtime.errors import ServiceError, SetupError
 
 
 class Classifying(Protocol):

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from jobs.errors import ServiceError
 from jobs.schema import TOP_CLASSES
 from mlapi.client import MOST_IMAGES, Client, Outcome
 from mlapi.collection.files import Files
 from mlapi.collection.rows import Row
+from runtime.errors import ServiceError
 
 # A service that is busy says so, and one that is started again is away for a moment. One that is away for longer ends
 # the run, which can go on later.

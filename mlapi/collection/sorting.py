@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from jobs.errors import SetupError
+from runtime.errors import SetupError
 
 # What some system does not allow in a name.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import numpy as np
 
-from jobs.errors import SetupError
 from mlapi.quantization import int8, pictures
 from mlapi.quantization.comparison import Accuracy, Pair
 from mlapi.quantization.pictures import Picture
@@ -26,6 +25,7 @@ from model.classifier import Classifier
 from model.manifest import NETWORK, ModelManifest
 from model.ml_service import load_classifier
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # click does not export it

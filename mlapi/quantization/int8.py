@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import SetupError
 from model.manifest import ModelManifest
+from runtime.errors import SetupError
 
 if TYPE_CHECKING:
     import onnx

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import ServiceError, SetupError
 from mlapi.collection import paths, sorting
 from mlapi.collection.files import MOST_BYTES_OF_PIXEL, Files
 from model.manifest import LABELS, ModelManifest
 from model.preprocessing import preprocess
+from runtime.errors import ServiceError, SetupError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,6 @@ import pytest
 import mlapi
 from api.settings import ApiSettings
 from api.v1.documents import MAX_IMAGES
-from jobs.errors import (
-    BadParameter,
-    DeadlinePassed,
-    KeyRequired,
-    NoSuchPrediction,
-    NotAnImage,
-    QueueFull,
-    ServiceError,
-    TooManyBytes,
-    TooManyRequests,
-    Unavailable,
-)
 from jobs.schema import ClassScore, Timings
 from mlapi import Client, Model, Prediction
 from mlapi import client as client_module
@@ -37,6 +25,18 @@ from mlapi.tests.fake_service import (
     image_count,
     predictions,
     problem,
+)
+from runtime.errors import (
+    BadParameter,
+    DeadlinePassed,
+    KeyRequired,
+    NoSuchPrediction,
+    NotAnImage,
+    QueueFull,
+    ServiceError,
+    TooManyBytes,
+    TooManyRequests,
+    Unavailable,
 )
 
 FULL = problem("queue-full", 429, "Too many images are waiting.", **{"Retry-After": "1"})

@@ -10,7 +10,6 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from jobs.errors import QueueUnavailable
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.schema import ModelInfo
@@ -19,6 +18,7 @@ from mlapi.loader import Loader
 from mlapi.redis_server import free_port
 from mlapi.supervisor import Program, Supervisor
 from model.manifest import ModelManifest
+from runtime.errors import QueueUnavailable
 
 MANIFEST = """
 name = "{name}"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import SetupError
 from mlapi import redis_server
+from runtime.errors import SetupError
 
 
 @pytest.fixture

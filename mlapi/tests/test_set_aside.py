@@ -9,11 +9,11 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from jobs.errors import NoWorker
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
 from mlapi import cli
+from runtime.errors import NoWorker
 
 BOMB, OTHER = "a1" * 32 + ".png", "b2" * 32 + ".jpg"
 

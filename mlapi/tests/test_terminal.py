@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from api.feedback import FeedbackFile
-from jobs.errors import SetupError
 from jobs.schema import ClassScore
 from mlapi import cli, doctor, terminal
 from mlapi.collection.results import Printed
 from mlapi.collection.rows import Row
 from mlapi.doctor import Finding
+from runtime.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
 HARM = "\x1b[2J\x9b2J\x1b]8;;http://x\x07y\r\u202e\u2028\x85\x7f"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs.errors import SetupError
 from mlapi import cli, throughput, tune
 from mlapi.settings import ServeSettings
 from mlapi.throughput import Plan, Speed
 from model.settings import ModelSettings
+from runtime.errors import SetupError
 
 
 @pytest.fixture(autouse=True)

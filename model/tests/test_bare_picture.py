@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.errors import NotAnImage, TooLarge
 from model.bare_picture import bare_picture
 from model.preprocessing import decode
 from model.tests.image_writers import (
@@ -29,6 +28,7 @@ from model.tests.image_writers import (
     segment,
     sub_blocks,
 )
+from runtime.errors import NotAnImage, TooLarge
 
 MAX_PIXELS = 100_000
 CHANCE = np.random.default_rng(0)

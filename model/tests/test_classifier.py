@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from jobs.errors import InferenceFailed
 from jobs.schema import JobFailure, Prediction
 from model.classifier import Classifier, Precision, _core, _settings
 from model.manifest import Channels, Layout, ModelError, ModelManifest
 from model.tests.networks import COLOUR_WEIGHTS, Shape, extend, save_network
+from runtime.errors import InferenceFailed
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 SHAPES: dict[Layout, Shape] = {"NCHW": ["N", 3, 24, 32], "NHWC": ["N", 24, 32, 3]}

@@ -8,8 +8,8 @@ from multiprocessing import get_context
 
 import pytest
 
-from jobs.errors import DeadlinePassed, NotAnImage, TooCostly
 from model.decoding_limit import DecodingLimit
+from runtime.errors import DeadlinePassed, NotAnImage, TooCostly
 
 LIMIT_S = 0.1
 

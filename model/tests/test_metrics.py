@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.errors import DeadlinePassed, NotAnImage, SetupError
 from jobs.queue.interface import Delivery
 from jobs.schema import ImageJob, JobFailure, Outcome, Prediction, Timings
 from model.metrics import WorkerMetrics, show
 from model.settings import ModelSettings
+from runtime.errors import DeadlinePassed, NotAnImage, SetupError
 
 DOG = Prediction("dog", 0, 0.85, timings=Timings(0, 20, 40, 2))
 BROKEN = JobFailure.of(NotAnImage())

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import generate_latest
 
-from jobs.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
 from jobs.queue.interface import WORKER_TTL_S, Delivery
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
@@ -31,6 +30,7 @@ from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, identity, knee, predict
 from model.preprocessing import preprocess
 from model.tests.networks import move_weights, save_network
+from runtime.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
 
 MAX_PIXELS = 1_000_000
 # Longer than a test takes, on however slow a machine.

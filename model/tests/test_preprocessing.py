@@ -17,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from jobs.errors import NotAnImage, TooLarge
 from model.manifest import Interpolation, ModelManifest
 from model.preprocessing import LEAST_SPARE, crop_box, decode, fit, preprocess
 from model.preprocessing import _divisor as divisor_of
 from model.preprocessing import _open as opened
 from model.resizing import resize
+from runtime.errors import NotAnImage, TooLarge
 
 MAX_PIXELS = 1_000_000
 

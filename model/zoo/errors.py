@@ -1,6 +1,6 @@
 """What can go wrong while a model is made ready; every message says what to do about it."""
 
-from jobs.errors import SetupError
+from runtime.errors import SetupError
 
 
 class ZooError(SetupError):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import SetupError
 from mlapi.collection.sorting import copy, folder_name
+from runtime.errors import SetupError
 
 
 @pytest.mark.parametrize("label", ["Eskimo_dog", "jack-o'-lantern", "tiger cat", "Käse", "犬"])

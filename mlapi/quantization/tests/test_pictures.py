@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import SetupError
 from mlapi.collection import sorting
 from mlapi.quantization import pictures as chosen
 from mlapi.quantization.tests.conftest import MakeModel
 from model.preprocessing import preprocess
+from runtime.errors import SetupError
 
 MAX_PIXELS = 10**6
 

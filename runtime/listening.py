@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from jobs.errors import SetupError
+from runtime.errors import SetupError
 
 # What listens on any address is reached from its own machine by this one.
 _LOOPBACK = "127.0.0.1"
