@@ -4,14 +4,18 @@ from functools import partial
 
 from flask import Flask
 
-from api import access, headers, metrics, page, request_log, request_trace, status, views
-from api.events import Feed
-from api.feedback import FeedbackFile
-from api.feedback_records import FeedbackRecords
-from api.forms import FormRequest
-from api.history import EVERY_S, History
-from api.metrics import Metrics
+from api import views
+from api.access import access
+from api.feedback.file import FeedbackFile
+from api.feedback.records import FeedbackRecords
+from api.http import headers
+from api.monitoring import metrics, request_log, request_trace
+from api.monitoring.history import EVERY_S, History
+from api.monitoring.metrics import Metrics
+from api.pages import page, status
+from api.pages.events import Feed
 from api.settings import ApiSettings
+from api.uploads.forms import FormRequest
 from api.v1.views import blueprint as v1
 from api.v2.views import blueprint as v2
 from jobs.queue.interface import JobQueue

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from api.connection import Connection
+from api.http.connection import Connection
 from jobs import logs, tracing
 from jobs.queue.interface import Admission, JobQueue
 from jobs.schema import ImageJob, Prediction

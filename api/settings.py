@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from api.hosts import HostNames
-from api.rates import Rate
+from api.access.hosts import HostNames
+from api.access.rates import Rate
 from jobs.settings import SharedSettings
 from runtime import listening
 from runtime.listening import ListenAddress

@@ -4,7 +4,7 @@ import hashlib
 import mimetypes
 from pathlib import PurePath
 
-from api.image_structure import ImageLimits, image_format
+from api.uploads.structure import ImageLimits, image_format
 from runtime.errors import NotAnImage
 
 # The endings we accept, by the format of the content; the first is the one we give.

@@ -11,18 +11,19 @@ from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as MethodNotAllowedException
 
-from api import connection, failures, problems
-from api.events import Feed
-from api.feedback import FeedbackFile
-from api.feedback_records import FeedbackRecords
-from api.forms import FILE
-from api.headers import UPLOAD_POLICY
-from api.history import History
-from api.image_structure import ImageLimits
-from api.metrics import Metrics
+from api.errors import failures, problems
+from api.errors.problems import error_headers
+from api.feedback.file import FeedbackFile
+from api.feedback.records import FeedbackRecords
+from api.http import connection
+from api.http.headers import UPLOAD_POLICY
 from api.middleware import model_predict
-from api.problems import error_headers
+from api.monitoring.history import History
+from api.monitoring.metrics import Metrics
+from api.pages.events import Feed
 from api.settings import ApiSettings
+from api.uploads.forms import FILE
+from api.uploads.structure import ImageLimits
 from api.utils import MEDIA_TYPES, image_name, is_other_file
 from jobs import tracing
 from jobs.queue.interface import JobQueue

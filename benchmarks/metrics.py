@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from prometheus_client import generate_latest
 
 from api.app import create_app
-from api.metrics import Metrics, count_together, registry
+from api.monitoring.metrics import Metrics, count_together, registry
 from api.settings import ApiSettings
 from benchmarks.table import markdown
 from jobs.queue.interface import Admission, Delivery

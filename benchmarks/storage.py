@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from api.app import create_app
-from api.metrics import Metrics
+from api.monitoring.metrics import Metrics
 from api.settings import ApiSettings
 from benchmarks.metrics import InstantQueue
 from benchmarks.table import markdown

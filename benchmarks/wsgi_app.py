@@ -8,7 +8,7 @@ from contextlib import suppress
 from flask import Flask
 
 from api.app import create_app as create_api
-from api.gateway import Gateway
+from api.server.gateway import Gateway
 from benchmarks.simulated_worker import ANSWER
 from jobs.queue.interface import Admission
 from jobs.queue.memory import MemoryJobQueue

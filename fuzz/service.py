@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import unquote
 
+from api.access.keys import KeyFile
 from api.app import create_app
-from api.gateway import Gateway
-from api.keys import KeyFile
+from api.server.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests import rsgi_client
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope

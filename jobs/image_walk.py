@@ -1,6 +1,6 @@
 """Walks through the pieces of a PNG, JPEG or GIF file: its chunks, segments or blocks. It decodes nothing.
 
-The API counts the pieces before it takes a file (api/image_structure.py), and a worker gives its decoder only those
+The API counts the pieces before it takes a file (api/uploads/structure.py), and a worker gives its decoder only those
 that the pixels need (model/bare_picture.py): both take the same steps, since it is the same walk. It ends at a piece
 that browsers refuse, and what comes after that is not in the picture.
 """

@@ -18,7 +18,7 @@ from runtime.errors import QueueUnavailable, ServiceError, SetupError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from api.keys import KeyFile
+    from api.access.keys import KeyFile
     from jobs.redis.loads import RedisLoads
     from jobs.redis.queue import RedisJobQueue
     from mlapi.reports import KeptReport
@@ -49,7 +49,7 @@ def serve() -> None:
 @cli.command()
 def api() -> None:
     """Run the API alone; REDIS_URL says where the queue is."""
-    from api.server import main
+    from api.server.main import main
 
     main()
 
@@ -410,7 +410,7 @@ def export_feedback(into: Path, layout: str) -> None:
 
 
 def _reports() -> "Iterator[KeptReport]":
-    from api.feedback import FeedbackFile
+    from api.feedback.file import FeedbackFile
     from api.settings import ApiSettings
     from mlapi import reports
 
@@ -451,7 +451,7 @@ def remove_key(name: str) -> None:
 
 
 def _key_file() -> "KeyFile":
-    from api.keys import KeyFile, KeyFileError
+    from api.access.keys import KeyFile, KeyFileError
     from api.settings import ApiSettings
 
     file = ApiSettings.from_env().api_keys_file

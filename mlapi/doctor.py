@@ -99,7 +99,7 @@ def packages() -> str:
 def settings() -> str:
     """Return where the settings come from. Raises `SettingsError` or `SetupError` where one is wrong."""
     from api.settings import ApiSettings
-    from api.webhook_sender import Sender
+    from api.webhooks.sender import Sender
     from model.settings import ModelSettings
 
     for kind in (ServeSettings, ModelSettings):
@@ -229,7 +229,7 @@ def uploads() -> str:
 
 def feedback() -> str:
     """Return where reports are kept. Raises `SetupError` where none can be."""
-    from api.feedback import MIN_FREE_BYTES
+    from api.feedback.file import MIN_FREE_BYTES
     from api.settings import ApiSettings
 
     file = ApiSettings.from_env().feedback_filepath

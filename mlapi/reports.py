@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from api import reports
-from api.feedback import FeedbackFile
-from api.reports import Report
+from api.feedback import reports
+from api.feedback.file import FeedbackFile
+from api.feedback.reports import Report
 from mlapi.collection import sorting
 from runtime.errors import SetupError
 from runtime.escaping import escaped

@@ -52,7 +52,7 @@ class FakeWorker:
 @pytest.fixture(autouse=True)
 def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every request counted, however long a busy machine keeps Redis from answering."""
-    monkeypatch.setattr("api.rates._REDIS_TIMEOUT_S", 30.0)
+    monkeypatch.setattr("api.access.rates._REDIS_TIMEOUT_S", 30.0)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api.rsgi import ProtocolClosed
+from api.http.rsgi import ProtocolClosed
 
 
 class FakeHeaders:

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.datastructures import Authorization
 
-from api.keys import KeyFile
+from api.access.keys import KeyFile
 from api.tests.conftest import MakeApp
 from jobs import logs
 from runtime.errors import KeysUnavailable
@@ -184,7 +184,7 @@ def test_an_address_is_believed_from_so_many_proxies(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, proxies: int, forwarded_for: str, believed: str
 ) -> None:
     counted: list[str] = []
-    monkeypatch.setattr("api.rates.RateLimiter.count", lambda _, caller, __: counted.append(caller))
+    monkeypatch.setattr("api.access.rates.RateLimiter.count", lambda _, caller, __: counted.append(caller))
     client = make_app(rate_limit="1/day", trusted_proxies=proxies).test_client()
     client.get("/", environ_base={"REMOTE_ADDR": "192.0.2.1"}, headers={"X-Forwarded-For": forwarded_for})
     assert counted == [believed]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api.base64_image import decode_base64
+from api.uploads.base64_image import decode_base64
 from runtime.errors import BadParameter
 
 # What is encoded with all characters of either alphabet, and with as much padding as there is.

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import pytest
 
-from api import bodies
-from api.bodies import MAX_CONNECTIONS, Bodies
-from api.heads import Head
-from api.rsgi import ProtocolClosed
+from api.http.heads import Head
+from api.http.rsgi import ProtocolClosed
+from api.server import bodies
+from api.server.bodies import MAX_CONNECTIONS, Bodies
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from runtime.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api import content_encoding
-from api.keys import KeyFile
+from api.access.keys import KeyFile
+from api.http import content_encoding
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.test_predictions import PATH, in_json, png
 from jobs.queue.memory import MemoryJobQueue

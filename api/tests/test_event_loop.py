@@ -11,7 +11,7 @@ from obstore.store import S3Store
 from redis.connection import AbstractConnection
 
 from api.app import create_app
-from api.gateway import Gateway
+from api.server.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from api import events
-from api.events import Feed, event
+from api.http.wsgi import Answer
+from api.pages import events
+from api.pages.events import Feed, event
 from api.tests.rsgi_client import FakeProtocol
-from api.wsgi import Answer
 
 T = TypeVar("T")
 FIRST: Answer = (200, [("Content-Type", "text/event-stream")], b"first")

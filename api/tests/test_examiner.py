@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from api.examiner import Examiner
+from api.background.examiner import Examiner
 from api.tests.conftest import FakeWorker, MakeApp
 from api.views import Services
 from jobs.queue.figures import Examined
@@ -150,7 +150,7 @@ def test_a_kept_image_that_cannot_be_read_for_a_while_is_asked_about_later(
         return b"an image"
 
     monkeypatch.setattr(services(app).feedback.images, "get", get)
-    monkeypatch.setattr("api.examiner._EVERY_S", 0)
+    monkeypatch.setattr("api.background.examiner._EVERY_S", 0)
     Examiner(services(app)).run(stopped)
     assert queue.examined == {"m1": Examined(0, 1), "m2": Examined(0, 1)}
     beside.stop()

@@ -10,8 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.gateway import Gateway
-from api.headers import DEFAULTS
+from api.http.headers import DEFAULTS
+from api.server.gateway import Gateway
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.memory import MemoryJobQueue

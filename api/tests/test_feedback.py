@@ -14,9 +14,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.feedback import FeedbackFile
-from api.feedback import _mentions as mentions
-from api.feedback_records import FeedbackRecords
+from api.feedback.file import FeedbackFile
+from api.feedback.file import _mentions as mentions
+from api.feedback.records import FeedbackRecords
 from api.tests.conftest import MakeApp
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
@@ -363,7 +363,7 @@ def test_an_image_that_is_reported_anew_meanwhile_stays(
             report_on(client, upload)
         return found
 
-    monkeypatch.setattr("api.feedback._mentions", mentions_before_another_report)
+    monkeypatch.setattr("api.feedback.file._mentions", mentions_before_another_report)
     undo(client, thanks)
     assert (images / upload).exists()
 
@@ -399,7 +399,7 @@ def test_no_other_report_is_taken_back(client: FlaskClient, feedback_path: Path,
 def test_a_report_is_looked_for_among_the_latest_only(
     client: FlaskClient, feedback_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.feedback._LATEST_BYTES", 250)
+    monkeypatch.setattr("api.feedback.file._LATEST_BYTES", 250)
     thanks = [client.post("/feedback", data={"report": REPORT, "label": "cat"}).text for _ in range(3)]
     assert 2 * len(feedback_path.read_text().splitlines()[0]) > 250  # so it begins within the second line
     assert undo(client, thanks[0]).status_code == 404
@@ -452,7 +452,7 @@ def test_of_a_long_file_no_answer_has_more_read_than_a_part(client: FlaskClient,
 
 
 def test_another_report_is_found_across_two_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.feedback._PIECE_BYTES", 100)
+    monkeypatch.setattr("api.feedback.file._PIECE_BYTES", 100)
     file = tmp_path / "feedback"
     for start in range(0, 250, 7):
         file.write_bytes(b"x" * start + NAME.encode() + b"x" * 50)

@@ -6,8 +6,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.formparser import FormDataParser
 
-from api.forms import FormParser
 from api.tests.conftest import MakeApp
+from api.uploads.forms import FormParser
 from runtime.errors import TooLarge
 
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from api.connection import Connection
-from api.gateway import Gateway
-from api.keys import KeyFile
+from api.access.keys import KeyFile
+from api.http.connection import Connection
+from api.server.gateway import Gateway
 from api.settings import SPARE_THREADS
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
@@ -127,7 +127,7 @@ def test_an_upload_that_takes_too_long_is_ended(make_gateway: MakeGateway, lengt
 def test_a_query_that_is_too_long_is_refused_before_the_body(
     make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("api.bodies._LINGER_S", 0.05)
+    monkeypatch.setattr("api.server.bodies._LINGER_S", 0.05)
     gateway, scope = make_gateway(), upload(1000, path)
     scope.query_string = "&".join(["a=1"] * 3000)
 
@@ -224,7 +224,7 @@ def test_an_image_is_taken_where_there_is_a_place_again_when_it_is_to_be_refused
 def test_a_request_that_waits_for_its_turn_is_refused_when_the_queue_turns_out_to_be_full(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.gateway._TURNS", 1)
+    monkeypatch.setattr("api.server.gateway._TURNS", 1)
     gateway, body = make_gateway(), form(dog)
     queue.heartbeat("busy", 5, "m1")
     stored, go_on = threading.Event(), threading.Event()
@@ -268,7 +268,7 @@ def test_what_has_come_of_a_refused_request_is_freed_with_its_answer(
 def test_who_is_behind_more_than_there_is_room_for_is_refused_at_once(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.gateway._TURNS", 1)
+    monkeypatch.setattr("api.server.gateway._TURNS", 1)
     gateway, body = make_gateway(), form(dog)
     stored, go_on = threading.Event(), threading.Event()
 
@@ -296,7 +296,7 @@ def test_who_is_behind_more_than_there_is_room_for_is_refused_at_once(
 def test_a_request_that_only_waits_lets_others_have_their_turn(
     make_gateway: MakeGateway, queue: MemoryJobQueue, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.gateway._TURNS", 1)
+    monkeypatch.setattr("api.server.gateway._TURNS", 1)
     gateway = make_gateway()
     forms = [form(dog + bytes([number])) for number in range(3)]  # since one image alone would be one job
     workers = ["first", "second", "third"]
@@ -427,7 +427,7 @@ def test_refusals_are_logged_together(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("api.gateway._REPORT_EVERY_S", 0.5)
+    monkeypatch.setattr("api.server.gateway._REPORT_EVERY_S", 0.5)
     monkeypatch.setattr(queue, "refusal", lambda _ahead=0: QueueFull(retry_after_s=7))
     gateway = make_gateway()
 
@@ -512,7 +512,7 @@ def test_a_bug_is_a_500_and_not_a_client_that_waits_for_ever(
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("api.wsgi.call", fail)
+    monkeypatch.setattr("api.http.wsgi.call", fail)
     assert run(gateway, lambda: ask(gateway, FakeScope())).status == 500
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from api.headers import HEADERS
+from api.http.headers import HEADERS
 from api.tests.conftest import FakeWorker
 
 GOOD_AND_BAD_PATHS = [

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.gateway import _IMAGE_ENDPOINTS
-from api.history import Counts, History, Period
-from api.metrics import Metrics
+from api.monitoring.history import Counts, History, Period
+from api.monitoring.metrics import Metrics
+from api.server.gateway import _IMAGE_ENDPOINTS
 from jobs.queue.figures import QueueFigures, WorkerFigures, WorkerReport
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import Prediction, Timings
@@ -82,7 +82,7 @@ def test_without_redis_there_are_counts_and_no_figures(monkeypatch: pytest.Monke
 
 def test_the_last_minute_is_reckoned_from_the_notes_of_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now, metrics = 1000.0, Metrics()
-    monkeypatch.setattr("api.history.time.time", lambda: now)
+    monkeypatch.setattr("api.monitoring.history.time.time", lambda: now)
     history = History(metrics, MemoryJobQueue(max_jobs=1))
     for _ in range(40):
         history.note()
@@ -96,7 +96,7 @@ def test_the_last_minute_is_reckoned_from_the_notes_of_a_minute(monkeypatch: pyt
 
 def test_where_nobody_makes_notes_one_is_made_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     now, metrics = 1000.0, Metrics()
-    monkeypatch.setattr("api.history.time.time", lambda: now)
+    monkeypatch.setattr("api.monitoring.history.time.time", lambda: now)
     history = History(metrics, MemoryJobQueue(max_jobs=1))
     assert history.lately().requests_per_s == 0
     metrics.answered("GET", "/", 200, 0.01)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.image_structure import ImageLimits, image_format
+from api.uploads.structure import ImageLimits, image_format
 from runtime.errors import (
     NotAnImage,
     ServiceError,

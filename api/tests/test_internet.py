@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from api.internet import is_public
+from api.webhooks.internet import is_public
 
 
 @pytest.mark.parametrize(

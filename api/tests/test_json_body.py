@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from pydantic import BaseModel
 
-from api.base64_image import decode_base64
-from api.json_body import JsonBody
+from api.uploads.base64_image import decode_base64
+from api.uploads.json_body import JsonBody
 from runtime.errors import BadParameter, TooLarge
 
 IMAGES = [bytes(range(256)) * 200 * size for size in (1, 3, 2)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.keys import KeyFile, KeyFileError
+from api.access.keys import KeyFile, KeyFileError
 
 
 @pytest.fixture

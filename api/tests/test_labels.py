@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.labels import meant
+from api.feedback.labels import meant
 
 LABELS = ["Siberian_husky", "crane", "Crane", "crane"]
 

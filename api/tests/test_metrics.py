@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 from prometheus_client import generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.gateway import Gateway
-from api.keys import KeyFile
-from api.metrics import Metrics, count_together, registry
+from api.access.keys import KeyFile
+from api.monitoring.metrics import Metrics, count_together, registry
+from api.server.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.figures import Examined, WorkerReport

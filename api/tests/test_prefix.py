@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from api import webhooks
-from api.gateway import Gateway
-from api.keys import KeyFile
+from api.access.keys import KeyFile
+from api.server.gateway import Gateway
 from api.tests.conftest import FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from api.tests.test_predictions import LATER, form, png
 from api.v1.predictions import document
+from api.webhooks import webhooks
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure
 from runtime.errors import NotAnImage

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api.rates import Rate, RateLimiter
+from api.access.rates import Rate, RateLimiter
 from conftest import Sentinels
 from runtime.errors import TooManyRequests
 
@@ -87,8 +87,8 @@ def test_without_redis_requests_go_on_uncounted(caller: str) -> None:
 def test_a_redis_that_does_not_answer_keeps_one_request_waiting_and_not_every_one(
     caller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.rates._REDIS_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("api.rates._UNCOUNTED_S", 60.0)
+    monkeypatch.setattr("api.access.rates._REDIS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("api.access.rates._UNCOUNTED_S", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         limiter = RateLimiter(f"redis://127.0.0.1:{silent.getsockname()[1]}", threads=1)
         assert all(is_allowed(limiter, caller, "1/day") for _ in range(100))

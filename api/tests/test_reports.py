@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api import reports
-from api.reports import NO_CLASS, Report, confusions, latest, oldest_first
+from api.feedback import reports
+from api.feedback.reports import NO_CLASS, Report, confusions, latest, oldest_first
 from runtime.errors import StorageUnavailable
 
 

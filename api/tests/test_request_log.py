@@ -19,7 +19,7 @@ def no_request_left() -> Iterator[None]:
 
 
 def line(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
-    [record] = [record for record in caplog.records if record.name == "api.request_log"]
+    [record] = [record for record in caplog.records if record.name == "api.monitoring.request_log"]
     return record
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from granian.net import SocketSpec  # type: ignore[attr-defined]  # its own name for it
 
-from api import server
+from api.server import main as server
 from api.settings import ApiSettings
 
 

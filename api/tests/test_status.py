@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from api.gateway import Gateway
+from api.server.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.figures import Examined, WorkerReport
@@ -85,7 +85,7 @@ def test_what_could_not_be_classified_is_told_by_its_reason(
     client: FlaskClient, worker: FakeWorker, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    monkeypatch.setattr("api.history.time.time", lambda: now)
+    monkeypatch.setattr("api.monitoring.history.time.time", lambda: now)
     client.get("/status")
     worker.outcome = JobFailure("inference-failed", "no")
     client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")})
@@ -239,7 +239,7 @@ def test_a_cached_answer_raises_the_share_of_the_cache(
     client: FlaskClient, worker: FakeWorker, dog: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    monkeypatch.setattr("api.history.time.time", lambda: now)
+    monkeypatch.setattr("api.monitoring.history.time.time", lambda: now)
     client.get("/status")
     assert worker.outcome == DOG
     for _ in range(2):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api import reports
-from api.keys import KeyFile
+from api.access.keys import KeyFile
+from api.feedback import reports
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
 from api.v1 import documents

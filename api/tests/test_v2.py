@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from api.image_structure import ImageLimits
-from api.keys import KeyFile
+from api.access.keys import KeyFile
 from api.tests.conftest import DOG, FakeWorker, MakeApp
 from api.tests.test_predictions import png
+from api.uploads.structure import ImageLimits
 from api.v2 import requests
 from jobs import __version__
 from jobs.queue.interface import Admission

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api import webhooks
 from api.settings import ApiSettings
 from api.tests.conftest import DOG, MakeApp
 from api.tests.test_predictions import LATER, PATH, check_problem, form, png
-from api.webhook_sender import NotSent, Sender
-from api.webhooks import Webhooks, announce
+from api.webhooks import webhooks
+from api.webhooks.sender import NotSent, Sender
+from api.webhooks.webhooks import Webhooks, announce
 from jobs.queue.memory import MemoryJobQueue
 from jobs.results import MemoryResults, Result
 from jobs.settings import SettingsError
@@ -214,14 +214,14 @@ def _receiver(answer: Callable[[socket.socket, threading.Event], None]) -> Itera
 def test_a_receiver_that_is_slow_is_not_waited_for(
     scheme: str, answer: Callable[[socket.socket, threading.Event], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.webhook_sender._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("api.webhooks.sender._TIMEOUT_S", 0.1)
     with _receiver(answer) as port, pytest.raises(NotSent):
         Sender(SECRET, allow_private=True).post(f"{scheme}://127.0.0.1:{port}/", "r1", {})
 
 
 def test_name_connection_and_answer_share_one_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count(0, 4)
-    monkeypatch.setattr("api.webhook_sender.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("api.webhooks.sender.time.monotonic", lambda: next(clock))
     given = list[float | None]()
     connect = socket.create_connection
 
@@ -238,7 +238,7 @@ def test_name_connection_and_answer_share_one_deadline(receiver: Receiver, monke
 def test_a_name_that_is_slow_to_look_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: gone.wait() and [])
-    monkeypatch.setattr("api.webhook_sender._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("api.webhooks.sender._TIMEOUT_S", 0.1)
     with pytest.raises(NotSent, match=r"no answer within 0\.1 s"):
         Sender(SECRET, allow_private=True).post("http://slow.example/", "r1", {})
     gone.set()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api import wsgi
+from api.http import wsgi
 from api.tests.rsgi_client import FakeHeaders, FakeScope
 
 

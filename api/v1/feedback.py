@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 
 from flask import g
 
-from api.feedback_records import Record
-from api.labels import meant
+from api.feedback.labels import meant
+from api.feedback.records import Record
 from api.v1.documents import Feedback
 from api.v1.predictions import served_model
 from api.views import Services

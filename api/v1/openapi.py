@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from spectree import Response, SecurityScheme, SpecTree
 from spectree.models import SecureType, SecuritySchemeData
 
-from api.problems import MEDIA_TYPE
+from api.errors.problems import MEDIA_TYPE
 from api.v1.documents import Problem
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,11 +10,13 @@ from uuid import uuid4
 
 from flask import g, request
 
-from api import connection, middleware, webhooks
+from api import middleware
+from api.errors.problems import problem
+from api.http import connection
 from api.middleware import model_predict_all
-from api.problems import problem
 from api.v1.requests import PredictionRequest, Upload
 from api.views import Services, store, timed
+from api.webhooks import webhooks
 from jobs.queue.interface import Admission, JobQueue
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, Outcome, Prediction, Timings, image_hash

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from flask import request
 
-from api.base64_image import decode_base64
-from api.forms import FILE
-from api.image_structure import begins_like_image
-from api.json_body import JsonBody, parse
+from api.uploads.base64_image import decode_base64
+from api.uploads.forms import FILE
+from api.uploads.json_body import JsonBody, parse
+from api.uploads.structure import begins_like_image
 from api.utils import get_file_hash
 from api.v1 import priority
 from api.v1.documents import MAX_IMAGES, MAX_NAME, EncodedImages, Options

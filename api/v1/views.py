@@ -4,11 +4,11 @@ import json
 
 from flask import Blueprint, Response, render_template, request, url_for
 
-from api import connection
-from api.access import admit_operator
-from api.headers import DOCS_POLICY
-from api.json_body import parse, read_document
-from api.problems import problem
+from api.access.access import admit_operator
+from api.errors.problems import problem
+from api.http import connection
+from api.http.headers import DOCS_POLICY
+from api.uploads.json_body import parse, read_document
 from api.v1 import documents, feedback, openapi, predictions, requests
 from api.v1.idempotency import once
 from api.v1.openapi import operation

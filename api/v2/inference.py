@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from api import connection, middleware
+from api import middleware
+from api.http import connection
 from api.middleware import model_predict_all
 from api.v2.documents import OUTPUTS, InferenceRequest, Output, OutputName
 from api.v2.tensors import Value, pack

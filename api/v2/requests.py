@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from flask import request
 
-from api.image_structure import ImageLimits
-from api.json_body import JsonBody
+from api.uploads.json_body import JsonBody
+from api.uploads.structure import ImageLimits
 from api.v2 import tensors
 from api.v2.documents import InferenceRequest, Input
 from api.views import SMALL_BYTES, image_limits

@@ -7,9 +7,9 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
-from api.base64_image import decode_base64
-from api.image_structure import ImageLimits
-from api.json_body import JsonBody
+from api.uploads.base64_image import decode_base64
+from api.uploads.json_body import JsonBody
+from api.uploads.structure import ImageLimits
 from api.v1.documents import MAX_IMAGES
 from api.v2.documents import Input
 from api.v2.png import CHANNELS, encode_png

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from api.settings import ApiSettings
-from api.webhook_sender import Sender
+from api.webhooks.sender import Sender
 from deploy.tests.manifests import KUBERNETES, Resource, of_kind, overlay, render, selects, workloads
 from deploy.tests.test_manifests import check
 from tests import pages

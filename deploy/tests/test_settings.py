@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from api.access import OPEN_ENDPOINTS
-from api.server import _STOP_SPARE_S
+from api.access.access import OPEN_ENDPOINTS
+from api.server.main import _STOP_SPARE_S
 from api.settings import ApiSettings
 from deploy.tests.manifests import EVERY_WORKLOAD, OVERLAYS, Workload, of_kind, overlay, workloads
 from jobs.settings import SharedSettings

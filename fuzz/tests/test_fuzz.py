@@ -45,14 +45,14 @@ def test_a_report_that_the_operators_page_fails_on_is_a_failure(
 ) -> None:
     report = HostileRequest("reports", b"report=x", "application/x-www-form-urlencoded", "/feedback")
     assert running.send(report).status == 200
-    monkeypatch.setattr("api.status.reports.latest", lambda *_: [None])
+    monkeypatch.setattr("api.pages.status.reports.latest", lambda *_: [None])
     assert running.send(report).status == 500
 
 
 def test_what_comes_before_flask_is_asked_too(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     request = HostileRequest("a kind", path="/livez", method="GET")
     assert running.send(request).status == 200
-    monkeypatch.delattr("api.gateway.wsgi.environ")
+    monkeypatch.delattr("api.server.gateway.wsgi.environ")
     assert running.send(request).status == 500
 
 

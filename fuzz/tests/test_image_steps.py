@@ -14,7 +14,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import MARKER
 from PIL.PngImagePlugin import PngStream
 
-from api.image_structure import ImageLimits, image_format
+from api.uploads.structure import ImageLimits, image_format
 from fuzz.corpus import FILES, good_files
 from fuzz.images import image_files
 from jobs.image_walk import (

@@ -33,7 +33,7 @@
     {mlapi}:routes                      hash: name of a model -> which of its versions serves, and more (versions.py)
     {mlapi}:loads                       hash: folder of a model -> what `mlapi serve` does with it (redis_loads.py)
     {mlapi}:supervisor                  there while a `mlapi serve` does that
-    {mlapi}:rate:...                    the API's counts of requests, by api/rates.py
+    {mlapi}:rate:...                    the API's counts of requests, by api/access/rates.py
     {mlapi}:absent                      never there (redis_connection.py)
 
 The workers of each version that stands beside the default one have keys of their own for jobs, bytes, images in flight,

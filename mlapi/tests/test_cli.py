@@ -14,7 +14,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from api.keys import KeyFile
+from api.access.keys import KeyFile
 from mlapi import cli
 from mlapi.redis_server import free_port
 

@@ -86,7 +86,7 @@ def test_what_is_not_well_is_said_with_what_to_do(
 
 def test_a_disk_on_which_no_report_is_taken_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     only("feedback", monkeypatch)
-    monkeypatch.setattr("api.feedback.MIN_FREE_BYTES", 10**18)
+    monkeypatch.setattr("api.feedback.file.MIN_FREE_BYTES", 10**18)
     state, said = found("feedback")
     assert (state, said.endswith("make room.")) == ("wrong", True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from api.feedback import FeedbackFile
+from api.feedback.file import FeedbackFile
 from jobs.storage.images import FolderImageStore
 from mlapi import cli
 

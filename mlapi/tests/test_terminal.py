@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from api.feedback import FeedbackFile
+from api.feedback.file import FeedbackFile
 from jobs.schema import ClassScore
 from mlapi import cli, doctor, terminal
 from mlapi.collection.results import Printed

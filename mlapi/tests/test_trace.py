@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from PIL import Image
 
 from api.app import create_app
-from api.gateway import Gateway
+from api.server.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs import tracing

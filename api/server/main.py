@@ -19,17 +19,17 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 from prometheus_client import start_http_server
 
-from api import metrics
+from api.access.keys import KeyFile
 from api.app import create_app
-from api.bodies import MAX_CONNECTIONS
-from api.examiner import Examiner
-from api.gateway import DRAIN_SIGNAL, STOP_SIGNAL, Gateway
-from api.keys import KeyFile
+from api.background.examiner import Examiner
+from api.monitoring import metrics
+from api.server.bodies import MAX_CONNECTIONS
+from api.server.gateway import DRAIN_SIGNAL, STOP_SIGNAL, Gateway
 from api.settings import ApiSettings
 from api.v1.predictions import document
 from api.views import Services
-from api.webhook_sender import Sender
-from api.webhooks import Webhooks
+from api.webhooks.sender import Sender
+from api.webhooks.webhooks import Webhooks
 from jobs import logs, tracing
 from jobs.queue.interface import JobQueue
 from jobs.redis import setup as redis_setup
@@ -244,7 +244,7 @@ def main() -> None:
         uploads = FolderUploads(FolderImageStore(settings.upload_folder))
         background.append(_sweeper(uploads, RedisJobQueue.from_settings(settings), settings))
     server = Server(
-        "api.server:gateway",
+        "api.server.main:gateway",
         factory=True,
         interface=Interfaces.RSGI,
         loop=Loops.uvloop,

@@ -6,8 +6,8 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from api import content_encoding
-from api.access import CHALLENGES
+from api.access.access import CHALLENGES
+from api.http import content_encoding
 from runtime.errors import KeyRequired, ServiceError, UnsupportedEncoding
 
 PREFIX = "/v1/"

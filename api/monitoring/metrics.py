@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api import connection
+from api.http import connection
 from jobs.queue.figures import SCORE_BUCKETS, QueueFigures
 from jobs.queue.interface import JobQueue
 from jobs.schema import Prediction

@@ -22,17 +22,19 @@ from typing import Any
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
-from api import connection, failures, request_log, wsgi
-from api.access import Access
-from api.bodies import Bodies
-from api.connection import Connection, Turns
-from api.events import Feed
-from api.forwarded import prefix
-from api.headers import DEFAULTS
-from api.heads import Head
-from api.metrics import Metrics
-from api.problems import error_headers
-from api.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from api.access.access import Access
+from api.errors import failures
+from api.errors.problems import error_headers
+from api.http import connection, wsgi
+from api.http.connection import Connection, Turns
+from api.http.forwarded import prefix
+from api.http.headers import DEFAULTS
+from api.http.heads import Head
+from api.http.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from api.monitoring import request_log
+from api.monitoring.metrics import Metrics
+from api.pages.events import Feed
+from api.server.bodies import Bodies
 from api.settings import SPARE_THREADS, ApiSettings
 from api.v1 import requests
 from api.views import FORM_OVERHEAD_BYTES

@@ -19,7 +19,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from api.internet import is_public
+from api.webhooks.internet import is_public
 from runtime.errors import SetupError
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from api.rates import Rate
+from api.access.rates import Rate
 from runtime.errors import SetupError
 from runtime.validation import said
 

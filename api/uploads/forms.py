@@ -17,8 +17,8 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 from werkzeug.utils import cached_property
 
-from api import connection, content_encoding
-from api.image_structure import begins_like_image
+from api.http import connection, content_encoding
+from api.uploads.structure import begins_like_image
 from runtime import waiting
 from runtime.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
 

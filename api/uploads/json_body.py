@@ -11,7 +11,7 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from api.base64_image import has_only, pieces
+from api.uploads.base64_image import has_only, pieces
 from runtime.errors import BadParameter, TooManyBytes, TooManyValues
 from runtime.validation import said
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
-from api.forms import FILE
-from api.json_body import read_document
-from api.labels import meant, plain, readable
-from api.problems import error_headers
+from api.errors.problems import error_headers
+from api.feedback.labels import meant, plain, readable
+from api.uploads.forms import FILE
+from api.uploads.json_body import read_document
 from api.views import STORED_NAME, classify, page_or_part, services, wants_part
 from jobs.schema import Prediction, image_hash
 from runtime.errors import (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
 
-from api import connection
-from api.connection import Connection
-from api.request_log import QUIET_PATHS
+from api.http import connection
+from api.http.connection import Connection
+from api.monitoring.request_log import QUIET_PATHS
 from jobs import tracing
 from jobs.tracing import Span, Value
 

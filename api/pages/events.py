@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from api.rsgi import HTTPProtocol
-from api.wsgi import Answer
+from api.http.rsgi import HTTPProtocol
+from api.http.wsgi import Answer
 
 MEDIA_TYPE = "text/event-stream"
 

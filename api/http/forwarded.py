@@ -10,8 +10,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from api.connection import ENVIRON_KEY, Connection
-from api.rsgi import UNREADABLE
+from api.http.connection import ENVIRON_KEY, Connection
+from api.http.rsgi import UNREADABLE
 from runtime.errors import BadForwarding
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ that comes after this module works with one reading.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from api import content_encoding, rsgi
+from api.http import content_encoding, rsgi
 from runtime.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes, UnsupportedEncoding
 
 # Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from api.webhook_sender import NotSent, Sender
+from api.webhooks.sender import NotSent, Sender
 from jobs.results import Result, ResultStore
 from runtime.errors import QueueUnavailable
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from api.rsgi import Scope
+from api.http.rsgi import Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from api import reports
+from api.feedback import reports
 from api.views import Services
 from jobs.queue.figures import Examined
 from jobs.schema import ImageJob

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.access import subscriber
-from api.forwarded import client_address
-from api.heads import Head
-from api.rsgi import HTTPProtocol, ProtocolClosed
+from api.access.access import subscriber
+from api.http.forwarded import client_address
+from api.http.heads import Head
+from api.http.rsgi import HTTPProtocol, ProtocolClosed
 from runtime.errors import RETRY_AFTER_S, BadBody, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
 
 # Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from prometheus_client.samples import Sample
 
-from api.metrics import CACHED, CLASSIFIED, Metrics
+from api.monitoring.metrics import CACHED, CLASSIFIED, Metrics
 from jobs.queue.figures import QueueFigures
 from jobs.queue.interface import JobQueue
 from runtime.errors import QueueUnavailable

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from api import problems
+from api.errors import problems
 from api.v2 import errors as v2_errors
 from runtime.errors import ServiceError
 

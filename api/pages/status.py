@@ -12,11 +12,13 @@ from markupsafe import Markup
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import connection, reports, views
-from api.access import admit_operator
-from api.events import MEDIA_TYPE, event
-from api.history import EVERY_S, Period
-from api.metrics import registry
+from api import views
+from api.access.access import admit_operator
+from api.feedback import reports
+from api.http import connection
+from api.monitoring.history import EVERY_S, Period
+from api.monitoring.metrics import registry
+from api.pages.events import MEDIA_TYPE, event
 from api.utils import MEDIA_TYPES
 from api.views import services
 from jobs.schema import SetAsideImage

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from flask import request
 
-from api.rsgi import HTTPProtocol
-from api.wsgi import Answer
+from api.http.rsgi import HTTPProtocol
+from api.http.wsgi import Answer
 from runtime.errors import ServiceError
 
 ENVIRON_KEY = "mlapi.connection"

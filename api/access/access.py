@@ -7,10 +7,10 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from flask import Flask, g, request
 from werkzeug.datastructures import Authorization
 
-from api import forwarded
-from api.hosts import HostNames, is_local, is_trusted
-from api.keys import ApiKey, KeyFile, KeyFileError
-from api.rates import RateLimiter
+from api.access.hosts import HostNames, is_local, is_trusted
+from api.access.keys import ApiKey, KeyFile, KeyFileError
+from api.access.rates import RateLimiter
+from api.http import forwarded
 from api.settings import ApiSettings
 from jobs import logs
 from runtime.errors import (

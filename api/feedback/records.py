@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from api.feedback import FeedbackFile
+from api.feedback.file import FeedbackFile
 from runtime.errors import StorageUnavailable
 
 Record = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Who may call, by which name of the service, and how often."""

@@ -1,0 +1,1 @@
+"""Reports of wrong predictions: written and read."""

@@ -1,0 +1,1 @@
+"""Counts, the log line and the trace of each request."""

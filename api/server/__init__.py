@@ -1,0 +1,1 @@
+"""Before Flask: receives requests, and calls the application."""

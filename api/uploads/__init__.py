@@ -1,0 +1,1 @@
+"""What is uploaded: forms, and the structure of image files."""
