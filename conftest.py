@@ -20,7 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
-from mlapi import redis_server
+from mlapi.service import redis_server
 from runtime import parent_watch as lifeline
 
 # The same inputs in every run, wherever it is, however slow; `make fuzz` looks for others.

@@ -10,7 +10,7 @@ import click
 
 from benchmarks import systems
 from benchmarks.run import Wanted, run
-from mlapi.throughput import Plan
+from mlapi.tuning.throughput import Plan
 from runtime.errors import SetupError
 from stress_test.errors import CannotRun
 

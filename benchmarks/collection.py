@@ -20,9 +20,9 @@ import click
 
 from benchmarks import pictures, processes, quiet, systems
 from benchmarks.table import conditions, markdown
-from mlapi import throughput
 from mlapi.settings import ServeSettings
-from mlapi.throughput import Plan, Workers
+from mlapi.tuning import throughput
+from mlapi.tuning.throughput import Plan, Workers
 from model.settings import ModelSettings
 from stress_test.errors import CannotRun
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from benchmarks import quiet
 from benchmarks.table import conditions, markdown
 from benchmarks.variations import vary
-from mlapi import throughput
-from mlapi.cores import available_cores
-from mlapi.throughput import BATCH_SIZES, Plan, Speed, Step, Workers
+from mlapi.service.cores import available_cores
+from mlapi.tuning import throughput
+from mlapi.tuning.throughput import BATCH_SIZES, Plan, Speed, Step, Workers
 from model.classifier import Classifier
 from model.manifest import ModelManifest
 from model.preprocessing import preprocess

@@ -25,7 +25,7 @@ from benchmarks.table import markdown
 from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
-from mlapi import redis_server
+from mlapi.service import redis_server
 
 _BATCH_S = 0.04
 _USERS_PER_WORKER, _MOST_USERS = 16, 256

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from benchmarks import quiet
 from benchmarks.table import conditions, markdown
 from benchmarks.variations import vary
-from mlapi import throughput
-from mlapi.cores import available_cores
-from mlapi.throughput import Plan, Step, Workers
+from mlapi.service.cores import available_cores
+from mlapi.tuning import throughput
+from mlapi.tuning.throughput import Plan, Step, Workers
 from model.ml_service import load_classifier
 from model.preprocessing import preprocess
 from model.settings import ModelSettings

@@ -25,7 +25,7 @@ from benchmarks.load import Cell, Load
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import hardware, markdown
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 from runtime.errors import SetupError

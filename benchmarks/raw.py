@@ -16,9 +16,9 @@ from benchmarks import pictures
 from benchmarks.load import Cell, cell
 from benchmarks.pictures import Expected
 from jobs.schema import Prediction
-from mlapi import throughput
-from mlapi.cores import available_cores
-from mlapi.throughput import BATCH_SIZES, Plan, Workers
+from mlapi.service.cores import available_cores
+from mlapi.tuning import throughput
+from mlapi.tuning.throughput import BATCH_SIZES, Plan, Workers
 from model.classifier import Classifier
 from model.ml_service import load_classifier
 from model.preprocessing import preprocess

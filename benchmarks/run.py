@@ -10,7 +10,7 @@ from benchmarks import pictures, quiet, systems, table
 from benchmarks.load import Load
 from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
-from mlapi.throughput import Plan, Workers
+from mlapi.tuning.throughput import Plan, Workers
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 

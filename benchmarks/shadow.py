@@ -22,7 +22,7 @@ from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from jobs.redis.queue import RedisJobQueue
 from jobs.versions.comparison import Comparison
-from mlapi import versions
+from mlapi.operating import versions
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 from runtime.errors import SetupError

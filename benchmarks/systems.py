@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import processes
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 
 # Each prints this when all of its processes are up.
 _READY = "Ctrl-C stops it."

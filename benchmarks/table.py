@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.load import Cell
-from mlapi.cores import available_cores
-from mlapi.throughput import Plan
+from mlapi.service.cores import available_cores
+from mlapi.tuning.throughput import Plan
 
 _HEADER = ("system", "users", "requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "of the limit")
 

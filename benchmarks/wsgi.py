@@ -19,7 +19,7 @@ from benchmarks import pictures, processes, table
 from benchmarks.load import Cell, Load
 from benchmarks.pictures import Expected, Questions
 from benchmarks.simulated_worker import ANSWER
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from stress_test.errors import CannotRun
 
 _APP = "benchmarks.wsgi_app:create_app"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks import processes
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from stress_test.errors import CannotRun
 
 WORKERS = 2

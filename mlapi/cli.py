@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from api.access.keys import KeyFile
     from jobs.redis.loads import RedisLoads
     from jobs.redis.queue import RedisJobQueue
-    from mlapi.reports import KeptReport
+    from mlapi.operating.reports import KeptReport
 
 _RESULTS = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -41,7 +41,7 @@ def serve() -> None:
 
     Settings come from the environment: PORT, INSTANCES, MODEL and those of docs/settings.md.
     """
-    from mlapi.serve import serve
+    from mlapi.service.serve import serve
 
     serve()
 
@@ -111,7 +111,7 @@ def classify(
 @click.argument("service", type=click.Choice(["api", "worker"]))
 def health(service: str) -> None:
     """Exit with 0 where this container's API or worker is well; for health checks."""
-    from mlapi import health
+    from mlapi.service import health
 
     health.CHECKS[service]()
 
@@ -128,8 +128,8 @@ def tune(photos: Path | None, seconds: float, file: Path) -> None:
     It decodes and classifies as workers do, without HTTP and queue. `mlapi serve`, `make run` and Compose read .env;
     what the environment says goes before.
     """
-    from mlapi import throughput, tune
-    from mlapi.cores import available_cores
+    from mlapi.service.cores import available_cores
+    from mlapi.tuning import throughput, tune
     from model.ml_service import load_classifier
     from model.settings import ModelSettings
 
@@ -154,7 +154,7 @@ def doctor(as_json: bool) -> None:
 
     Exit status: 0 nothing is wrong, though some may be doubtful; 1 something is.
     """
-    from mlapi import doctor
+    from mlapi.operating import doctor
 
     _log_errors_alone()
     findings = list[doctor.Finding]()
@@ -179,7 +179,7 @@ def set_aside_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
 def list_set_aside(as_json: bool) -> None:
     """Show the images that are set aside, oldest first."""
-    from mlapi import set_aside
+    from mlapi.operating import set_aside
 
     images = _queue().set_aside_images()
     _print([set_aside.as_dict(image) for image in images], map(set_aside.line, images), as_json=as_json)
@@ -193,7 +193,7 @@ def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     """Show what is known of an image; the beginning of its NAME is enough."""
     from jobs.settings import SharedSettings
     from jobs.storage.images import open_store
-    from mlapi import set_aside
+    from mlapi.operating import set_aside
 
     images = open_store(SharedSettings.from_env())
     image = set_aside.find(_queue(), name)
@@ -208,7 +208,7 @@ def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Release all of them, as after the decoder was mended.")
 def release(names: tuple[str, ...], every: bool) -> None:
     """Let images be tried again when they are sent; the beginnings of their NAMEs are enough."""
-    from mlapi import set_aside
+    from mlapi.operating import set_aside
 
     if every == bool(names):
         raise click.UsageError("Name the images, or say --all.")
@@ -306,7 +306,7 @@ def model_status(as_json: bool) -> None:
 
     For this and the commands below, REDIS_URL says where the queue is; `mlapi serve` prints it when it is ready.
     """
-    from mlapi import versions
+    from mlapi.operating import versions
 
     found = versions.status(_queue())
     lines = map(str, found) if found else ["No worker has made itself known yet."]
@@ -322,7 +322,7 @@ def load_model(folder: Path) -> None:
     until `mlapi model serve`, `canary` or `shadow` gives it more. Exit status: 0 it is ready; 1 it is not, and nothing
     has changed.
     """
-    from mlapi import loading
+    from mlapi.operating import loading
 
     echo(loading.load(_loads(), folder))
 
@@ -332,7 +332,7 @@ def load_model(folder: Path) -> None:
 @click.option("--last", is_flag=True, help="Even if no other version of the model has a worker.")
 def unload_version(version: str, last: bool) -> None:
     """Stop the workers of a version that was loaded; refused while it serves, is a canary or a shadow."""
-    from mlapi import loading
+    from mlapi.operating import loading
 
     echo(loading.unload(_loads(), _queue(), version, last=last))
 
@@ -341,7 +341,7 @@ def unload_version(version: str, last: bool) -> None:
 @click.argument("version", metavar="NAME@VERSION")
 def serve_version(version: str) -> None:
     """Have a version answer all that comes for its model; those before it finish what they have."""
-    from mlapi import versions
+    from mlapi.operating import versions
 
     echo(versions.serve(_queue(), version))
 
@@ -351,7 +351,7 @@ def serve_version(version: str) -> None:
 @click.option("--percent", type=click.IntRange(0, 100), required=True, help="Of the images, by content; 0 ends it.")
 def canary(version: str, percent: int) -> None:
     """Have a version answer some of what comes for its model."""
-    from mlapi import versions
+    from mlapi.operating import versions
 
     echo(versions.canary(_queue(), version, percent))
 
@@ -361,7 +361,7 @@ def canary(version: str, percent: int) -> None:
 @click.option("--percent", type=click.IntRange(0, 100), required=True, help="Of the images, by content; 0 ends it.")
 def shadow(version: str, percent: int) -> None:
     """Have a version compute some of what comes for its model, to compare it; its answers are given to nobody."""
-    from mlapi import versions
+    from mlapi.operating import versions
 
     echo(versions.shadow(_queue(), version, percent))
 
@@ -370,7 +370,7 @@ def shadow(version: str, percent: int) -> None:
 @click.argument("name")
 def rollback(name: str) -> None:
     """End the canaries of the model NAME or, where it has none, have the version serve that did before."""
-    from mlapi import versions
+    from mlapi.operating import versions
 
     echo(versions.roll_back(_queue(), name))
 
@@ -399,7 +399,7 @@ def list_feedback(as_json: bool) -> None:
 )
 def export_feedback(into: Path, layout: str) -> None:
     """Write the reports to INTO, for a model to be taught by."""
-    from mlapi import reports
+    from mlapi.operating import reports
 
     found = _reports()
     if layout == "jsonl":
@@ -412,7 +412,7 @@ def export_feedback(into: Path, layout: str) -> None:
 def _reports() -> "Iterator[KeptReport]":
     from api.feedback.file import FeedbackFile
     from api.settings import ApiSettings
-    from mlapi import reports
+    from mlapi.operating import reports
 
     settings = ApiSettings.from_env()
     file = FeedbackFile(settings.feedback_filepath, settings.max_feedback_bytes)

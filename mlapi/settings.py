@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from jobs.settings import SharedSettings
-from mlapi.cores import available_cores
+from mlapi.service.cores import available_cores
 
 
 def _split(paths: object) -> object:

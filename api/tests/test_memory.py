@@ -20,7 +20,7 @@ from api.settings import ApiSettings
 from api.tests.conftest import DOG
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from runtime import parent_watch as lifeline
 
 FILE_BYTES, REQUEST_BYTES = 9_900_000, 19_900_000

@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mlapi import redis_server
-from mlapi.supervisor import Program, Supervisor
+from mlapi.service import redis_server
+from mlapi.service.supervisor import Program, Supervisor
 
 _START_TIMEOUT_S = 60.0
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.classic.queue import POLL_S, ListQueue
 from jobs.schema import Prediction
-from mlapi.cores import available_cores
+from mlapi.service.cores import available_cores
 from model.classifier import Classifier
 from model.manifest import ModelManifest
 from model.preprocessing import preprocess

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from onnx.reference import ReferenceEvaluator
 
 from benchmarks.engines import main, rows, with_preprocessing
-from mlapi import throughput
-from mlapi.throughput import Plan, Speed
+from mlapi.tuning import throughput
+from mlapi.tuning.throughput import Plan, Speed
 from model.classifier import Classifier
 from model.manifest import Channels, Layout, ModelManifest
 from model.tests.networks import COLOUR_WEIGHTS, save_network

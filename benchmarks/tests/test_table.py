@@ -6,7 +6,7 @@ from benchmarks.load import cell
 from benchmarks.quiet import busy_share
 from benchmarks.raw import plans
 from benchmarks.table import Results, describe, hardware, render
-from mlapi.throughput import Plan
+from mlapi.tuning.throughput import Plan
 
 
 def results() -> Results:

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
-from mlapi import redis_server
+from mlapi.service import redis_server
 from runtime import parent_watch as lifeline
 
 

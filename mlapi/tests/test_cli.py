@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from api.access.keys import KeyFile
 from mlapi import cli
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 
 COMMANDS = [
     [],

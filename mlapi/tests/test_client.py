@@ -14,7 +14,7 @@ from jobs.schema import ClassScore, Timings
 from mlapi import Client, Model, Prediction
 from mlapi import client as client_module
 from mlapi.client import Outcome, Unreachable, WrongAddress
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from mlapi.tests.fake_service import (
     DOG,
     ID,

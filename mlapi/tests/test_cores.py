@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlapi.cores import available_cores
+from mlapi.service.cores import available_cores
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Cluster, RedisServer, S3Server
-from mlapi import cli, doctor, redis_server
+from mlapi import cli
+from mlapi.operating import doctor
+from mlapi.service import redis_server
 from mlapi.tests.fake_service import Server
 
 

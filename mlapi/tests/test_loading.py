@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.schema import ModelInfo
-from mlapi import cli, loader, loading
-from mlapi.loader import Loader
-from mlapi.redis_server import free_port
-from mlapi.supervisor import Program, Supervisor
+from mlapi import cli
+from mlapi.operating import loading
+from mlapi.service import loader
+from mlapi.service.loader import Loader
+from mlapi.service.redis_server import free_port
+from mlapi.service.supervisor import Program, Supervisor
 from model.manifest import ModelManifest
 from runtime.errors import QueueUnavailable
 

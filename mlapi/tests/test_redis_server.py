@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlapi import redis_server
+from mlapi.service import redis_server
 from runtime.errors import SetupError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlapi.supervisor import CannotStart, Program, Supervisor
+from mlapi.service.supervisor import CannotStart, Program, Supervisor
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 

@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from api.feedback.file import FeedbackFile
 from jobs.schema import ClassScore
-from mlapi import cli, doctor, terminal
+from mlapi import cli, terminal
 from mlapi.collection.results import Printed
 from mlapi.collection.rows import Row
-from mlapi.doctor import Finding
+from mlapi.operating import doctor
+from mlapi.operating.doctor import Finding
 from runtime.errors import SetupError
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlapi.throughput import Plan, plans, summary
+from mlapi.tuning.throughput import Plan, plans, summary
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlapi import cli, throughput, tune
+from mlapi import cli
 from mlapi.settings import ServeSettings
-from mlapi.throughput import Plan, Speed
+from mlapi.tuning import throughput, tune
+from mlapi.tuning.throughput import Plan, Speed
 from model.settings import ModelSettings
 from runtime.errors import SetupError
 
@@ -73,7 +74,7 @@ def test_made_up_pictures_are_as_large_as_photos_on_the_web() -> None:
 def test_the_command_measures_prints_and_keeps_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "BATCH_SIZES", (1, 2))
     monkeypatch.setattr(tune, "ROUNDS", 1)
-    monkeypatch.setattr("mlapi.cores.available_cores", lambda: 1)
+    monkeypatch.setattr("mlapi.service.cores.available_cores", lambda: 1)
     result = CliRunner().invoke(cli.cli, ["tune", "--seconds", "0.05"])
     assert result.exit_code == 0, result.output
     assert "| workers | threads of each | batch size | images/s | ms per batch |" in result.stdout

@@ -10,7 +10,8 @@ from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import CannotRoute, Route
-from mlapi import cli, versions
+from mlapi import cli
+from mlapi.operating import versions
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from mlapi import cli
 from mlapi.collection import service as service_module
-from mlapi.redis_server import free_port
+from mlapi.service.redis_server import free_port
 from mlapi.tests.fake_service import Answer, Server, dogs, image_count, problem
 
 READY: Answer = (200, {}, b'{"status":"ready","workers":2}')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.queue.interface import JobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
-from mlapi.supervisor import Child, Program, Supervisor
+from mlapi.service.supervisor import Child, Program, Supervisor
 from model.manifest import ModelManifest
 from runtime.errors import QueueUnavailable, SetupError
 

@@ -10,7 +10,7 @@ import dotenv
 import numpy as np
 from PIL import Image
 
-from mlapi.throughput import Plan, Speed
+from mlapi.tuning.throughput import Plan, Speed
 from model.manifest import ModelManifest
 from model.preprocessing import preprocess
 from model.settings import ModelSettings

@@ -18,10 +18,10 @@ from api.settings import ApiSettings
 from jobs import logs
 from jobs.redis.loads import RedisLoads
 from jobs.redis.queue import RedisJobQueue
-from mlapi import redis_server
-from mlapi.loader import Loader
+from mlapi.service import redis_server
+from mlapi.service.loader import Loader
+from mlapi.service.supervisor import CannotStart, Program, Supervisor
 from mlapi.settings import ServeSettings
-from mlapi.supervisor import CannotStart, Program, Supervisor
 from mlapi.terminal import echo_lines
 from model.manifest import MANIFEST, ModelManifest
 from model.settings import ModelSettings

@@ -18,8 +18,8 @@ from jobs import tracing
 from jobs.redis import url as redis_url
 from jobs.settings import SettingsError, SharedSettings, env_file
 from jobs.storage.images import open_store
-from mlapi import redis_server
-from mlapi.cores import available_cores
+from mlapi.service import redis_server
+from mlapi.service.cores import available_cores
 from mlapi.settings import ServeSettings
 from runtime import listening
 from runtime.errors import ServiceError, SetupError, StorageUnavailable

@@ -1,0 +1,1 @@
+"""`mlapi serve`: the processes of a service on one machine."""

@@ -1,0 +1,1 @@
+"""`mlapi tune`: the fastest settings for this machine."""
