@@ -1,4 +1,4 @@
-"""The job queue on Redis Streams: what the API calls; what workers call is in redis_taking.py."""
+"""The job queue on Redis Streams: what the API calls; what workers call is in taking.py."""
 
 import logging
 import sys

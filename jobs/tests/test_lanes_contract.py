@@ -42,7 +42,7 @@ def test_while_interactive_jobs_come_bulk_jobs_are_taken_one_by_one(queue: JobQu
 def test_when_no_more_interactive_jobs_come_bulk_jobs_are_taken_in_batches_again(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("memory_queue", "redis_taking"):
+    for module in ("queue.memory", "redis.taking"):
         monkeypatch.setattr(f"jobs.{module}.LATELY_S", 0)
     submit(queue, "interactive")
     finish_all(queue)
