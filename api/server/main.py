@@ -81,7 +81,6 @@ class Server(MPServer):
         """
         self._background = background
         signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is only starting
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # in all threads and processes that are started from now on
         threading.Thread(target=self._stop_at_signal, args=[drain_s], name="signals", daemon=True).start()
         self.serve()
 
@@ -235,6 +234,7 @@ def _show_metrics(settings: ApiSettings) -> None:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `KeyFileError` or `SetupError`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before any thread starts that would take them
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
