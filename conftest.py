@@ -391,7 +391,7 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """Object storage that all tests share; the tests in the containers' images go without."""
-    pytest.importorskip("moto", reason="speaks S3; it comes with requirements/dev.txt")
+    pytest.importorskip("moto", reason="speaks S3; it comes with deploy/requirements/dev.txt")
     server = S3Server()
     yield server
     server.stop()

@@ -23,7 +23,7 @@ Value = str | int | float | bool
 # What crosses from one process to the next: the W3C's headers `traceparent` and, where there is one, `tracestate`.
 Headers = Mapping[str, str]
 
-_INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r requirements/tracing.txt"
+_INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r deploy/requirements/tracing.txt"
 _NONE: Mapping[str, Value] = {}
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
 _HEADER = re.compile(r"[ \t]*[\w!#$&'*+.^`|~-]+[ \t]*=[ \t!#-+\--:<-\[\]-~]*", re.ASCII)

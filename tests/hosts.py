@@ -14,7 +14,7 @@ class Hosts(Stack):
     """Each container is a machine of its own, with a copy of Redis's password, and can be cut off from networks."""
 
     def __init__(self, folder: Path, *files: str) -> None:
-        super().__init__("compose.hosts.yml", "tests/compose.hosts.yml", *files)
+        super().__init__("deploy/compose/hosts.yml", "tests/compose.hosts.yml", *files)
         self._password = folder / "redis-password"
         self.environment["REDIS_PASSWORD_FILE"] = str(self._password)
 

@@ -57,7 +57,7 @@ def test_every_setting_reaches_its_containers() -> None:
         "MODELS_BESIDE",  # which are containers of their own
     }
     settings = set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) - fixed_in_containers
-    compose = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "compose.beside.yml"))
+    compose = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "deploy/compose/beside.yml"))
     passed_on = set(re.findall(r"^      (\w+):$", compose, re.MULTILINE)) | set(re.findall(r"\$\{(\w+):[-+]", compose))
     assert settings
     assert settings <= passed_on
@@ -65,7 +65,8 @@ def test_every_setting_reaches_its_containers() -> None:
 
 def test_object_storage_is_reached_and_known_by_api_and_workers() -> None:
     base, changed = (
-        yaml.safe_load((ROOT / file).read_text())["services"] for file in ("docker-compose.yml", "compose.storage.yml")
+        yaml.safe_load((ROOT / file).read_text())["services"]
+        for file in ("docker-compose.yml", "deploy/compose/storage.yml")
     )
     assert set(changed) == {"api", "model"}
     for name, service in changed.items():
@@ -76,7 +77,7 @@ def test_object_storage_is_reached_and_known_by_api_and_workers() -> None:
 
 @pytest.mark.compose
 def test_another_version_beside_reaches_object_storage_as_the_page_has_it(tmp_path: Path) -> None:
-    files = ("docker-compose.yml", "compose.storage.yml", "compose.beside.yml")
+    files = ("docker-compose.yml", "deploy/compose/storage.yml", "deploy/compose/beside.yml")
     for file in files:
         shutil.copy(ROOT / file, tmp_path)
     [block] = [block for block in pages.blocks("docs/compose.md") if block.marker == "tested by tests/test_compose.py"]

@@ -16,7 +16,7 @@ from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, grown,
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Start two workers, and two APIs behind a proxy."""
-    stack = Stack("compose.proxy.yml")
+    stack = Stack("deploy/compose/proxy.yml")
     try:
         stack.compose("build", timeout_s=BUILD_TIMEOUT_S)
         stack.up()
@@ -26,7 +26,7 @@ def stack() -> Iterator[Stack]:
 
 
 def test_the_proxy_answers_in_the_words_of_the_api(base_url: str) -> None:
-    written = re.findall(r"set-var-fmt\(txn\.no_api\) '(.+)'", (ROOT / "containers/proxy/haproxy.cfg").read_text())
+    written = re.findall(r"set-var-fmt\(txn\.no_api\) '(.+)'", (ROOT / "deploy/compose/proxy/haproxy.cfg").read_text())
     failed, problem = map(json.loads, written)
     assert failed == {"success": False, "prediction": None, "score": None}
     assert problem == requests.get(f"{base_url}/v1/problems/no-api", timeout=10).json()
@@ -38,7 +38,7 @@ def test_a_service_is_replaced_without_one_failed_request(stack: Stack, service:
     before = set(stack.containers(service))
     with load(stack) as answers:
         assert until(grown(answers), 60)
-        run("sh", "containers/roll.sh", service, timeout_s=4 * RESTART_TIMEOUT_S, **stack.environment)
+        run("sh", "deploy/compose/roll.sh", service, timeout_s=4 * RESTART_TIMEOUT_S, **stack.environment)
         assert until(grown(answers), 60)
     assert set(answers) == RIGHT
     after = set(stack.containers(service))

@@ -31,7 +31,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there_and_published(p
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    listed = re.findall(r'= "(.+\.md)"', (ROOT / "zensical.toml").read_text())
+    listed = re.findall(r'= "(.+\.md)"', (ROOT / "docs/zensical.toml").read_text())
     assert sorted(listed) == sorted(PAGES)
 
 

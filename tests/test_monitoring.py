@@ -189,7 +189,7 @@ def test_prometheus_asks_where_api_and_workers_answer() -> None:
 
 
 def test_workers_of_another_version_are_found_under_the_name_of_the_others() -> None:
-    [beside] = yaml.safe_load((ROOT / "compose.beside.yml").read_text())["services"].values()
+    [beside] = yaml.safe_load((ROOT / "deploy/compose/beside.yml").read_text())["services"].values()
     assert beside["networks"]["queue"]["aliases"] == [beside["extends"]["service"]]
 
 

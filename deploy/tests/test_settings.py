@@ -16,7 +16,7 @@ from model.settings import ModelSettings
 from tests.conftest import ROOT
 
 SETTINGS: dict[str, type[SharedSettings]] = {"api": ApiSettings, "model": ModelSettings}
-DOCKERFILES = {"api": "api/Dockerfile", "model": "model/Dockerfile", "redis": "containers/redis/Dockerfile"}
+DOCKERFILES = {"api": "api/Dockerfile", "model": "model/Dockerfile", "redis": "deploy/compose/redis/Dockerfile"}
 
 
 @cache

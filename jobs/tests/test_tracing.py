@@ -66,7 +66,7 @@ def test_without_opentelemetry_whoever_turns_traces_on_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "jobs.spans")
     monkeypatch.delattr("jobs.spans")
-    with pytest.raises(SetupError, match=r"opentelemetry is not installed:\n .* -r requirements/tracing\.txt"):
+    with pytest.raises(SetupError, match=r"opentelemetry is not installed:\n .* -r deploy/requirements/tracing\.txt"):
         start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT))
 
 

@@ -43,7 +43,7 @@ def test_every_setting_that_is_given_a_value_exists(page: str) -> None:
     known |= {"COMPOSE_FILE", "REDISCLI_AUTH"}  # Docker Compose's and redis-cli's own
     known |= {"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}  # OpenTelemetry's
     known |= {"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}  # Amazon's
-    files = ("Makefile", "docker-compose.yml", "compose.hosts.yml", "compose.beside.yml")
+    files = ("Makefile", "docker-compose.yml", "deploy/compose/hosts.yml", "deploy/compose/beside.yml")
     others = "".join((ROOT / name).read_text() for name in files)
     for name in set(re.findall(r"\b([A-Z][A-Z_]+)=", pages.code(page))) - known:
         assert re.search(rf"[({{]{name}\b", others), name

@@ -10,10 +10,10 @@ compile() {
 }
 extras() {
     out=$1; shift
-    compile --constraints all.txt $(printf -- '--extra %s ' "$@") ../pyproject.toml --output-file "$out.txt"
+    compile --constraints all.txt $(printf -- '--extra %s ' "$@") ../../pyproject.toml --output-file "$out.txt"
 }
 trap 'rm -f all.txt' EXIT
-compile --all-extras ../pyproject.toml --output-file all.txt
+compile --all-extras ../../pyproject.toml --output-file all.txt
 extras run api model storage zoo
 extras dev api model storage zoo parquet quantize tracing test dev
 extras api api storage tracing

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Replaces the containers of the named services one by one, under load: sh containers/roll.sh api model
+# Replaces the containers of the named services one by one, under load: sh deploy/compose/roll.sh api model
 # A new one is started, from the images and settings of now, and is healthy before an old one is stopped. Where it does not
 # become healthy, all the others stay. Of the API there must be a proxy in front (docs/compose.md).
 set -eu
