@@ -12,7 +12,7 @@ from benchmarks import systems
 from benchmarks.run import Wanted, run
 from mlapi.tuning.throughput import Plan
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
+from testing.errors import CannotRun
 
 _INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for Ctrl-C
 

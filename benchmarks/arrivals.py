@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from benchmarks.load import Connection, connected
-from benchmarks.pictures import Questions, check
-from stress_test.answers import WrongAnswer
+from testing.answers import WrongAnswer
+from testing.pictures import Questions, check
 
 _REFUSED = 429
 # Servers close connections on which nothing comes for a while, so one that has idled for longer is not used again.

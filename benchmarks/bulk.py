@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.load import Connection, connected
-from stress_test.images import UniqueImages
+from testing.unique_images import UniqueImages
 
 # So many files in a request, and so many requests at once.
 _FILES, _REQUESTS = 8, 8

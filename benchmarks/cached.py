@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import click
 
-from benchmarks import pictures, quiet, systems
+from benchmarks import quiet, systems
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Expected, Question, Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from model.settings import ModelSettings
+from testing import pictures
+from testing.pictures import Expected, Question, Questions
 
 _PICTURES = 64
 _HEADER = ("users", "new pictures, requests/s", "p50 ms", "known ones, requests/s", "p50 ms", "ratio", "errors")

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import pictures, processes, quiet, systems
+from benchmarks import quiet, systems
 from benchmarks.table import conditions, markdown
 from mlapi.settings import ServeSettings
 from mlapi.tuning import throughput
 from mlapi.tuning.throughput import Plan, Workers
 from model.settings import ModelSettings
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
 
 _HEADER = ("mlapi classify", "images/s", "of the limit", "with its start", "failed")
 _IN_PROCESS, _THROUGH_SERVICE = "in process", "through the service"

@@ -17,15 +17,15 @@ from typing import NamedTuple
 import click
 import redis
 
-from benchmarks import pictures, processes
 from benchmarks.load import Load
-from benchmarks.pictures import Expected, Questions
 from benchmarks.simulated_worker import ANSWER, BATCH_SIZE
 from benchmarks.table import markdown
 from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob
 from mlapi.service import redis_server
+from testing import pictures, processes
+from testing.pictures import Expected, Questions
 
 _BATCH_S = 0.04
 _USERS_PER_WORKER, _MOST_USERS = 16, 256

@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks import pictures, processes, quiet, systems
+from benchmarks import quiet, systems
 from benchmarks.bulk import Sender
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from model.settings import ModelSettings
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Questions
 
 _PICTURES = 64
 _WARM_UP_IMAGES, _WARM_UP_S = 200, 2.0

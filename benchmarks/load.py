@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from benchmarks.pictures import Questions, check
-from stress_test.answers import WrongAnswer
 from stress_test.report import percentile
+from testing.answers import WrongAnswer
+from testing.pictures import Questions, check
 
 # Nothing is recorded until every user has had an answer, or this has passed: a queue needs its time to fill.
 _LEAD_IN_S, _LONGEST_LEAD_IN_S = 1.0, 15.0

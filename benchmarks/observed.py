@@ -11,15 +11,16 @@ from pathlib import Path
 
 import click
 
-from benchmarks import pictures, processes, quiet, systems
+from benchmarks import quiet, systems
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from benchmarks.tracing import collector
 from model.settings import ModelSettings
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Questions
 
 _PICTURES = 64
 _WARM_UP_S = 2.0

@@ -19,18 +19,19 @@ from typing import NamedTuple
 import click
 
 from api.settings import ApiSettings
-from benchmarks import pictures, processes, quiet
+from benchmarks import quiet
 from benchmarks.arrivals import Arrivals, Outcomes
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import hardware, markdown
 from mlapi.service.redis_server import free_port
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
 from stress_test.report import percentile
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Questions
 
 _READY = "Ctrl-C stops it."
 _PICTURES = 64

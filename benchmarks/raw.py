@@ -12,9 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks import pictures
 from benchmarks.load import Cell, cell
-from benchmarks.pictures import Expected
 from jobs.schema import Prediction
 from mlapi.service.cores import available_cores
 from mlapi.tuning import throughput
@@ -23,6 +21,8 @@ from model.classifier import Classifier
 from model.ml_service import load_classifier
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
+from testing import pictures
+from testing.pictures import Expected
 
 _ROUNDS = 2
 

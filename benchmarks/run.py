@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from benchmarks import pictures, quiet, systems, table
+from benchmarks import quiet, systems, table
 from benchmarks.load import Load
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from mlapi.tuning.throughput import Plan, Workers
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
+from testing import pictures
+from testing.pictures import Questions
 
 _PLAN_S = 1.0
 _WARM_UP_USERS, _WARM_UP_S = 16, 2.0

@@ -14,10 +14,9 @@ from shutil import copyfile
 
 import click
 
-from benchmarks import pictures, processes, quiet, systems
+from benchmarks import quiet, systems
 from benchmarks.arrivals import Arrivals, Outcomes
 from benchmarks.load import Cell, cell
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from benchmarks.table import conditions, markdown
 from jobs.redis.queue import RedisJobQueue
@@ -26,7 +25,9 @@ from mlapi.operating import versions
 from model.manifest import ModelManifest
 from model.settings import ModelSettings
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Questions
 
 _PICTURES = 64
 _WARM_UP_S, _LAST_ANSWER_S = 3.0, 30.0

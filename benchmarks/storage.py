@@ -21,10 +21,10 @@ from api.monitoring.metrics import Metrics
 from api.settings import ApiSettings
 from benchmarks.metrics import InstantQueue
 from benchmarks.table import markdown
-from conftest import S3Server
 from jobs.schema import ModelInfo
 from jobs.storage.images import FolderImageStore, ImageStore
 from jobs.storage.object_storage import ObjectImageStore
+from testing.s3_server import S3Server
 
 _PICTURE = Path(__file__).parents[1] / "tests" / "dog.jpeg"
 _BATCH = 8

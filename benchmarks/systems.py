@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import processes
 from mlapi.service.redis_server import free_port
+from testing import processes
 
 # Each prints this when all of its processes are up.
 _READY = "Ctrl-C stops it."

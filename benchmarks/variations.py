@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from stress_test.images import find_photos
+from testing.unique_images import find_photos
 
 # The project's own photo; a folder of others gives more variety.
 _DOG = Path(__file__).parent.parent / "tests" / "dog.jpeg"

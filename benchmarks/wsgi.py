@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks import pictures, processes, table
+from benchmarks import table
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Expected, Questions
 from benchmarks.simulated_worker import ANSWER
 from mlapi.service.redis_server import free_port
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Expected, Questions
 
 _APP = "benchmarks.wsgi_app:create_app"
 _GATEWAY = "benchmarks.wsgi_app:create_gateway"

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from benchmarks import pictures, processes
-from benchmarks.pictures import Questions
 from benchmarks.raw import Limit
 from chaos import service, table
 from chaos.disk import CannotMount
@@ -16,7 +14,9 @@ from chaos.run import Result, measure
 from chaos.service import Service
 from model.settings import ModelSettings
 from runtime.errors import SetupError
-from stress_test.errors import CannotRun
+from testing import pictures, processes
+from testing.errors import CannotRun
+from testing.pictures import Questions
 
 _PICTURES = 64
 _INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for Ctrl-C

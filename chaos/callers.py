@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.load import connected
-from benchmarks.pictures import Question, Questions, check
-from stress_test.answers import WrongAnswer
+from testing.answers import WrongAnswer
+from testing.pictures import Question, Questions, check
 
 # The service answers within PREDICT_TIMEOUT_S, 30 s, so who has waited this long will never be answered.
 PATIENCE_S = 40.0

@@ -20,7 +20,7 @@ from chaos.callers import PATIENCE_S
 from chaos.network import Cable
 from chaos.service import Service
 from jobs.redis import url as redis_url
-from stress_test.errors import CannotRun
+from testing.errors import CannotRun
 
 _FAKE_DECODER = {"PYTHONPATH": str(Path(__file__).parent / "fake_decoder")}
 

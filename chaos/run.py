@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from benchmarks.pictures import Questions
 from chaos.callers import RIGHT, WRONG, Callers, Request
 from chaos.faults import Fault, Strike
+from testing.pictures import Questions
 
 # Requests flow for this long before a fault strikes, and after the service is well again.
 _CALM_S = 2.0

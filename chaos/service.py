@@ -12,9 +12,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import processes
 from mlapi.service.redis_server import free_port
-from stress_test.errors import CannotRun
+from testing import processes
+from testing.errors import CannotRun
 
 WORKERS = 2
 _READY = "Ctrl-C stops it."

@@ -20,8 +20,6 @@ from api.access.keys import KeyFile
 from api.app import create_app
 from api.server.gateway import Gateway
 from api.settings import ApiSettings
-from api.tests import rsgi_client
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from fuzz.request import HostileRequest
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome
@@ -30,6 +28,8 @@ from model.decoding_limit import DecodingLimit
 from model.ml_service import Worker, classify_process, load_classifier, predict
 from model.settings import ModelSettings
 from runtime.errors import SetAside
+from testing import rsgi_client
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 log = logging.getLogger(__name__)
 

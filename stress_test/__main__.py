@@ -8,10 +8,11 @@ import click
 # Before anything that imports `ssl`: when it is imported, Locust replaces what blocks in the standard library.
 import locust  # noqa: F401
 
-from stress_test import images, load, report
-from stress_test.errors import CannotRun
+from stress_test import load, report
 from stress_test.load import Load
 from stress_test.readiness import require_ready
+from testing import unique_images as images
+from testing.errors import CannotRun
 
 _INTERRUPTED = 128 + 2  # what a shell reports for Ctrl-C
 

@@ -10,9 +10,9 @@ import gevent  # type: ignore[import-untyped]
 from gevent.event import Event  # type: ignore[import-untyped]
 from locust.env import Environment
 
-from stress_test.images import UniqueImages
 from stress_test.locustfile import Visitor
 from stress_test.report import Measurement
+from testing.unique_images import UniqueImages
 
 # At the end of a run nobody starts a request, but those in hand are still waited for: to leave them out would leave out
 # the slowest. The service answers within 30 s.

@@ -17,8 +17,8 @@ from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, ResponseContextManager
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from stress_test.answers import Answer, WrongAnswer, read_page, read_prediction, read_thanks
-from stress_test.images import UniqueImages, Upload, prepare
+from testing.answers import Answer, WrongAnswer, read_page, read_prediction, read_thanks
+from testing.unique_images import UniqueImages, Upload, prepare
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import json
 import urllib.error
 import urllib.request
 
-from stress_test.errors import CannotRun
+from testing.errors import CannotRun
 
 _TIMEOUT_S = 10.0
 # The load takes no proxy either.

@@ -10,11 +10,12 @@ import click
 import locust  # noqa: F401
 
 from benchmarks import systems
-from stress_test import images, load, written_report
+from stress_test import load, written_report
 from stress_test.cells import Cell, Result, cells, read
-from stress_test.errors import CannotRun
-from stress_test.images import UniqueImages
 from stress_test.load import Load
+from testing import unique_images as images
+from testing.errors import CannotRun
+from testing.unique_images import UniqueImages
 
 REPORT = Path("stress_test/REPORT.md")
 RESULTS = Path("var/report/cells.jsonl")

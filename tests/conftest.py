@@ -19,7 +19,7 @@ import pytest
 import redis
 import requests
 
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 
 ROOT = Path(__file__).parent.parent
 SERVE = (sys.executable, "-m", "mlapi", "serve")
@@ -60,7 +60,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lifeline.ending_with_starter(),
+                preexec_fn=parent_watch.ending_with_starter(),
             )
 
     @property

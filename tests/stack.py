@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import requests
 
+from testing.images import DOG
 from tests.conftest import ROOT, free_port
-from tests.images import DOG
 
 # The first build downloads the requirements.
 BUILD_TIMEOUT_S = 1200

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, MakeService, mlapi_key, until
-from tests.images import DOG
 
 FAILED = {"success": False, "prediction": None, "score": None}
 

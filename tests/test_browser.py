@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect, sync_playwright
 
+from testing.images import BAD_FILES, DOG, forms
 from tests.conftest import MakeService, Service, mlapi_key
-from tests.images import BAD_FILES, DOG, forms
 
 pytestmark = pytest.mark.browser
 

@@ -15,9 +15,9 @@ import pytest
 import requests
 import yaml
 
-from tests import pages
+from testing import pages
+from testing.images import DOG
 from tests.conftest import ROOT, until
-from tests.images import DOG
 from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, classify, grown, load, run
 
 STOP_TIMEOUT_S = 10

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from testing.images import DOG
 from tests.conftest import ROOT, until
-from tests.images import DOG
 from tests.stack import BUILD_TIMEOUT_S, RESTART_TIMEOUT_S, RIGHT, Stack, grown, load, run
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import pages
+from testing import pages
+from testing.pages import PAGES
 from tests.conftest import ROOT
-from tests.pages import PAGES
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 BLOCKS = [block for page in PAGES for block in pages.blocks(page)]

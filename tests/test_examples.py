@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import answers, pages
+from testing import pages
+from testing.images import DOG
+from tests import answers
 from tests.conftest import ROOT, MakeService
-from tests.images import DOG
 
 HOST = "127.0.0.1:5000"
 ADDRESS = f"http://{HOST}"

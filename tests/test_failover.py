@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 import requests
 
-from conftest import Cluster, Sentinels
+from testing.images import DOG
+from testing.redis_servers import Cluster, Sentinels
 from tests.conftest import EVENT_TIMEOUT_S, START_TIMEOUT_S, MakeService, Service, until
-from tests.images import DOG
 
 MLAPI = (sys.executable, "-m", "mlapi")
 

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pictures
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Expected, Questions
 from benchmarks.raw import Limit
 from benchmarks.simulated_worker import ANSWER, BATCH_SIZE
 from benchmarks.table import markdown
@@ -21,6 +19,8 @@ from chaos import table
 from chaos.faults import Fault
 from chaos.run import Result, measure
 from model.settings import ModelSettings
+from testing import pictures
+from testing.pictures import Expected, Questions
 from tests.hosts import Hosts
 from tests.stack import BUILD_TIMEOUT_S
 

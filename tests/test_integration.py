@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.images import BAD_FILES, DOG, forms, save
+from testing.images import BAD_FILES, DOG, forms, save
 
 FAILED = {"success": False, "prediction": None, "score": None}
 FORMS = forms()

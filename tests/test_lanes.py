@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 import requests
 
+from testing.images import DOG
 from tests.conftest import MakeService, Service, until
-from tests.images import DOG
 
 LATER, BULK = {"Prefer": "respond-async"}, {"Priority": "u=6"}
 IMAGES = 16

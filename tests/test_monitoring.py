@@ -13,9 +13,9 @@ import pytest
 import requests
 import yaml
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, ROOT, MakeService, Service, until
 from tests.exposition import Exposition
-from tests.images import DOG
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))

@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 import requests
 
-from conftest import S3Server
+from testing.images import DOG
+from testing.s3_server import S3Server
 from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
-from tests.images import DOG
 
 NAME = f"{hashlib.sha256(DOG).hexdigest()}.jpeg"
 IMAGES, CALLERS = 40, 4

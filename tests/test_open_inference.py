@@ -18,7 +18,7 @@ from tritonclient.http import (  # type: ignore[import-untyped]  # it has no stu
 )
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
-from tests.images import BAD_FILES, DOG, forms, save
+from testing.images import BAD_FILES, DOG, forms, save
 
 MODEL = "efficientnet-lite0"
 FORMS = forms()

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import requests
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, STOP_TIMEOUT_S, MakeService, Service, until
-from tests.images import DOG
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dog.jpeg"\r\n\r\n' + DOG + b"\r\n--b--\r\n"
 _HEAD = (

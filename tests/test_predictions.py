@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from conftest import wait_until_written
+from testing.images import DOG
+from testing.redis_servers import wait_until_written
 from tests.conftest import MakeService, Service, until
-from tests.images import DOG
 
 LATER = {"Prefer": "respond-async"}
 

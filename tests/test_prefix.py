@@ -7,8 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, Service, mlapi_key, until
-from tests.images import DOG
 from tests.proxy import PrefixProxy, serving_under
 from tests.test_browser import (
     OpenPage,

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from conftest import wait_until_written
+from testing.images import DOG
+from testing.redis_servers import wait_until_written
 from tests.conftest import (
     EVENT_TIMEOUT_S,
     ROOT,
@@ -22,7 +23,6 @@ from tests.conftest import (
     free_port,
     until,
 )
-from tests.images import DOG
 
 
 def is_right(response: requests.Response) -> bool:

@@ -14,8 +14,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, MakeService, Service, until
-from tests.images import DOG
 from tests.test_browser import (
     OpenPage,
     browser,  # noqa: F401

@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.images import DOG
+from testing.images import DOG
 
 for media_type in ("image/jpeg", "image/png", "image/gif"):
     schemathesis.openapi.media_type(media_type, st.just(DOG) | st.binary(max_size=200))

@@ -21,8 +21,8 @@ from uuid import uuid4
 import pytest
 import requests
 
+from testing.images import DOG
 from tests.conftest import EVENT_TIMEOUT_S, ROOT, MakeService, Service, until
-from tests.images import DOG
 
 NAME = "efficientnet-lite0"
 OLD, NEW = f"{NAME}@1", f"{NAME}@2"

@@ -13,7 +13,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from pydantic import AfterValidator
 from redis import RedisError
 
-from jobs.redis import keys as redis_keys
+from jobs.redis import keys
 from jobs.redis.pool import connection_pool
 from runtime import waiting
 from runtime.errors import TooManyRequests
@@ -50,7 +50,7 @@ class RateLimiter:
             redis_url, threads, connect_timeout_s=_REDIS_TIMEOUT_S, answer_timeout_s=_REDIS_TIMEOUT_S
         )
         # Not its own storages: the one for sentinels reads from replicas, which lag behind, and none follows a slot.
-        storage = RedisStorage("redis://", connection_pool=pool, key_prefix=redis_keys.RATE)
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix=keys.RATE)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0
 

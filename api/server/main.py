@@ -37,8 +37,7 @@ from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.storage.images import FolderImageStore
 from jobs.storage.retention import FolderUploads, Uploads, UploadSweeper
-from runtime import listening
-from runtime import parent_watch as lifeline
+from runtime import listening, parent_watch
 from runtime.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ def gateway() -> Gateway:
     """Return the application for one API process."""
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    lifeline.end_with_parent(STOP_SIGNAL)
+    parent_watch.end_with_parent(STOP_SIGNAL)
     tracing.start(settings, "mlapi-api")
     app = create_app(settings)
     services: Services = app.extensions["services"]

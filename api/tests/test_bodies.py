@@ -10,8 +10,8 @@ from api.http.heads import Head
 from api.http.rsgi import ProtocolClosed
 from api.server import bodies
 from api.server.bodies import MAX_CONNECTIONS, Bodies
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from runtime.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 MAX_BODY_BYTES = 1000
 SMALL_BYTES = 10

@@ -14,10 +14,10 @@ from api.app import create_app
 from api.server.gateway import Gateway
 from api.settings import ApiSettings
 from api.tests.conftest import DOG
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
-from conftest import S3Server
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
+from testing.s3_server import S3Server
 
 MULTIPART, JPEG = ("content-type", "multipart/form-data; boundary=b"), ("content-type", "image/jpeg")
 WITHOUT_JSON = ("inference-header-content-length", "0")

@@ -11,7 +11,7 @@ import pytest
 from api.http.wsgi import Answer
 from api.pages import events
 from api.pages.events import Feed, event
-from api.tests.rsgi_client import FakeProtocol
+from testing.rsgi_client import FakeProtocol
 
 T = TypeVar("T")
 FIRST: Answer = (200, [("Content-Type", "text/event-stream")], b"first")

@@ -13,9 +13,9 @@ from werkzeug.test import TestResponse
 from api.http.headers import DEFAULTS
 from api.server.gateway import Gateway
 from api.tests.conftest import FakeWorker, MakeApp
-from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo
+from testing.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 
 FAILED = {"success": False, "prediction": None, "score": None}
 

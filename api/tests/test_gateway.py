@@ -19,7 +19,6 @@ from api.http.connection import Connection
 from api.server.gateway import Gateway
 from api.settings import SPARE_THREADS
 from api.tests.conftest import FakeWorker, MakeApp
-from api.tests.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue import backlog
 from jobs.queue.interface import Delivery
 from jobs.queue.memory import MemoryJobQueue
@@ -28,6 +27,7 @@ from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
 from runtime import waiting
 from runtime.errors import QueueFull
+from testing.rsgi_client import Answer, FakeHeaders, FakeProtocol, FakeScope
 
 BOUNDARY = "b"
 CHUNKED = ("transfer-encoding", "chunked")

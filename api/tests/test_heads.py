@@ -9,8 +9,8 @@ from werkzeug.exceptions import HTTPException
 from api.http.heads import MAX_HEADER_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Head
 from api.server.gateway import _IMAGE_ENDPOINTS, _image_endpoint
 from api.tests.conftest import MakeApp
-from api.tests.rsgi_client import FakeHeaders, FakeScope
 from runtime.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes
+from testing.rsgi_client import FakeHeaders, FakeScope
 
 
 def refusal(scope: FakeScope) -> type[ServiceError] | None:

@@ -21,7 +21,7 @@ from api.tests.conftest import DOG
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo
 from mlapi.service.redis_server import free_port
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 
 FILE_BYTES, REQUEST_BYTES = 9_900_000, 19_900_000
 # What JSON that is no image may become, and what the server and the C library hold back.
@@ -46,7 +46,7 @@ class Api:
         self._server = subprocess.Popen(
             [sys.executable, "-m", "mlapi", "api"],
             env={**os.environ, **environment},
-            preexec_fn=lifeline.ending_with_starter(),
+            preexec_fn=parent_watch.ending_with_starter(),
         )
         self._wait_until_it_answers()
         pid = self._server.pid

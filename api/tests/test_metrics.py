@@ -16,13 +16,13 @@ from api.access.keys import KeyFile
 from api.monitoring.metrics import Metrics, count_together, registry
 from api.server.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.figures import Examined, WorkerReport
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ClassScore, ImageJob, JobFailure, ModelInfo, Prediction, Timings
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Route
 from runtime.errors import NotAnImage, QueueFull, QueueUnavailable
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 Labels = frozenset[tuple[str, str]]
 Figures = dict[str, dict[Labels, float]]

@@ -12,13 +12,13 @@ from flask.testing import FlaskClient
 from api.access.keys import KeyFile
 from api.server.gateway import Gateway
 from api.tests.conftest import FakeWorker, MakeApp
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from api.tests.test_predictions import LATER, form, png
 from api.v1.predictions import document
 from api.webhooks import webhooks
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import JobFailure
 from runtime.errors import NotAnImage
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 PREFIX = {"X-Forwarded-Prefix": "/mlapi/"}
 # Whatever on a page leads somewhere, and the proxy's own words for the service.

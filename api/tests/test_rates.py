@@ -10,8 +10,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from api.access.rates import Rate, RateLimiter
-from conftest import Sentinels
 from runtime.errors import TooManyRequests
+from testing.redis_servers import Sentinels
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from flask.testing import FlaskClient
 
 from api.server.gateway import Gateway
 from api.tests.conftest import DOG, FakeWorker, MakeApp
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs.queue.figures import Examined, WorkerReport
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Route
 from runtime.errors import QueueUnavailable
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 POISON = "ab" * 32 + ".png"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.http import wsgi
-from api.tests.rsgi_client import FakeHeaders, FakeScope
+from testing.rsgi_client import FakeHeaders, FakeScope
 
 
 def test_a_request_is_described_as_wsgi_has_it() -> None:

@@ -2,7 +2,7 @@
 
 from benchmarks.cached import Again, row
 from benchmarks.load import Cell
-from benchmarks.pictures import Expected, render
+from testing.pictures import Expected, render
 
 
 def test_pictures_are_sent_again_with_the_same_bytes_and_answers() -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.processes import ROOT
+from testing.processes import ROOT
 
 
 @pytest.mark.slow

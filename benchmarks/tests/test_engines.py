@@ -12,7 +12,7 @@ from mlapi.tuning import throughput
 from mlapi.tuning.throughput import Plan, Speed
 from model.classifier import Classifier
 from model.manifest import Channels, Layout, ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS, save_network
+from testing.networks import COLOUR_WEIGHTS, save_network
 
 
 @pytest.mark.parametrize(("layout", "shape"), [("NCHW", ["N", 3, 24, 32]), ("NHWC", ["N", 24, 32, 3])])

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from benchmarks import bulk, lanes
 from benchmarks.lanes import Round, rows
 from benchmarks.load import Cell, Load
-from benchmarks.pictures import Expected, Questions, render
+from testing.pictures import Expected, Questions, render
 
 
 def test_the_table_has_the_medians_and_what_each_does_to_the_other() -> None:

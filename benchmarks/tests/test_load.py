@@ -5,7 +5,7 @@ from http.server import ThreadingHTTPServer
 import pytest
 
 from benchmarks.load import Load, cell, content_length
-from benchmarks.pictures import Expected, Questions, render
+from testing.pictures import Expected, Questions, render
 
 
 @pytest.fixture(scope="module")

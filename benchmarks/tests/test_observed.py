@@ -10,7 +10,7 @@ import requests
 from benchmarks import systems
 from benchmarks.load import Cell
 from benchmarks.observed import row, settings
-from benchmarks.processes import ROOT
+from testing.processes import ROOT
 
 
 def test_the_ratios_are_those_of_each_round_and_their_median() -> None:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.arrivals import Arrivals, Outcomes
 from benchmarks.load import Cell
 from benchmarks.overload import Overload, Peak, rows, split
-from benchmarks.pictures import Expected, Questions, render
+from testing.pictures import Expected, Questions, render
 
 MEMORY_MB = {"API": 100.0, "workers": 300.0, "Redis": 10.0}
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from werkzeug.formparser import FormDataParser
 
-from benchmarks.pictures import Expected, Questions, check, render
-from stress_test.answers import WrongAnswer
+from testing.answers import WrongAnswer
+from testing.pictures import Expected, Questions, check, render
 
 DOG = Expected(frozenset({"dog"}), 0.7)
 CAT = Expected(frozenset({"cat", "lynx"}), 0.3)

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from benchmarks.pictures import Expected, Questions, render
 from chaos.callers import PATIENCE_S, RIGHT, WRONG, Callers, Request
+from testing.pictures import Expected, Questions, render
 
 RIGHT_BODY = b'{"success": true, "prediction": "dog", "score": 0.7}'
 

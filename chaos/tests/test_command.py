@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.processes import ROOT
+from testing.processes import ROOT
 
 
 @pytest.mark.slow

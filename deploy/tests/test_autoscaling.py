@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from api.settings import ApiSettings
-from conftest import RedisServer
 from deploy.tests.keda import Queue, ScaledObject
 from deploy.tests.manifests import of_kind, overlay, workloads
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
 from model.settings import ModelSettings
 from runtime.errors import ClientGone
+from testing.redis_servers import RedisServer
 
 SCALED = ("autoscaled", "managed-redis", "scale-to-zero")
 STREAMS = {"jobs": "{mlapi}:jobs", "bulk": "{mlapi}:jobs:bulk"}

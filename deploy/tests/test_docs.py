@@ -15,7 +15,7 @@ from api.settings import ApiSettings
 from api.webhooks.sender import Sender
 from deploy.tests.manifests import KUBERNETES, Resource, of_kind, overlay, render, selects, workloads
 from deploy.tests.test_manifests import check
-from tests import pages
+from testing import pages
 from tests.conftest import ROOT
 
 PAGE = "docs/kubernetes.md"

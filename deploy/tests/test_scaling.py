@@ -5,7 +5,7 @@ import re
 import pytest
 
 from deploy.tests.manifests import of_kind, overlay, workloads
-from tests import pages
+from testing import pages
 
 
 @pytest.mark.parametrize(

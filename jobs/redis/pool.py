@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from jobs.redis import keys as redis_keys
+from jobs.redis import keys
 from jobs.redis.url import Address, RedisUrl, parse
 
 # A sentinel or a node that says nothing for so long is passed over.
@@ -28,7 +28,7 @@ _NOT_THE_MASTER_CODES = "READONLY", "NOREPLICAS", "UNBLOCKED"
 # The system's `struct timeval`.
 _TIMEVAL = Struct("ll")
 # Of a cluster's slots, the one of all keys.
-_SLOT = key_slot(redis_keys.TAG.encode())
+_SLOT = key_slot(keys.TAG.encode())
 
 
 class _ToMaster(AbstractConnection):

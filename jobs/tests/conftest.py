@@ -8,7 +8,7 @@ import redis
 from jobs.queue.interface import JobQueue
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
-from jobs.tests.queues import MakeQueue
+from testing.queues import MakeQueue
 
 
 @pytest.fixture

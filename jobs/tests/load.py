@@ -10,8 +10,8 @@ from itertools import count, pairwise
 from jobs.queue.interface import Delivery
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, Prediction
-from jobs.tests.queues import until
 from runtime.errors import NoWorker, QueueUnavailable
+from testing.queues import until
 
 # As generous as for a busy machine.
 MOST_S = 60

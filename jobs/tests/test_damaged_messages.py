@@ -15,8 +15,8 @@ from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAsideImage, encode_outcome
-from jobs.tests.queues import CAT, DOG, submit, take, take_now, until
 from runtime.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
+from testing.queues import CAT, DOG, submit, take, take_now, until
 
 # No text, no JSON, no object, too deep; and what is an object, but neither a job nor an outcome.
 DAMAGED = [b"", b"\xff\xfe", b"{", b"null", b"[]", b"7", b"[" * 100_000]

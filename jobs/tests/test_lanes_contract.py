@@ -4,8 +4,8 @@ import pytest
 
 from jobs.queue.interface import JobQueue
 from jobs.schema import ImageJob
-from jobs.tests.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, workers_soon_die
 from runtime.errors import QueueFull
+from testing.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, workers_soon_die
 
 
 def test_interactive_jobs_overtake_bulk_jobs(queue: JobQueue) -> None:

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from conftest import S3Server
 from jobs.schema import image_hash
 from jobs.settings import SharedSettings
 from jobs.storage import object_storage
@@ -18,6 +17,7 @@ from jobs.storage.object_storage import ObjectImageStore, reason
 from jobs.storage.retention import Swept, Uploads, UploadSweeper
 from runtime import waiting
 from runtime.errors import SetupError, StorageUnavailable
+from testing.s3_server import S3Server
 
 DAY_S = 86_400
 

@@ -10,8 +10,8 @@ import pytest
 from jobs.queue.figures import QueueFigures, WorkerReport
 from jobs.queue.interface import Delivery, JobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo
-from jobs.tests.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, until, workers_soon_die
 from runtime.errors import ClientGone, DeadlinePassed, NotAnImage, NoWorker, QueueFull, SetAside, Stopping
+from testing.queues import CAT, DOG, MakeQueue, finish_all, names, submit, take, take_now, until, workers_soon_die
 
 
 def test_a_job_comes_back_with_its_prediction(queue: JobQueue) -> None:

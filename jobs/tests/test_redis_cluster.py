@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conftest import Cluster
 from jobs.queue.interface import Delivery
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
@@ -13,8 +12,9 @@ from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, prediction_for
-from jobs.tests.queues import until
 from runtime.errors import QueueUnavailable
+from testing.queues import until
+from testing.redis_servers import Cluster
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from conftest import RedisServer
 from jobs.queue.interface import Delivery
 from jobs.redis import shared_script as redis_shared_script
 from jobs.redis import taking as redis_taking
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, Prediction
 from runtime.errors import DeadlinePassed, NoSuchModel, NoWorker, QueueFull, QueueUnavailable, ServiceError, Stopping
+from testing.redis_servers import RedisServer
 
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 T = TypeVar("T")

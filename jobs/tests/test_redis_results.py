@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from conftest import RedisServer
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ClassScore, ImageJob, Prediction, Timings
 from runtime.errors import QueueUnavailable
+from testing.redis_servers import RedisServer
 
 TOP = tuple(ClassScore("Eskimo_dog", index, 0.1234567890123456) for index in range(5))
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1", Timings(1.234567, 2.345678, 3.456789, 8), TOP)

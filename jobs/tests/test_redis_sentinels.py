@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conftest import Sentinels
 from jobs.redis.connection import connect
 from jobs.redis.pool import connection_pool
 from jobs.redis.queue import RedisJobQueue
@@ -16,8 +15,9 @@ from jobs.redis.results import RedisResults
 from jobs.results import Result
 from jobs.schema import ImageJob
 from jobs.tests.load import MOST_S, all_are_right_through, ask, prediction_for, worker_on
-from jobs.tests.queues import until
 from runtime.errors import QueueUnavailable
+from testing.queues import until
+from testing.redis_servers import Sentinels
 
 
 @pytest.fixture

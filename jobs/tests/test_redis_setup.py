@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from conftest import RedisServer
 from jobs.redis.setup import RedisSetup, warn
+from testing.redis_servers import RedisServer
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
-from conftest import RedisServer
 from jobs.redis.connection import connect
 from jobs.redis.shared_script import SharedScript
+from testing.redis_servers import RedisServer
 
 # Adds to a counter; says no to odd numbers.
 _ADD = """

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from jobs.redis.connection import connect
 from jobs.redis.queue import RedisJobQueue
 from mlapi.service import redis_server
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 
 
 class SocketServer:
@@ -30,7 +30,7 @@ class SocketServer:
     def start(self) -> None:
         """Start, and return when it answers."""
         command = [*redis_server.command(self.socket, self.socket.parent), "--tcp-backlog", "1"]
-        self.process = subprocess.Popen(command, preexec_fn=lifeline.ending_with_starter())
+        self.process = subprocess.Popen(command, preexec_fn=parent_watch.ending_with_starter())
         with redis.Redis.from_url(self.url, retry=Retry(ConstantBackoff(0.05), retries=1200)) as connection:
             connection.ping()
 

@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from conftest import cluster_of_one
 from jobs.redis.queue import RedisJobQueue
 from runtime.errors import QueueUnavailable
+from testing.redis_servers import cluster_of_one
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
 

@@ -13,8 +13,8 @@ from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ImageJob
 from jobs.storage.images import FolderImageStore
 from jobs.storage.retention import FolderUploads, Swept, UploadSweeper
-from jobs.tests.queues import DOG
 from runtime.errors import QueueUnavailable
+from testing.queues import DOG
 
 DAY_S = 86_400
 BLOCK = 4096

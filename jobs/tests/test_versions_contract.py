@@ -9,10 +9,10 @@ from jobs.queue.interface import MAX_COPIES, Delivery, JobQueue
 from jobs.queue.memory import MemoryJobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ImageJob, JobFailure, ModelInfo, Outcome, Prediction, Served, Timings
-from jobs.tests.queues import MakeQueue, names, until
 from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Route
 from runtime.errors import NoSuchModel, NotAnImage, NoWorker
+from testing.queues import MakeQueue, names, until
 
 PETS, PETS_2, CARS = (
     ModelInfo(f"{name}-{version}-id", name, version, labels=("dog",))

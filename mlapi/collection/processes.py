@@ -16,7 +16,7 @@ from model.classifier import Classifier
 from model.decoding_limit import DecodingLimit
 from model.ml_service import load_classifier, predict
 from model.settings import ModelSettings
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 from runtime.errors import ServiceError
 
 # Large enough that handing it over costs little of the time that it takes, small enough that all end at about once.
@@ -102,7 +102,7 @@ _settings: list[ModelSettings] = []  # their one
 
 def _begin(settings: ModelSettings) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all, it is for the parent, which needs them to finish
-    lifeline.end_with_parent(signal.SIGKILL)
+    parent_watch.end_with_parent(signal.SIGKILL)
     warnings.filterwarnings("ignore", module="PIL")
     _settings.append(settings)
 

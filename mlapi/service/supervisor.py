@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 from runtime.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE if self.program.keeps_last_words else None,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
-            preexec_fn=lifeline.ending_with_starter(),
+            preexec_fn=parent_watch.ending_with_starter(),
         )
         threading.Thread(target=self._wait, args=(self.process, on_exit), daemon=True).start()
 

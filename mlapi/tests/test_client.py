@@ -15,17 +15,6 @@ from mlapi import Client, Model, Prediction
 from mlapi import client as client_module
 from mlapi.client import Outcome, Unreachable, WrongAddress
 from mlapi.service.redis_server import free_port
-from mlapi.tests.fake_service import (
-    DOG,
-    ID,
-    Answer,
-    Server,
-    dogs,
-    failed,
-    image_count,
-    predictions,
-    problem,
-)
 from runtime.errors import (
     BadParameter,
     DeadlinePassed,
@@ -37,6 +26,17 @@ from runtime.errors import (
     TooManyBytes,
     TooManyRequests,
     Unavailable,
+)
+from testing.fake_service import (
+    DOG,
+    ID,
+    Answer,
+    Server,
+    dogs,
+    failed,
+    image_count,
+    predictions,
+    problem,
 )
 
 FULL = problem("queue-full", 429, "Too many images are waiting.", **{"Retry-After": "1"})

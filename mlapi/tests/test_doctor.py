@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from conftest import Cluster, RedisServer, S3Server
 from mlapi import cli
 from mlapi.operating import doctor
 from mlapi.service import redis_server
-from mlapi.tests.fake_service import Server
+from testing.fake_service import Server
+from testing.redis_servers import Cluster, RedisServer
+from testing.s3_server import S3Server
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from jobs.settings import SharedSettings
 from mlapi import cli
 from mlapi.settings import ServeSettings
 from model.settings import ModelSettings
-from tests import pages
+from testing import pages
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (SharedSettings, ServeSettings, ApiSettings, ModelSettings)

@@ -20,15 +20,15 @@ from PIL import Image
 from api.app import create_app
 from api.server.gateway import Gateway
 from api.settings import ApiSettings
-from api.tests.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 from jobs import tracing
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.spans import OpenTelemetryTracer
 from jobs.storage.images import FolderImageStore
-from jobs.tests.queues import until
 from model.manifest import ModelManifest
 from model.ml_service import Worker, predict
+from testing.queues import until
+from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"

@@ -12,7 +12,7 @@ from model.classifier import Classifier
 from model.manifest import ModelError, ModelManifest
 from model.ml_service import load_classifier
 from model.settings import ModelSettings
-from model.tests.networks import COLOUR_WEIGHTS, save_network
+from testing.networks import COLOUR_WEIGHTS, save_network
 
 
 def noise(count: int) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from model.bare_picture import bare_picture
 from model.preprocessing import decode
-from model.tests.image_writers import (
+from runtime.errors import NotAnImage, TooLarge
+from testing.image_writers import (
     CHANNELS,
     DEPTHS,
     animated_png,
@@ -28,7 +29,6 @@ from model.tests.image_writers import (
     segment,
     sub_blocks,
 )
-from runtime.errors import NotAnImage, TooLarge
 
 MAX_PIXELS = 100_000
 CHANCE = np.random.default_rng(0)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model.preprocessing import decode
-from model.tests.image_writers import (
+from model.tests.test_bare_picture import TURNS, WHOLE, with_chunks, with_segments
+from testing.image_writers import (
     CHANNELS,
     DEPTHS,
     animated_png,
@@ -22,7 +23,6 @@ from model.tests.image_writers import (
     png,
     segment,
 )
-from model.tests.test_bare_picture import TURNS, WHOLE, with_chunks, with_segments
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -13,8 +13,8 @@ from onnx import TensorProto
 from jobs.schema import JobFailure, Prediction
 from model.classifier import Classifier, Precision, _core, _settings
 from model.manifest import Channels, Layout, ModelError, ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS, Shape, extend, save_network
 from runtime.errors import InferenceFailed
+from testing.networks import COLOUR_WEIGHTS, Shape, extend, save_network
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 SHAPES: dict[Layout, Shape] = {"NCHW": ["N", 3, 24, 32], "NHWC": ["N", 24, 32, 3]}

@@ -13,7 +13,7 @@ import pytest
 from model import files
 from model.classifier import Classifier
 from model.manifest import ModelError, ModelManifest
-from model.tests.networks import move_weights, save_network
+from testing.networks import move_weights, save_network
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 102530\n"
 WEB_PAGE = b"\n<!DOCTYPE html>\n<html><head><title>GitHub</title>"

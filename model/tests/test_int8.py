@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.manifest import ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS, save_int8_network, save_network
+from testing.networks import COLOUR_WEIGHTS, save_int8_network, save_network
 
 # With white, two products are 2 * 255 * 127, which is more than 16 bits hold.
 LARGE = np.array(COLOUR_WEIGHTS) // 6 * 127

@@ -29,8 +29,8 @@ from model.decoding_limit import DecodingLimit
 from model.manifest import ModelManifest
 from model.ml_service import Worker, classify_process, identity, knee, predict
 from model.preprocessing import preprocess
-from model.tests.networks import move_weights, save_network
 from runtime.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUnavailable, SetAside, TooCostly
+from testing.networks import move_weights, save_network
 
 MAX_PIXELS = 1_000_000
 # Longer than a test takes, on however slow a machine.

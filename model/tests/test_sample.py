@@ -9,7 +9,7 @@ from PIL import Image
 from model.manifest import ModelError, ModelManifest, Sample
 from model.ml_service import load_classifier
 from model.settings import ModelSettings
-from model.tests.networks import save_network
+from testing.networks import save_network
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.settings import ApiSettings
 from jobs.queue.memory import MemoryJobQueue
-from stress_test.answers import Answer, WrongAnswer, read_page, read_prediction, read_thanks
+from testing.answers import Answer, WrongAnswer, read_page, read_prediction, read_thanks
 
 GOOD = {"success": True, "prediction": "Eskimo_dog", "score": 0.64}
 
@@ -95,7 +95,7 @@ def test_the_services_page_and_thanks_are_successes(client: FlaskClient) -> None
 
 def test_a_page_without_thanks_is_a_failure_of_the_feedback(client: FlaskClient) -> None:
     with pytest.raises(WrongAnswer, match="the report was not kept"):
-        read_thanks(answer(client.post("/feedback")))
+        read_thanks(answer(client.get("/")))
 
 
 def test_something_else_with_status_200_is_no_page() -> None:

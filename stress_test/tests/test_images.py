@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stress_test.errors import CannotRun
-from stress_test.images import UniqueImages, find_photos, prepare, render
+from testing.errors import CannotRun
+from testing.unique_images import UniqueImages, find_photos, prepare, render
 
 DOG = Path(__file__).parents[2] / "tests" / "dog.jpeg"
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from mlapi import cli
 from mlapi.collection import service as service_module
 from mlapi.service.redis_server import free_port
-from mlapi.tests.fake_service import Answer, Server, dogs, image_count, problem
+from testing.fake_service import Answer, Server, dogs, image_count, problem
 
 READY: Answer = (200, {}, b'{"status":"ready","workers":2}')
 PETS = {"name": "pets", "version": "1", "precision": "f32", "classes": 2}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from model.manifest import ModelManifest
-from model.tests.networks import save_network
+from testing.networks import save_network
 
 COLOURS = {"red": (220, 20, 30), "green": (20, 200, 40), "blue": (30, 20, 230), "white": (240, 250, 245)}
 

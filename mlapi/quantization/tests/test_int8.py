@@ -16,7 +16,7 @@ from mlapi.quantization.pictures import find, read
 from mlapi.quantization.tests.conftest import COLOURS, MakeModel
 from model.classifier import Classifier, Precision
 from model.manifest import NETWORK, ModelManifest
-from model.tests.networks import COLOUR_WEIGHTS, move_weights
+from testing.networks import COLOUR_WEIGHTS, move_weights
 
 
 def pixels(pictures: Path, manifest: ModelManifest) -> list[int8.Pixels]:

@@ -10,7 +10,7 @@ import pytest
 # to wait for it.
 PROGRAM = """
 import os, sys
-from jobs import signals
+from runtime import signals
 stopped = signals.stop_event()
 with stopped._cond:
     for _ in range(3):

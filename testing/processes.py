@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stress_test.errors import CannotRun
+from testing.errors import CannotRun
 
 ROOT = Path(__file__).parent.parent
 _START_TIMEOUT_S, _STOP_TIMEOUT_S = 120.0, 30.0

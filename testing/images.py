@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-DOG = (Path(__file__).parent / "dog.jpeg").read_bytes()
+DOG = (Path(__file__).parents[1] / "tests" / "dog.jpeg").read_bytes()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from PIL import Image, ImageOps
 
-from stress_test.errors import CannotRun
+from testing.errors import CannotRun
 
 # Rendering one takes some 20 ms of a core that the service may need, so it is done before the run. This many keep the
 # content varied and fit in some 30 MB.

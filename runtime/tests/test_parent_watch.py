@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from runtime import parent_watch as lifeline
+from runtime import parent_watch
 
 WAIT = [sys.executable, "-c", "import time; time.sleep(600)"]
 START_AND_WAIT = f"""
 import subprocess, time
-from jobs import lifeline
-print(subprocess.Popen({WAIT!r}, preexec_fn=lifeline.ending_with_starter()).pid, flush=True)
+from runtime import parent_watch
+print(subprocess.Popen({WAIT!r}, preexec_fn=parent_watch.ending_with_starter()).pid, flush=True)
 time.sleep(600)
 """
 
@@ -49,7 +49,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
 
 def test_a_process_whose_starter_is_gone_already_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    ending_with_another = lifeline.ending_with_starter()
+    ending_with_another = parent_watch.ending_with_starter()
     monkeypatch.undo()
     with subprocess.Popen(WAIT, preexec_fn=ending_with_another) as process:
         assert process.wait(60) == 1
@@ -57,12 +57,12 @@ def test_a_process_whose_starter_is_gone_already_does_not_begin(monkeypatch: pyt
 
 def test_where_the_kernel_cannot_do_it_processes_are_started_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert lifeline.ending_with_starter() is None
+    assert parent_watch.ending_with_starter() is None
 
 
 def _wait_with_lifeline(method: str, pids: Connection, more: int) -> None:
     """Send this process's id, and after that those of `more` others that are started, each by the one before."""
-    lifeline.end_with_parent()
+    parent_watch.end_with_parent()
     pids.send(os.getpid())
     if more:
         context: Any = multiprocessing.get_context(method)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from stress_test import images
-from stress_test.answers import Answer, Prediction, WrongAnswer, read_prediction
-from stress_test.images import UniqueImages
+from testing import unique_images as images
+from testing.answers import Answer, Prediction, WrongAnswer, read_prediction
+from testing.unique_images import UniqueImages
 
 # Batches of other sizes run other kernels, which round differently; in bf16, by some percent of a score.
 _SCORE_TOLERANCE = 0.05

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.conftest import ROOT
+from testing.processes import ROOT
 
 PAGES = [
     "README.md",

@@ -1,0 +1,1 @@
+"""What tests, fuzzing, faults and benchmarks share; it is not installed."""
