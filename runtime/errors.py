@@ -55,7 +55,9 @@ class UntrustedHost(BadRequest):
     """The request asks for a name that is not the service's."""
 
     code = "untrusted-host"
-    message = "This service does not have this name. Ask for it as localhost, or let TRUSTED_HOSTS have the name."
+    message = (
+        "This service does not answer to this host name. Ask for it as localhost, or let TRUSTED_HOSTS have the name."
+    )
 
 
 class BadForwarding(BadRequest):
@@ -337,14 +339,14 @@ class PartHeaderTooLarge(TooLarge):
     """A part of the form has more headers, or more bytes in one, than the limit."""
 
     code = "part-header-too-large"
-    message = 'A part of the form has too many headers. Send one image, as the form field "file".'
+    message = "A part of the form has too many headers, or one that is too long, such as a very long file name."
 
 
-class PathTooLong(TooLarge):
-    """The path of the address has more bytes than the limit."""
+class AddressTooLong(TooLarge):
+    """The path of the address, or its query, has more bytes than the limit."""
 
     status = 414
-    code = "path-too-long"
+    code = "address-too-long"
     message = "The address is too long."
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from api.http import content_encoding, rsgi
-from runtime.errors import BadBody, HeadersTooLarge, PathTooLong, ServiceError, TooManyBytes, UnsupportedEncoding
+from runtime.errors import AddressTooLong, BadBody, HeadersTooLarge, ServiceError, UnsupportedEncoding
 
 # Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it
 # is one word in the log, whatever the client has made up.
@@ -71,9 +71,9 @@ class Head:
         if _are_too_large(pairs):
             pairs, refusal = _within_bounds(pairs), HeadersTooLarge()
         if len(query) > MAX_QUERY_BYTES:
-            query, refusal = "", TooManyBytes(f"The query of an address may have at most {MAX_QUERY_BYTES} bytes.")
+            query, refusal = "", AddressTooLong(f"The query of an address may have at most {MAX_QUERY_BYTES} bytes.")
         if len(path) > MAX_PATH_BYTES or len(path.encode()) > MAX_PATH_BYTES:
-            path, refusal = path[: MAX_PATH_BYTES // 4], PathTooLong()
+            path, refusal = path[: MAX_PATH_BYTES // 4], AddressTooLong()
         headers = Headers(pairs)
         try:
             length = _length(headers)

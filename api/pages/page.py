@@ -38,8 +38,10 @@ blueprint.add_app_template_filter(readable)
 Answer = str | tuple[str, int, Headers]
 
 _MAX_SUGGESTIONS = 3
+# How programs write the opposite of a box that is ticked.
+_NO = {"false", "no", "off", "0"}
 # What forms are sent as; programs that send anything else would take a page with a message for a success.
-_OF_BROWSERS = {"", "multipart/form-data", "application/x-www-form-urlencoded"}
+_OF_BROWSERS = {"multipart/form-data", "application/x-www-form-urlencoded"}
 
 
 class JsonReport(BaseModel):
@@ -103,7 +105,7 @@ def classify_pictures() -> str | Response:
             raise NoFile
         card = _classify(uploads[0])
     except BadRequest as err:
-        if wants_part() or request.mimetype not in _OF_BROWSERS:
+        if wants_part() or (request.content_length and request.mimetype not in _OF_BROWSERS):
             raise
         return redirect(url_for(".index", error=err.code))
     return page_or_part("answer.html", card=card, cards=[card], labels=_labels())
@@ -174,11 +176,16 @@ def _keep_with_label(report: str) -> Answer:
     """Keep a report of the page, which says what the picture shows and can be taken back."""
     written = request.form.get("label", "")
     try:
-        right = _right(written, none="none" in request.form, labels=_labels())
+        right = _right(written, none=_is_yes(request.form.get("none")), labels=_labels())
         report_id = _keep(report, right)
     except ServiceError as err:
         return _refused("report.html", err, report=report, said=written)
     return page_or_part("thanks.html", thanks=True, report=report, report_id=report_id, right=right)
+
+
+def _is_yes(field: str | None) -> bool:
+    """Tell whether a field of a form that is sent for a yes, with any text, is there and does not say no."""
+    return field is not None and field.strip().lower() not in _NO
 
 
 def _keep(report: str, right: dict[str, str | None]) -> str:

@@ -221,6 +221,9 @@ def reports(path: Path) -> list[dict[str, object]]:
         ({"label": "", "none": "yes"}, {"label": None}),
         ({"label": "half a wo", "none": "yes"}, {"label": None}),
         ({"none": "yes"}, {"label": None}),
+        ({"none": ""}, {"label": None}),
+        ({"none": "False"}, {}),
+        ({"label": "crane", "none": "0"}, {"label": "crane"}),
         ({"label": " "}, {}),
     ],
 )

@@ -136,6 +136,12 @@ FORMS: list[tuple[str, bytes, bytes, str | None]] = [
         FILE + b'; filename="na\xefve &#26085;.jpg"' + JPEG,
         "na\N{REPLACEMENT CHARACTER}ve &#26085;.jpg",
     ),
+    (
+        "JavaMail",
+        b"----=_Part_0_1234.5678",
+        JPEG[2:] + b'\r\nContent-Disposition: form-data; name=file; \r\n\tfilename="dog: 1.jpeg"',
+        "dog: 1.jpeg",
+    ),
     ("Internet Explorer", b"---------------------------7d", FILE + b'; filename="C:\\me\\dog.jpeg"' + JPEG, "dog.jpeg"),
 ]
 # How the header of a part may be written otherwise, and what the file is called then.

@@ -92,6 +92,7 @@ def test_the_header_of_a_form_may_be_written_in_several_ways(
         (FILE.replace(b"\r\n", b"\n") + END, "bad-form"),
         (b"--b\r\nContent-Type: image/jpeg\r\n\r\ndata\r\n" + END, "bad-form"),
         (b"--b\r\n: \r\n\r\ndata\r\n" + END, "bad-form"),
+        (PART % (b"file", b"\r\nContent-Type: multipart/mixed; boundary=c", b"--c--") + END, "bad-form"),
     ],
 )
 def test_a_damaged_form_is_refused(client: FlaskClient, body: bytes, error: str) -> None:
@@ -140,6 +141,17 @@ def test_a_form_is_read_no_further_than_to_its_limit(body: bytes) -> None:
     with pytest.raises(TooLarge):
         FormParser().parse(stream, "multipart/form-data", None, {"boundary": "b"})
     assert stream.tell() <= 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff" + b"&" * 100, b"GIF89a" + bytes(70_000), b"\x89PNG\r\n\x1a\n"])
+def test_an_image_that_is_sent_as_if_it_were_a_form_gets_an_answer_that_says_how(
+    client: FlaskClient, data: bytes
+) -> None:
+    response = client.post("/predict", data=data, content_type="application/x-www-form-urlencoded")
+    assert (response.status_code, response.headers["X-Error"].partition(".")[0]) == (
+        400,
+        "no-file: The body is an image itself",
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "/predict", "/feedback"])

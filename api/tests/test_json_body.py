@@ -1,6 +1,7 @@
 """JSON bodies: images in base64 are found where they are, and the rest is bounded before it is parsed."""
 
 import base64
+import codecs
 import json
 from collections.abc import Callable
 
@@ -72,6 +73,29 @@ def test_images_are_read_from_data_urls(head: str) -> None:
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(BadParameter, match="base64"):
         decoded(b'{"images": ["%s"]}' % text.encode())
+
+
+def test_a_byte_order_mark_before_a_document_is_passed_over() -> None:
+    texts = [base64.b64encode(image).decode() for image in IMAGES]
+    assert decoded(codecs.BOM_UTF8 + json.dumps({"images": texts}).encode()) == IMAGES
+    assert decoded(codecs.BOM_UTF8 + b'{"images": []}') == []
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        (r"na\udcefve.jpg", "na?ve.jpg"),
+        (r"cut \ud83e", "cut ?"),
+        (r"\uDD8A\ud83e", "??"),
+        (r"\ud83e\udd8a \ud83e", "🦊 ?"),
+        (r"C:\\ud83e \ud83e \" \u00e9", 'C:\\ud83e ? " é'),
+    ],
+)
+def test_half_a_character_is_replaced(written: str, name: str) -> None:
+    body = b'{"images": [], "name": "%s"}' % written.encode()
+    assert JsonBody(body).parse(Document).name == name
+    with pytest.raises(BadParameter, match="Invalid JSON"):
+        JsonBody(body[:-1]).parse(Document)
 
 
 @pytest.mark.parametrize(

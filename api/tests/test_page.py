@@ -48,7 +48,7 @@ def test_a_bad_upload_leads_back_with_a_message(client: FlaskClient, form: dict[
     assert message in page.text
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "image/png", "text/plain"])
+@pytest.mark.parametrize("content_type", ["", "application/json", "image/png", "text/plain"])
 def test_a_program_that_sends_no_form_is_not_led_to_a_page(client: FlaskClient, content_type: str) -> None:
     response = client.post("/", data=b'{"file": "data"}', content_type=content_type)
     assert (response.status_code, response.headers["X-Error"].split(":")[0]) == (400, "no-file")

@@ -121,6 +121,7 @@ def test_an_image_gets_its_classes_however_it_is_sent(
             "",
             None,
         ),
+        *("image/jpe", "image/pipeg", "application/x-png", "application/jpg", "application/force-download"),
         *("application/octet-stream; charset=utf-8", "application/x-binary", "application/x-www-form-urlencoded"),
     ],
 )

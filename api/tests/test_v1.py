@@ -163,6 +163,7 @@ def test_feedback_that_cannot_be_is_a_problem(client: FlaskClient, worker: FakeW
         {"correct": True, "label": ""},
         {"correct": True, "none": True},
         {"correct": False, "none": True, "label": "cat"},
+        {"correct": False, "label": " \n"},
         [],
         "x",
     ]

@@ -20,7 +20,7 @@ from werkzeug.utils import cached_property
 from api.http import connection, content_encoding
 from api.uploads.structure import begins_like_image
 from runtime import waiting
-from runtime.errors import BadForm, FieldTooLarge, PartHeaderTooLarge, TooManyParts
+from runtime.errors import BadForm, FieldTooLarge, NoFile, PartHeaderTooLarge, TooManyParts
 
 # Larger buffers cost more than they save; and what is less than is asked for, Werkzeug copies twice more.
 _CHUNK_BYTES = 256 * 1024
@@ -95,9 +95,11 @@ class FormRequest(Request):
 def _within_limits(stream: IO[bytes]) -> IO[bytes]:
     """Return a form that is written as in a URL, if it is no larger than a field of others may be.
 
-    Werkzeug parses it at once, whatever it costs. Raises `TooManyParts` or `FieldTooLarge`.
+    Werkzeug parses it at once, whatever it costs. Raises `NoFile`, `TooManyParts` or `FieldTooLarge`.
     """
     data = stream.read(_MAX_FIELD_BYTES + 1)
+    if begins_like_image(data):  # as `curl --data-binary` sends it
+        raise NoFile('The body is an image itself. Send it in a multipart form, as the field "file".')
     if len(data) > _MAX_FIELD_BYTES:
         raise FieldTooLarge
     if data.count(b"&") >= _MAX_PARTS:
@@ -186,11 +188,14 @@ class _Parser(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no
         self._lines = self._lines + 1 if self._segment_headerlist else 1
         if self._lines > _MAX_HEADER_LINES:
             raise multipart.ParserLimitReached("Too many lines of a header")
-        super()._on_segment_headerline(line if b":" in line else b" " + line)
+        continues = line[:1] in b" \t" or b":" not in line
+        super()._on_segment_headerline(b" " + line.lstrip(b" \t") if continues else line)
 
 
 def _begun(segment: multipart.MultipartSegment) -> _Part:
-    """Return a part as its headers announce it."""
+    """Return a part as its headers announce it. Raises `BadForm`."""
+    if segment.header("Content-Type", "").strip().lower().startswith("multipart/"):  # `curl -F file=@one,two`
+        raise BadForm('A part of the form has parts itself. Send each file as a part of its own, named "file".')
     name, filename = _plain(segment.name), segment.filename and _from_mail(_plain(segment.filename))
     for which, charset, value in _EXTENDED.findall(segment["Content-Disposition"]):
         if which.lower() == "name":

@@ -1,9 +1,12 @@
 """Reads JSON bodies at a bounded cost: images in base64 stay where they are, and the rest is limited before parsing."""
 
+import codecs
 import io
+import json
 import re
 import string
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import TypeVar
 
@@ -29,6 +32,7 @@ _MAX_BYTES = 4_000_000
 # and texts, of which 16 images with an odd file name each have a few hundred, as much again.
 _MAX_VALUES, _MAX_LISTS, _MAX_TEXTS = 300_000, 100_000, 5_000
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[a-z_0-9]{1,20}")
 
 M = TypeVar("M", bound=BaseModel)
@@ -59,7 +63,7 @@ class JsonBody:
             raise TooManyValues(f"The JSON has more than {_MAX_TEXTS} names and texts.")
         places = list(_long_texts(data)) if len(data) > _LONG_TEXT_BYTES else []
         self._texts = {f"{number:04096}": memoryview(data)[start:end] for number, (start, end) in enumerate(places)}
-        self._json = self._without_long_texts(data, places)
+        self._json = self._without_long_texts(data, places).removeprefix(codecs.BOM_UTF8)  # which Windows writes
         self._check()
 
     def _without_long_texts(self, data: bytes, places: list[tuple[int, int]]) -> bytes:
@@ -85,10 +89,7 @@ class JsonBody:
 
     def parse(self, model: type[M], others: Mapping[str, object] | None = None) -> M:
         """Return the object as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
-        try:
-            values = from_json(self._json)
-        except ValueError as err:
-            raise BadParameter(f"body: Invalid JSON: {err}") from err
+        values = _values(self._json)
         if not isinstance(values, dict):
             raise BadParameter("body: it is not a JSON object.")
         return parse(model, {**values, **(others or {})})
@@ -99,6 +100,20 @@ class JsonBody:
         if found is None:
             return text
         return _unescaped(found) if re.search(rb"\\", found) else found
+
+
+def _values(text: bytes) -> object:
+    """Return what a JSON text has, with replacements for halves of characters. Raises `BadParameter`.
+
+    Such halves (lone surrogates) are in names of files that are no UTF-8, and where a text was cut in an emoji.
+    """
+    try:
+        return from_json(text)
+    except ValueError as err:
+        if _SURROGATE.search(text):
+            with suppress(ValueError, RecursionError):
+                return from_json(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
+        raise BadParameter(f"body: Invalid JSON: {err}") from err
 
 
 def _unescaped(text: memoryview) -> bytes:

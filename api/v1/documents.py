@@ -5,9 +5,9 @@ tests compare it with them.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from jobs.schema import TOP_CLASSES
 
@@ -163,7 +163,9 @@ class Feedback(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     correct: bool
-    label: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, description="What the image shows")
+    label: Annotated[str, StringConstraints(strip_whitespace=True)] | None = Field(
+        default=None, min_length=1, max_length=MAX_NAME, description="What the image shows"
+    )
     none: bool = Field(default=False, description="Whether the model has no class for what the image shows")
     comment: str | None = Field(default=None, max_length=2000)
     image: int = Field(default=0, ge=0, lt=MAX_IMAGES, description="Which image of the request, from 0")

@@ -22,7 +22,8 @@ from runtime.errors import NoFile, TooManyImages, UnsupportedMediaType
 
 # As what clients send the images that we accept, under old names too, and any file.
 _IMAGE_TYPE = re.compile(
-    r"image/(x-|x-citrix-|vnd\.mozilla\.)?(p?jpe?g|jfif|a?png|gif|\*)|(application|binary)/(x-)?(octet-stream|binary)"
+    r"image/(x-|x-citrix-|vnd\.mozilla\.)?(p?jpe?g|jpe|jfif|pipeg|a?png|gif|\*)"
+    r"|(application|binary)/(x-)?(octet-stream|binary|(force-)?download|jpe?g|png|gif)"
 )
 _FORM = "multipart/form-data"
 _JSON_TYPE = re.compile(r"application/(.*\+)?json")
