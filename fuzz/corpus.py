@@ -72,10 +72,12 @@ def _gif_before(piece: bytes, head: bytes = b"", tail: bytes = b"") -> Callable[
 
 
 def _with_scans(size: int, side: int, most: int = sys.maxsize) -> bytes:
-    """Return a progressive JPEG whose last scan is repeated, with the table it needs."""
+    """Return a progressive JPEG whose last scan but one is repeated, with the table it needs."""
     jpeg = saved(Image.new("RGB", (side, side), "teal"), "JPEG", progressive=True)
-    scan = jpeg[jpeg.rindex(b"\xff\xc4") : -2]
-    return jpeg[:-2] + scan * min((size - len(jpeg)) // len(scan), most - jpeg.count(b"\xff\xda")) + b"\xff\xd9"
+    last = jpeg.rindex(b"\xff\xc4")
+    scan = jpeg[jpeg.rindex(b"\xff\xc4", 0, last) : last]
+    count = min((size - len(jpeg)) // len(scan), most - jpeg.count(b"\xff\xda"))
+    return jpeg[:last] + scan * count + jpeg[last:]
 
 
 def _hidden_exif(markers: Iterable[int]) -> bytes:

@@ -23,12 +23,14 @@ JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDD}
 JPEG_METADATA = {*range(0xE0, 0xF0), 0xFE}
 # A number of lines, which decoders skip.
 _JPEG_LINES = 0xDC
+_JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _JPEG_WITH_LENGTH = JPEG_SIZES | JPEG_TABLES | JPEG_METADATA | {JPEG_SCAN, _JPEG_LINES}
 _JPEG_TEMPORARY = 0x01
 _JPEG_ALONE = {_JPEG_TEMPORARY, JPEG_END}
 _JPEG_KNOWN = _JPEG_WITH_LENGTH | _JPEG_ALONE
 # What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_ALL_COEFFICIENTS = (1 << 64) - 1
 
 GIF_FRAME, GIF_GRAPHIC_CONTROL, _GIF_END = b",", b"!\xf9", b";"
 _GIF_INTRODUCER = re.compile(rb"[!,;]")
@@ -56,6 +58,41 @@ class Segment(NamedTuple):
     skipped: int
 
 
+class JpegScans:
+    """Tells when a JPEG's scans have the last bit of each coefficient of each component (ITU-T T.81, B.2)."""
+
+    def __init__(self) -> None:
+        self._is_progressive = False
+        self._missing: dict[int, int] = {}
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether the picture has no more scans."""
+        return bool(self._missing) and not any(self._missing.values())
+
+    def add(self, data: bytes, marker: int, content: int) -> None:
+        """Take note of a segment."""
+        if marker in JPEG_SIZES:
+            components = data[content + 8 : content + 8 + 3 * _byte(data, content + 7) : 3]
+            self._missing = dict.fromkeys(components, _ALL_COEFFICIENTS)
+            self._is_progressive = marker in _JPEG_PROGRESSIVE
+        elif marker == JPEG_SCAN:
+            selection = content + 3 + 2 * _byte(data, content + 2)
+            found = self._found(data[selection : selection + 3])
+            for component in data[content + 3 : selection : 2]:
+                self._missing[component] = self._missing.get(component, 0) & ~found
+
+    def _found(self, selection: bytes) -> int:
+        if not self._is_progressive:
+            return _ALL_COEFFICIENTS
+        first, last, bit_positions = selection.ljust(3, b"\xff")
+        return 0 if bit_positions & 15 or first > last else (2 << last) - (1 << first)
+
+
+def _byte(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 1], "big")
+
+
 class Block(NamedTuple):
     """A frame or an extension of a GIF file: its first bytes, where it, its sub-blocks and what follows begin.
 
@@ -81,16 +118,20 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[Segment]:
-    """Yield a JPEG file's whole segments up to the end of its picture; that of a scan has the scan's pixels, too."""
-    position, scans = 2, 0
+    """Yield a JPEG file's whole segments up to the end of its picture; that of a scan has the scan's pixels, too.
+
+    When the scans are complete, nothing more belongs to the picture but its end, which metadata may come before.
+    """
+    position, scans, picture = 2, 0, JpegScans()
     while match := _JPEG_MARKER.search(data, position):
         marker, start, content = match[1][0], match.start(), match.end()
         skipped = start - position
         if marker not in _JPEG_KNOWN or (marker == _JPEG_TEMPORARY and scans):
             return
         position = content + _jpeg_length(data, marker, content)
-        if position > len(data):
+        if position > len(data) or (picture.are_complete and marker not in JPEG_METADATA | {JPEG_END}):
             return
+        picture.add(data, marker, content)
         if marker == JPEG_SCAN:
             scans += 1
             following = _JPEG_MARKER.search(data, position)

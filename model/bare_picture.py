@@ -7,7 +7,6 @@ steps as the walk.
 
 import struct
 import zlib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -26,6 +25,7 @@ from jobs.image_walk import (
     PNG_SIGNATURE,
     Block,
     Chunk,
+    JpegScans,
     Segment,
     gif_blocks,
     gif_palette_bytes,
@@ -44,10 +44,12 @@ _NUMBER_BYTES = 4
 
 _JPEG_PIXELS = JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN}
 _JPEG_EXIF = 0xE1
-# These application segments say how colours are stored; all others are metadata.
-_JPEG_COLOURS = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
+# These application segments say how colours are stored, if they are as long as libjpeg wants them; all others are
+# metadata.
+_JPEG_COLOURS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+# EXIF data begin with its name, and a header of 8 bytes.
+_JPEG_EXIF_BYTES = 14
 _JPEG_BEGINNING, _JPEG_ENDING = b"\xff\xd8", b"\xff\xd9"
-_ALL_COEFFICIENTS = (1 << 64) - 1
 # No markers, and the first bit is 1: libjpeg itself continues with zeros where a file ends.
 _MORE_PIXELS = bytes((149 + 101 * index) % 251 for index in range(256))
 
@@ -213,7 +215,15 @@ def _bare_jpeg(data: bytes) -> BarePicture:
 def _is_needed(data: bytes, segment: Segment) -> bool:
     if segment.marker in _JPEG_PIXELS:
         return True
-    return segment.marker in _JPEG_COLOURS and data.startswith(_JPEG_COLOURS[segment.marker], segment.content + 2)
+    if segment.marker not in _JPEG_COLOURS:
+        return False
+    name, least_bytes = _JPEG_COLOURS[segment.marker]
+    return data.startswith(name, segment.content + 2) and _content_bytes(segment) >= least_bytes
+
+
+def _content_bytes(segment: Segment) -> int:
+    """Return the size of a segment's content without its length."""
+    return segment.end - segment.content - 2
 
 
 def _jpeg_exif(data: bytes, segments: Sequence[Segment]) -> bytes:
@@ -221,24 +231,18 @@ def _jpeg_exif(data: bytes, segments: Sequence[Segment]) -> bytes:
     of_exif = (
         data[each.content + 8 : each.end]
         for each in segments
-        if each.marker == _JPEG_EXIF and data.startswith(b"Exif\0", each.content + 2)
+        if each.marker == _JPEG_EXIF
+        and data.startswith(b"Exif\0", each.content + 2)
+        and _content_bytes(each) >= _JPEG_EXIF_BYTES
     )
     return next(of_exif, b"")
 
 
 def _has_all_scans(data: bytes, segments: Sequence[Segment]) -> bool:
-    """Tell whether there are scans for the last bit of each coefficient of each component (ITU-T T.81, B.2)."""
-    found: defaultdict[int, int] = defaultdict(int)
-    components = b""
+    scans = JpegScans()
     for marker, _, content, *_ in segments:
-        if marker in JPEG_SIZES:
-            components = data[content + 8 : content + 8 + 3 * data[content + 7] : 3]
-        elif marker == JPEG_SCAN:
-            selection = content + 3 + 2 * data[content + 2]
-            first, last, bit_positions = data[selection : selection + 3]
-            for component in data[content + 3 : selection : 2]:
-                found[component] |= 0 if bit_positions & 15 else (2 << last) - (1 << first)
-    return all(found[component] == _ALL_COEFFICIENTS for component in components)
+        scans.add(data, marker, content)
+    return scans.are_complete
 
 
 def _bare_gif(data: bytes) -> BarePicture:

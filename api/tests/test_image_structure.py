@@ -47,8 +47,9 @@ GIF_HEAD, GIF_FRAME = GIF[: GIF.index(b",")], GIF[GIF.index(b",") : -1]
 
 
 def with_scans(count: int) -> bytes:
-    last = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xc4") : -2]  # with its Huffman table
-    return PROGRESSIVE[:-2] + last * (count - PROGRESSIVE.count(b"\xff\xda")) + b"\xff\xd9"
+    last = PROGRESSIVE.rindex(b"\xff\xc4")  # its Huffman table
+    another = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xc4", 0, last) : last]
+    return PROGRESSIVE[:last] + another * (count - PROGRESSIVE.count(b"\xff\xda")) + PROGRESSIVE[last:]
 
 
 def animation(frames: int) -> bytes:
@@ -68,6 +69,11 @@ GOOD: dict[str, tuple[bytes, str]] = {
     "JPEG": (JPEG, "JPEG"),
     "progressive JPEG": (PROGRESSIVE, "JPEG"),
     "JPEG with as many scans as allowed": (with_scans(100), "JPEG"),
+    "JPEG with scans after its last one": (
+        PROGRESSIVE[:-2] + PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xc4") :] * 99,
+        "JPEG",
+    ),
+    "JPEG with another size after its last scan": (JPEG[:-2] + jpeg_of_size(60_000, 60_000)[2:], "JPEG"),
     "JPEG with filling bytes": (JPEG.replace(b"\xff\xdb", b"\xff\xff\xff\xdb"), "JPEG"),
     "JPEG followed by a film": (JPEG + b"\xff\xda" * 1000 + b"\xff\xe1\xff\xff" * 1000, "JPEG"),
     "two pictures": (saved("MPO", save_all=True, append_images=[Image.new("RGB", (16, 12))]), "JPEG"),

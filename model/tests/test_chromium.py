@@ -172,6 +172,9 @@ WITHOUT_BITMAP = {
     "zeros in the place of the end",
     "markers before the end",
     "another JPEG in the place of the end",
+    "another size and scan before the end",
+    "a scan cut short after the last one",
+    "selection of coefficients that only progressive pictures have",
 }
 
 
