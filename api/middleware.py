@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from api.http.connection import Connection
-from jobs import logs, tracing
+from jobs import job_trace
 from jobs.queue.interface import Admission, JobQueue
 from jobs.schema import ImageJob, Prediction
+from runtime import logs, tracing
 from runtime.errors import ClientGone, ServiceError
 
 
@@ -25,7 +26,7 @@ def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Predict
 def submit(submit_to: Callable[[ImageJob], Admission], job: ImageJob) -> None:
     """Submit a job, in a span that its worker goes on with, and note on the request's how it was taken."""
     with tracing.span("submit job", {"messaging.message.id": job.id}, kind="producer"):
-        admission = submit_to(tracing.carrying(job))
+        admission = submit_to(job_trace.carrying(job))
     tracing.current().count(f"mlapi.jobs.{admission}")
 
 

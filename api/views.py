@@ -25,12 +25,11 @@ from api.settings import ApiSettings
 from api.uploads.forms import FILE
 from api.uploads.structure import ImageLimits
 from api.utils import MEDIA_TYPES, image_name, is_other_file
-from jobs import tracing
 from jobs.queue.interface import JobQueue
 from jobs.results import ResultStore
 from jobs.schema import ImageJob, Lane, Prediction, Timings
 from jobs.storage.images import FolderImageStore, ImageStore
-from runtime import waiting
+from runtime import tracing, waiting
 from runtime.errors import (
     BadRequest,
     MethodNotAllowed,

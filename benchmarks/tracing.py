@@ -25,11 +25,12 @@ from api.app import create_app
 from api.settings import ApiSettings
 from benchmarks.metrics import InstantQueue, cpu_us
 from benchmarks.table import markdown
-from jobs import tracing
+from jobs import job_trace
 from jobs.queue.interface import Delivery
 from jobs.schema import ImageJob, ModelInfo, Outcome, Prediction, Timings
-from jobs.spans import OpenTelemetryTracer
 from model import batch_trace
+from runtime import tracing
+from runtime.tracing.otlp import OpenTelemetryTracer
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -108,7 +109,7 @@ def _api(folder: Path) -> Callable[[], object]:
 def _job() -> ImageJob:
     """Return a job of a trace of its own."""
     with tracing.span("request"):
-        return tracing.carrying(ImageJob("j", "dog.jpeg", 30))
+        return job_trace.carrying(ImageJob("j", "dog.jpeg", 30))
 
 
 def _batch() -> Callable[[], object]:

@@ -11,7 +11,7 @@ import click
 from fuzz import service, table
 from fuzz.request import HostileRequest
 from fuzz.run import Fuzzer
-from jobs import logs
+from runtime import logs
 from runtime.errors import SetupError
 
 _FAILURES = Path("var/fuzz")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.redis.url import usable, with_password
+from runtime.environment import env_file
 from runtime.errors import SetupError
 from runtime.listening import ListenAddress
 from runtime.validation import is_plain_http, said
@@ -26,11 +27,6 @@ S = TypeVar("S", bound="SharedSettings")
 
 class SettingsError(SetupError):
     """A setting has a value that cannot be used; the message names it."""
-
-
-def env_file() -> str:
-    """Return the path of the file that settings may stand in, whether there is one or not."""
-    return os.environ.get("ENV_FILE", ".env")
 
 
 def _readable(file: Path) -> Path:

@@ -7,10 +7,11 @@ one to it.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jobs import tracing
+from jobs import job_trace
 from jobs.queue.interface import Delivery
 from jobs.schema import JobFailure, Outcome, Prediction
-from jobs.tracing import Span, Value
+from runtime import tracing
+from runtime.tracing.span import Span, Value
 
 
 class BatchTrace:
@@ -60,7 +61,7 @@ def _job_span(delivery: Delivery) -> Span:
         "mlapi.queue_ms": delivery.waited_ms,
         "mlapi.deaths": delivery.deaths,
     }
-    return tracing.span("process job", attributes, kind="consumer", parent=tracing.carried_by(delivery.job))
+    return tracing.span("process job", attributes, kind="consumer", parent=job_trace.carried_by(delivery.job))
 
 
 def _timings(prediction: Prediction) -> dict[str, Value]:

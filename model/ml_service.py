@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs import logs, tracing
+from jobs import job_trace
 from jobs.queue.interface import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
@@ -35,7 +35,7 @@ from model.manifest import LABELS, MANIFEST, ModelError, ModelManifest
 from model.metrics import WorkerMetrics, show
 from model.preprocessing import preprocess
 from model.settings import ModelSettings
-from runtime import signals
+from runtime import logs, signals, tracing
 from runtime.errors import (
     DeadlinePassed,
     InferenceFailed,
@@ -258,7 +258,7 @@ def _log_batch(batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: 
         "job_ids": [delivery.job.id for delivery in batch],
         "request_ids": [delivery.job.request_id for delivery in batch],
     }
-    if trace_ids := tracing.trace_ids(delivery.job for delivery in batch):
+    if trace_ids := job_trace.trace_ids(delivery.job for delivery in batch):
         fields["trace_ids"] = trace_ids
     log.info("batch of %d", len(batch), extra=fields)
 

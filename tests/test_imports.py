@@ -11,7 +11,7 @@ import pytest
     [
         ("jobs.storage.images", {"jobs.storage.object_storage", "obstore"}),
         # Of what is installed, the Redis client imports some of OpenTelemetry, for metrics of its own.
-        ("jobs.tracing", {"jobs.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
+        ("runtime.tracing", {"runtime.tracing.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
     ],
 )
 def test_what_is_off_is_not_imported(imported: str, left_alone: set[str]) -> None:

@@ -12,7 +12,7 @@ from api.access.keys import ApiKey, KeyFile, KeyFileError
 from api.access.rates import RateLimiter
 from api.http import forwarded
 from api.settings import ApiSettings
-from jobs import logs
+from runtime import logs
 from runtime.errors import (
     RETRY_AFTER_S,
     CrossSite,

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from flask import Flask, Response, g, request
 
-from jobs import logs
+from runtime import logs
 
 log = logging.getLogger(__name__)
 

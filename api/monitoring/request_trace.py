@@ -1,4 +1,4 @@
-"""The span of each request, which goes on with the trace of its caller, where traces are on (see jobs/tracing.py)."""
+"""The span of each request, which goes on with the trace of its caller, where traces are on (see runtime/tracing)."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,8 +9,8 @@ from flask import Flask, Response, g, request
 from api.http import connection
 from api.http.connection import Connection
 from api.monitoring.request_log import QUIET_PATHS
-from jobs import tracing
-from jobs.tracing import Span, Value
+from runtime import tracing
+from runtime.tracing.span import Span, Value
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

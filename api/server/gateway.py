@@ -38,10 +38,9 @@ from api.server.bodies import Bodies
 from api.settings import SPARE_THREADS, ApiSettings
 from api.v1 import requests
 from api.views import FORM_OVERHEAD_BYTES
-from jobs import tracing
 from jobs.queue.interface import JobQueue
 from jobs.results import ResultStore
-from runtime import waiting
+from runtime import tracing, waiting
 from runtime.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stopping, UnsupportedMediaType
 
 log = logging.getLogger(__name__)

@@ -30,14 +30,13 @@ from api.v1.predictions import document
 from api.views import Services
 from api.webhooks.sender import Sender
 from api.webhooks.webhooks import Webhooks
-from jobs import logs, tracing
 from jobs.queue.interface import JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.storage.images import FolderImageStore
 from jobs.storage.retention import FolderUploads, Uploads, UploadSweeper
-from runtime import listening, parent_watch
+from runtime import listening, logs, parent_watch, tracing
 from runtime.errors import SetupError
 
 log = logging.getLogger(__name__)

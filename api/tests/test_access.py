@@ -13,7 +13,7 @@ from werkzeug.datastructures import Authorization
 
 from api.access.keys import KeyFile
 from api.tests.conftest import MakeApp
-from jobs import logs
+from runtime import logs
 from runtime.errors import KeysUnavailable
 
 FAILED = {"success": False, "prediction": None, "score": None}

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.tests.conftest import FakeWorker
-from jobs import logs
+from runtime import logs
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jobs import tracing
 from jobs.redis import url as redis_url
-from jobs.settings import SettingsError, SharedSettings, env_file
+from jobs.settings import SettingsError, SharedSettings
 from jobs.storage.images import open_store
 from mlapi.service import redis_server
 from mlapi.service.cores import available_cores
 from mlapi.settings import ServeSettings
-from runtime import listening
+from runtime import listening, tracing
+from runtime.environment import env_file
 from runtime.errors import ServiceError, SetupError, StorageUnavailable
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import redis
 
 from api.settings import ApiSettings
-from jobs import logs
 from jobs.redis.loads import RedisLoads
 from jobs.redis.queue import RedisJobQueue
 from mlapi.service import redis_server
@@ -25,7 +24,7 @@ from mlapi.settings import ServeSettings
 from mlapi.terminal import echo_lines
 from model.manifest import MANIFEST, ModelManifest
 from model.settings import ModelSettings
-from runtime import listening
+from runtime import listening, logs
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from PIL import Image
 from api.app import create_app
 from api.server.gateway import Gateway
 from api.settings import ApiSettings
-from jobs import tracing
 from jobs.queue.memory import MemoryJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
-from jobs.spans import OpenTelemetryTracer
 from jobs.storage.images import FolderImageStore
 from model.manifest import ModelManifest
 from model.ml_service import Worker, predict
+from runtime import tracing
+from runtime.tracing.otlp import OpenTelemetryTracer
 from testing.queues import until
 from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 

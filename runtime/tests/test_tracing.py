@@ -12,12 +12,13 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from jobs import logs, tracing
+from jobs import job_trace
 from jobs.schema import ImageJob
 from jobs.settings import SettingsError, SharedSettings
-from jobs.spans import OpenTelemetryTracer
-from jobs.tracing import Headers
+from runtime import logs, tracing
 from runtime.errors import NoWorker, SetupError
+from runtime.tracing.otlp import OpenTelemetryTracer
+from runtime.tracing.span import Headers
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{CALLER}-01"
@@ -45,7 +46,7 @@ def exporter() -> InMemorySpanExporter:
 def carried(parent: Headers) -> ImageJob:
     """Return a job that was submitted in a span of a caller's trace."""
     with tracing.span("request", parent=parent):
-        return tracing.carrying(ImageJob.create("dog.jpg", 1))
+        return job_trace.carrying(ImageJob.create("dog.jpg", 1))
 
 
 def test_where_traces_are_off_spans_do_nothing_and_jobs_stay_as_they_are() -> None:
@@ -53,7 +54,7 @@ def test_where_traces_are_off_spans_do_nothing_and_jobs_stay_as_they_are() -> No
     job = ImageJob.create("dog.jpg", 1)
     with tracing.span("request", {"answer": 42}, parent={"traceparent": PARENT}) as span:
         span.note({"a": 1})
-        assert tracing.carrying(job) is job
+        assert job_trace.carrying(job) is job
         assert tracing.trace_id() is None
     assert not tracing.is_on()
     tracing.stop()
@@ -64,8 +65,8 @@ def test_without_opentelemetry_whoever_turns_traces_on_is_told_what_to_install(
     start: Callable[[SharedSettings], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "jobs.spans")
-    monkeypatch.delattr("jobs.spans")
+    monkeypatch.delitem(sys.modules, "runtime.tracing.otlp")
+    monkeypatch.delattr("runtime.tracing.otlp")
     with pytest.raises(SetupError, match=r"opentelemetry is not installed:\n .* -r deploy/requirements/tracing\.txt"):
         start(SharedSettings(otel_exporter_otlp_endpoint=ENDPOINT))
 
@@ -182,7 +183,7 @@ def test_a_job_goes_on_with_the_trace_of_the_caller() -> None:
     assert job.traceparent.startswith(f"00-{TRACE}-")
     assert CALLER not in job.traceparent
     assert job.tracestate == "vendor=1"
-    assert tracing.trace_ids([job, ImageJob.create("cat.jpg", 1)]) == [TRACE]
+    assert job_trace.trace_ids([job, ImageJob.create("cat.jpg", 1)]) == [TRACE]
 
 
 @pytest.mark.usefixtures("exporter")

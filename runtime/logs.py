@@ -12,7 +12,7 @@ from typing import Literal
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from jobs import tracing
+from runtime import tracing
 from runtime.escaping import escaped
 
 _NO_FIELDS: Mapping[str, object] = {}

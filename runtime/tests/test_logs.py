@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs import logs
+from runtime import logs
 
 log = logging.getLogger("test")
 
