@@ -22,7 +22,7 @@ from jobs.queue.interface import JobQueue
 from jobs.redis.queue import RedisJobQueue
 from jobs.redis.results import RedisResults
 from jobs.results import ResultStore
-from jobs.storage.images import open_store
+from jobs.storage.opening import open_store
 
 
 def create_app(

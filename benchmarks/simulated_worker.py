@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import ModelInfo, Outcome, Prediction
 from jobs.settings import SharedSettings
-from jobs.storage.images import open_store
+from jobs.storage.opening import open_store
 from model.ml_service import Worker, classify_process
 from runtime import signals
 

@@ -192,7 +192,7 @@ def list_set_aside(as_json: bool) -> None:
 def show_set_aside(name: str, save: Path | None, as_json: bool) -> None:
     """Show what is known of an image; the beginning of its NAME is enough."""
     from jobs.settings import SharedSettings
-    from jobs.storage.images import open_store
+    from jobs.storage.opening import open_store
     from mlapi.operating import set_aside
 
     images = open_store(SharedSettings.from_env())
@@ -462,7 +462,8 @@ def _key_file() -> "KeyFile":
 
 def _log_errors_alone() -> None:
     """Log no warnings, such as that Redis does not answer: the command says so in its own words."""
-    logging.getLogger("jobs").setLevel(logging.ERROR)
+    for package in ("jobs", "runtime"):
+        logging.getLogger(package).setLevel(logging.ERROR)
 
 
 def _print(told: object, lines: "Iterable[str]", *, as_json: bool) -> None:

@@ -26,7 +26,8 @@ from jobs.queue.interface import WORKER_TTL_S, Delivery, JobQueue
 from jobs.redis import setup as redis_setup
 from jobs.redis.queue import RedisJobQueue
 from jobs.schema import JobFailure, ModelInfo, Outcome, Prediction, Timings
-from jobs.storage.images import ImageSource, open_store
+from jobs.storage.images import ImageSource
+from jobs.storage.opening import open_store
 from jobs.versions.rules import DEFAULT_POOL, version_name
 from model import answers, batch_trace
 from model.classifier import Classifier

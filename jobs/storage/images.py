@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
-from jobs.settings import SharedSettings
 from runtime import locks
-from runtime.errors import SetupError, StorageUnavailable
+from runtime.errors import StorageUnavailable
 
 # What `ImageStore.put` is given as a name.
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]+")
@@ -109,14 +108,3 @@ def _renew(path: Path, size: int) -> bool:
             return found.st_nlink > 0 and found.st_size == size
     except OSError:  # there is none; or it is another user's, or its disk has no locks, and can be written anew
         return False
-
-
-def open_store(settings: SharedSettings) -> ImageStore:
-    """Return the store that the settings name. Raises `SetupError`."""
-    if settings.upload_url is None:
-        return FolderImageStore(settings.upload_folder)
-    try:
-        from jobs.storage.object_storage import ObjectImageStore
-    except ModuleNotFoundError as err:
-        raise SetupError(f"UPLOAD_URL needs {err.name}: `pip install 'flask-ml-api[storage]'`.") from err
-    return ObjectImageStore(settings.upload_url)

@@ -12,8 +12,8 @@ import pytest
 from jobs.schema import image_hash
 from jobs.settings import SharedSettings
 from jobs.storage import object_storage
-from jobs.storage.images import open_store
 from jobs.storage.object_storage import ObjectImageStore, reason
+from jobs.storage.opening import open_store
 from jobs.storage.retention import Swept, Uploads, UploadSweeper
 from runtime import waiting
 from runtime.errors import SetupError, StorageUnavailable

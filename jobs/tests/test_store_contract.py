@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from jobs.settings import SharedSettings
-from jobs.storage.images import FolderImageStore, ImageStore, open_store
+from jobs.storage.images import FolderImageStore, ImageStore
+from jobs.storage.opening import open_store
 from runtime.errors import StorageUnavailable
 
 DATA = bytes(range(256)) * 4000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jobs.redis import url as redis_url
 from jobs.settings import SettingsError, SharedSettings
-from jobs.storage.images import open_store
+from jobs.storage.opening import open_store
 from mlapi.service import redis_server
 from mlapi.service.cores import available_cores
 from mlapi.settings import ServeSettings
