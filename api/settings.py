@@ -39,7 +39,9 @@ class ApiSettings(SharedSettings):
         "a 413",
     )
     async_timeout_s: float = Field(
-        default=3600, gt=0, description="Seconds within which an image must be classified that nobody waits for"
+        default=3600,
+        gt=0,
+        description="Seconds within which an image sent with `Prefer: respond-async` must be classified",
     )
     result_ttl_s: int = Field(
         default=86_400,
@@ -50,13 +52,14 @@ class ApiSettings(SharedSettings):
     result_bytes: int = Field(
         default=100_000_000,
         ge=1,
-        description="Redis's memory that each of [their three kinds](docs/reliability.md#what-redis-holds) takes at "
-        "most; the oldest go first",
+        description="Memory in Redis for each of [their three kinds](docs/reliability.md#what-redis-holds); beyond "
+        "it, the oldest go first",
     )
     webhook_secret: SecretStr | None = Field(
         default=None,
         min_length=24,
-        description="What webhooks are signed with, `whsec_` and base64 or any long text; without it, none are sent",
+        description="Secret that webhooks are signed with: `whsec_` and base64, or any long text; without it, none "
+        "are sent",
     )
     webhook_allow_private: bool = Field(
         default=False, description="Whether webhooks may go to addresses that are not on the Internet"
@@ -66,13 +69,13 @@ class ApiSettings(SharedSettings):
     )
     # Photos have some kilobytes; those with a depth map or an editor's history in them, a few megabytes.
     max_metadata_bytes: int = Field(
-        default=4_000_000, ge=1, description="Size of what is in an image file beside the picture; more gets a 413"
+        default=4_000_000, ge=1, description="Size of everything in an image file besides the picture; more gets a 413"
     )
     upload_timeout_s: float = Field(
         default=60, gt=0, description="Seconds that a client may take to send its request; a slower one gets a 408"
     )
     upload_max_age_s: int = Field(
-        default=86_400, ge=1, description="Seconds that an uploaded image is kept since it was last sent"
+        default=86_400, ge=1, description="Seconds that an uploaded image is kept after it was last sent"
     )
     upload_max_bytes: int = Field(
         default=10_000_000_000, ge=1, description="Disk space of all uploaded images; beyond it, the oldest go"
@@ -82,7 +85,7 @@ class ApiSettings(SharedSettings):
     )
     max_feedback_bytes: int = Field(default=4096, ge=1, description="Size of one report; a larger one gets a 413")
     api_keys_file: Path | None = Field(
-        default=None, description="The file of `mlapi key`; where it is set, every request needs a key"
+        default=None, description="The file that `mlapi key` writes; if set, every request needs a key"
     )
     rate_limit: Rate | None = Field(
         default=None, description="Requests that one client address may send, as in `600/minute`; more get a 429"
@@ -94,15 +97,20 @@ class ApiSettings(SharedSettings):
     )
     trusted_hosts: HostNames | None = Field(
         default=None,
-        description="Names, beside localhost and addresses, to be asked by, as in `pictures.example,.example.org`; by "
-        "default any, or none where only this machine can ask, without keys and proxies",
+        description="Host names that requests may use besides localhost and IP addresses, as in "
+        "`pictures.example,.example.org`; by default any, or none if the service listens on this machine alone, "
+        "without keys and proxies",
     )
     drain_s: float = Field(
-        default=1, ge=0, description="Seconds after SIGTERM in which all is still served while `/readyz` says no"
+        default=1,
+        ge=0,
+        description="Seconds after SIGTERM during which requests are still served while `/readyz` answers 503",
     )
     # As long as a request may wait anyway, so that none is lost.
     stop_timeout_s: float = Field(
-        default=30, ge=0, description="Seconds that requests in hand then get; those still unanswered get a 503"
+        default=30,
+        ge=0,
+        description="Seconds that requests in progress have after that; those still unanswered get a 503",
     )
 
     @property

@@ -96,7 +96,7 @@ class SharedSettings(BaseSettings):
         "`az://container/prefix`",
     )
     max_queued_jobs: int = Field(
-        default=1000, ge=1, description="Jobs that may wait or be in work; beyond it, requests are answered 429"
+        default=1000, ge=1, description="Jobs that may wait or be in progress; beyond it, requests are answered 429"
     )
     # They wait in the upload folder or in object storage, not in memory.
     max_queued_bytes: int = Field(
@@ -104,13 +104,12 @@ class SharedSettings(BaseSettings):
     )
     queue_without_worker: bool = Field(
         default=False,
-        description="Whether images are taken while no worker is alive, and wait for one; for workers that are started "
-        "when there is work",
+        description="Whether images are queued while no worker is alive; for workers that are started on demand",
     )
     cache_ttl_s: int = Field(
         default=3600,
         ge=0,
-        description="Seconds that an image's prediction is kept for the same image; 0 computes each anew",
+        description="Seconds that a prediction is cached for the same image; 0 turns the cache off",
     )
     # An entry takes some 950 bytes of Redis's memory.
     cache_entries: int = Field(default=50_000, ge=1, description="Predictions kept at most; the oldest go first")
@@ -128,14 +127,15 @@ class SharedSettings(BaseSettings):
         default=0,
         ge=0,
         le=65535,
-        description="Port on which API and workers show their metrics without a key, 0 for none; of `make run`, the "
-        "API has this one and the workers have the next ones",
+        description="Port on which API and workers serve metrics without a key, 0 for none; with `make run`, the API "
+        "uses this port and the workers the next ones",
     )
-    metrics_host: ListenAddress = Field(default="127.0.0.1", description="Address of this port")
+    metrics_host: ListenAddress = Field(default="127.0.0.1", description="Address on which metrics are served")
     # The name that OpenTelemetry has given it; the others of its variables, its SDK reads by itself.
     otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
         default=None,
-        description="Where traces are sent, by OTLP over HTTP, as in `http://127.0.0.1:4318`; none are made without",
+        description="Where traces are sent, by OTLP over HTTP, as in `http://127.0.0.1:4318`; without it, none are "
+        "recorded",
     )
 
     @property

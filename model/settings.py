@@ -17,11 +17,11 @@ class ModelSettings(SharedSettings):
     )
     beside: bool = Field(
         default=False,
-        description="Whether MODEL stands beside another model or version: it gets what names it, and what "
-        "`mlapi model` gives it",
+        description="Whether MODEL runs beside another model or version: it gets the requests that name it, and those "
+        "that `mlapi model` routes to it",
     )
     batch_size: int = Field(
-        default=8, ge=1, description="Most images that go through the network at once; fewer where more are no faster"
+        default=8, ge=1, description="Maximum number of images in a batch; fewer if larger batches are no faster"
     )
     jobs_at_once: int = Field(default=8, ge=1, description="Jobs that a worker takes from the queue at once")
     # The costliest pictures within the other limits took 2.4 s (50 megapixels as a PNG) and 4.1 s (with 16 bits, and
@@ -36,5 +36,6 @@ class ModelSettings(SharedSettings):
     threads: int = Field(default=1, ge=1, description="Threads of one worker's inference engine")
     # bf16 takes about half of the time that f32 takes, on processors that have it.
     precision: Literal["auto", "f32", "bf16"] = Field(
-        default="auto", description="Arithmetic inside the network: f32, bf16, or bf16 where the processor has it"
+        default="auto",
+        description="Arithmetic inside the network: f32, bf16, or (auto) bf16 if the processor supports it",
     )
