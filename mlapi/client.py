@@ -18,6 +18,7 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NewConnectionError,
     ReadTimeoutError,
     SSLError,
@@ -143,9 +144,7 @@ class Client:
         background: bool = False,
         keep: bool = True,
     ) -> None:
-        if not url.startswith(("http://", "https://")) or not parse_url(url).host:
-            raise WrongAddress(f"{url}: an address is like {DEFAULT_URL}")
-        self._url = url.rstrip("/")
+        self._url = _usable(url)
         self._timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._headers |= (_BACKGROUND if background else {}) | ({} if keep else _NOT_KEPT)
@@ -361,6 +360,19 @@ def _outcome(answer: Mapping[str, Any], number: int, retry_after_s: int | None) 
     top = tuple(ClassScore(each["label"], each["class_index"], float(each["score"])) for each in result["predictions"])
     timings = result["timings"] and Timings(**result["timings"])
     return Prediction(*top[0], top, model["name"], model["version"], answer["id"], number, timings)
+
+
+def _usable(url: str) -> str:
+    """Return an address without a slash at its end. Raises `WrongAddress`, which shows no password."""
+    try:
+        parts = parse_url(url)
+    except LocationParseError as err:
+        raise WrongAddress(f"This cannot be an address, which is like {DEFAULT_URL}") from err
+    if parts.auth:
+        raise WrongAddress("An address has no user and password: an API key goes into `key`, or MLAPI_KEY.")
+    if not url.startswith(("http://", "https://")) or not parts.host:
+        raise WrongAddress(f"{url}: an address is like {DEFAULT_URL}")
+    return url.rstrip("/")
 
 
 def _problem(answer: urllib3.BaseHTTPResponse) -> dict[str, Any] | None:

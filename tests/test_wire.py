@@ -84,9 +84,14 @@ def test_a_body_whose_end_is_in_doubt_is_refused(base_url: str, headers: bytes, 
 
 
 @pytest.mark.parametrize("length", [b"%d" % (len(REPORT) + 1), b"90000"])
-def test_a_body_that_is_shorter_than_announced_is_not_taken(base_url: str, length: bytes) -> None:
+@pytest.mark.parametrize("path", ["/feedback", "/predict", "/", "/v1/predictions", "/v2/models/any/infer", "/nowhere"])
+def test_a_body_that_is_shorter_than_announced_is_refused_with_the_reason(
+    base_url: str, path: str, length: bytes
+) -> None:
     headers = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " + length + b"\r\n"
-    assert b"HTTP/1.1 200" not in send(base_url, "POST", "/feedback", headers, REPORT, half_close=True)
+    answer = send(base_url, "POST", path, headers, REPORT, half_close=True)
+    assert status(answer) == 400
+    assert b"bad-body" in answer
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ _IPV4 = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?")
 _IPV6 = re.compile(r"\[([^]]+)\](?::[0-9]{1,5})?")
 # Segments of letters that no address writes otherwise, and neither . nor .., nor an empty one: `//evil` is a host.
 _PREFIX = re.compile(r"/|(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+/?")
-_HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_MAX_PORT = 65_535
 
 
 def entry(values: Iterable[str], proxies: int) -> str | None:
@@ -63,7 +64,8 @@ def _scheme(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not _HOST.fullmatch(text):
+    found = _HOST.fullmatch(text)
+    if not found or int(found["port"] or 0) > _MAX_PORT:
         raise BadForwarding("The proxy's X-Forwarded-Host is not the name of a host.")
     return text
 

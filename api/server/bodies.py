@@ -59,8 +59,8 @@ class Bodies:
         """Return a request's body, of up to so many bytes; keep nothing of one that is refused anyway.
 
         Of a client that waits for `100 Continue`, one that is refused is not received at all. Raises the `refusal`,
-        `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow`, `BadBody` or, where the client hangs up,
-        `ProtocolClosed`.
+        `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow` or, where the body breaks off, `BadBody`: a client that
+        has only closed its half of the connection reads why.
         """
         length = head.length
         if length == 0:
@@ -107,6 +107,8 @@ class Bodies:
             yield upload
         except asyncio.CancelledError as err:
             raise upload.refusal or TooSlow from err
+        except ProtocolClosed as err:
+            raise upload.refusal or BadBody from err
         finally:
             upload.timer.cancel()
             self._under_way.remove(upload)
@@ -128,9 +130,7 @@ class Bodies:
                 self._refuse(upload, _too_many(max_body_bytes))
         if upload.refusal:
             raise upload.refusal
-        if upload.size < length:
-            raise ProtocolClosed
-        if empty_pieces > 1:
+        if upload.size < length or empty_pieces > 1:
             raise BadBody
 
     def _count(self, upload: _Upload, size: int) -> None:

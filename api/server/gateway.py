@@ -30,7 +30,7 @@ from api.http.connection import Connection, Turns
 from api.http.forwarded import prefix
 from api.http.headers import DEFAULTS
 from api.http.heads import Head
-from api.http.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from api.http.rsgi import HTTPProtocol, Scope
 from api.monitoring import request_log
 from api.monitoring.metrics import Metrics
 from api.pages.events import Feed
@@ -216,8 +216,6 @@ class Gateway:
         except ServiceError as err:
             err.__traceback__ = None  # its frames hold it, and the body: both would stay until garbage is looked for
             await self._refuse(head, protocol, endpoint, err)
-        except ProtocolClosed:
-            pass  # the client hung up before it had sent all
 
     async def _receive(self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
         """Return a request's body, which only POST has. Raises the `ServiceError` that it is refused with."""

@@ -223,6 +223,7 @@ def test_an_address_is_believed_from_so_many_proxies(
         (1, "X-Forwarded-Host", '"evil.example, pictures.example"'),
         (1, "X-Forwarded-Host", "pictures.example/x"),
         (1, "X-Forwarded-Host", "pictures.example:x"),
+        (1, "X-Forwarded-Host", "pictures.example:65536"),
         (1, "X-Forwarded-Host", "user@pictures.example"),
     ],
 )

@@ -7,7 +7,6 @@ from typing import TypeVar
 import pytest
 
 from api.http.heads import Head
-from api.http.rsgi import ProtocolClosed
 from api.server import bodies
 from api.server.bodies import MAX_CONNECTIONS, Bodies
 from runtime.errors import BadBody, BadForwarding, KeyRequired, QueueFull, ServiceError, TooManyBytes, TooSlow
@@ -52,7 +51,7 @@ class Sent:
         self.protocol.hang_up()
         try:
             await self.task
-        except ProtocolClosed:
+        except BadBody:
             return None
         except ServiceError as err:
             return err
@@ -79,7 +78,7 @@ def test_a_client_that_hangs_up_has_not_sent_a_shorter_body(received: Bodies, si
         protocol.hang_up()
         await received.receive(a_request(size + 1), protocol, MAX_BODY_BYTES)
 
-    with pytest.raises(ProtocolClosed):
+    with pytest.raises(BadBody):
         run(steps)
 
 

@@ -142,7 +142,7 @@ def test_a_query_that_is_too_long_is_refused_before_the_body(
     assert "8192" in answer.headers["X-Error"]
 
 
-def test_a_client_that_hangs_up_before_it_has_sent_all_is_forgotten(make_gateway: MakeGateway) -> None:
+def test_a_client_that_ends_before_it_has_sent_all_may_read_why_it_is_refused(make_gateway: MakeGateway) -> None:
     gateway = make_gateway()
 
     async def steps() -> Answer | None:
@@ -152,7 +152,10 @@ def test_a_client_that_hangs_up_before_it_has_sent_all_is_forgotten(make_gateway
         await request
         return protocol.answer
 
-    assert run(gateway, steps) is None
+    answer = run(gateway, steps)
+    assert answer
+    assert answer.status == 400
+    assert "bad-body" in answer.headers["X-Error"]
 
 
 @pytest.mark.parametrize("length", [200_000, None])

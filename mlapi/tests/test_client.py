@@ -272,6 +272,24 @@ def test_an_address_that_is_none_is_said(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a b",
+        "http://\x1b[31mevil",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:port",
+        "http://:secret@127.0.0.1",
+        "http://user:secret@127.0.0.1:5000",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_without_a_password(url: str) -> None:
+    with pytest.raises(WrongAddress) as refused:
+        Client(url)
+    assert "secret" not in str(refused.value)
+
+
 def test_an_answer_that_does_not_come_is_a_deadline(server: Server) -> None:
     never = threading.Event()
 
