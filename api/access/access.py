@@ -5,6 +5,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, g, request
+from werkzeug import Request
 from werkzeug.datastructures import Authorization
 
 from api.access.hosts import HostNames, is_local, is_trusted
@@ -74,8 +75,7 @@ class Access:
         if request.endpoint in OPEN_ENDPOINTS:
             return
         try:
-            self._refuse_untrusted_host()
-            refuse_cross_site()
+            self.look_at(request)
             key = self._key()
             self._count(key)  # those without a key too, so that nobody tries keys faster than the rate allows
             if self._keys and not key:
@@ -90,9 +90,14 @@ class Access:
             return not self._keys or self._keys.find(_secret(Authorization.from_header(authorization))) is not None
         return False
 
-    def _refuse_untrusted_host(self) -> None:
+    def look_at(self, asked: Request) -> None:
+        """Raise `UntrustedHost` or `CrossSite` where the head of a request alone has it refused."""
+        self._refuse_untrusted_host(asked)
+        refuse_cross_site(asked)
+
+    def _refuse_untrusted_host(self, asked: Request) -> None:
         """Raise `UntrustedHost` where a browser, or whoever asks, knows the service by a name that it does not have."""
-        if self._hosts is not None and not is_trusted(request.host, self._hosts):
+        if self._hosts is not None and not is_trusted(asked.host, self._hosts):
             raise UntrustedHost
 
     def _key(self) -> ApiKey | None:
@@ -136,20 +141,20 @@ def _secret(authorization: Authorization | None) -> str:
     return {"bearer": authorization.token, "basic": authorization.password}.get(authorization.type) or ""
 
 
-def refuse_cross_site() -> None:
+def refuse_cross_site(asked: Request) -> None:
     """Raise `CrossSite` where a browser says that another site's page makes this request, unless it only looks.
 
     Programs send neither header. Browsers send `Sec-Fetch-Site` where they trust the connection (HTTPS, localhost), and
     `Origin` with everything that changes something.
     """
-    if request.method in _SAFE_METHODS:
+    if asked.method in _SAFE_METHODS:
         return
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
     if site is not None:
         allowed = site in {"same-origin", "none"}
     else:
         # A proxy that ends TLS need not say so: the scheme is not compared.
-        allowed = origin is None or origin in {f"http://{request.host}", f"https://{request.host}"}
+        allowed = origin is None or origin in {f"http://{asked.host}", f"https://{asked.host}"}
     if not allowed:
         raise CrossSite
 

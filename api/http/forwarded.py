@@ -105,7 +105,7 @@ def behind(proxies: int, app: "WSGIApplication") -> "Callable[[WSGIEnvironment, 
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         try:
-            environ.update(_original(environ, proxies))
+            environ.update(original(environ, proxies))
         except BadForwarding as err:
             environ.setdefault(ENVIRON_KEY, Connection()).refusal = err
         return app(environ, start_response)
@@ -113,7 +113,7 @@ def behind(proxies: int, app: "WSGIApplication") -> "Callable[[WSGIEnvironment, 
     return answer
 
 
-def _original(environ: "WSGIEnvironment", proxies: int) -> dict[str, Any]:
-    """Return what a request was before the proxies passed it on, as far as they say."""
+def original(environ: "WSGIEnvironment", proxies: int) -> dict[str, Any]:
+    """Return what a request was before the proxies passed it on, as far as they say. Raises `BadForwarding`."""
     entries = ((name, parse, entry([environ.get(header, "")], proxies)) for header, name, parse in _HEADERS)
     return {name: parse(found) for name, parse, found in entries if found is not None}

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
+from werkzeug import Request
 from werkzeug.exceptions import HTTPException
 
 from api.access.access import Access
 from api.errors import failures
 from api.errors.problems import error_headers
-from api.http import connection, wsgi
+from api.http import connection, forwarded, wsgi
 from api.http.connection import Connection, Turns
-from api.http.forwarded import prefix
 from api.http.headers import DEFAULTS
 from api.http.heads import Head
 from api.http.rsgi import HTTPProtocol, Scope
@@ -251,6 +251,8 @@ class Gateway:
         """Raise what a body that the client has not sent yet would be refused with."""
         if self._stopping:
             raise Stopping
+        environment = wsgi.environ(head, io.BytesIO())
+        self._access.look_at(Request({**environment, **forwarded.original(environment, self._proxies)}))
         if endpoint:
             if not endpoint.takes(head.media_type):
                 raise endpoint.wrong_type
@@ -344,7 +346,8 @@ class Gateway:
 
     def _root(self, head: Head) -> str:
         """Return the path under which the API is reached."""
-        return prefix((value for name, value in head.headers.items() if name == "x-forwarded-prefix"), self._proxies)
+        prefixes = (value for name, value in head.headers.items() if name == "x-forwarded-prefix")
+        return forwarded.prefix(prefixes, self._proxies)
 
     def _last_headers(self, head: Head, status: int) -> list[tuple[str, str]]:
         """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""

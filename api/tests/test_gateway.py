@@ -372,6 +372,32 @@ def test_a_client_that_asks_before_it_sends_a_coding_that_is_not_decoded_is_refu
     assert (answer.status, answer.headers["Accept-Encoding"]) == (415, "gzip, deflate")
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (("host", "evil.example"), "untrusted-host"),
+        (("host", "localhost, evil.example"), "untrusted-host"),
+        (("sec-fetch-site", "cross-site"), "cross-site"),
+        (("origin", "http://evil.example"), "cross-site"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict", "/", "/feedback", "/v1/predictions", "/v2/models/any/infer"])
+def test_a_client_that_asks_before_it_sends_from_elsewhere_is_refused_before(
+    make_gateway: MakeGateway, path: str, header: tuple[str, str], expected: str
+) -> None:
+    gateway = make_gateway()
+
+    async def steps() -> Answer | None:
+        protocol = FakeProtocol(slow=True)
+        await gateway.__rsgi__(upload(1000, path, ("expect", "100-continue"), header), protocol)
+        return protocol.answer
+
+    answer = run(gateway, steps)
+    assert answer
+    assert answer.headers["Connection"] == "close"
+    assert answer.headers["X-Error"].startswith(expected)
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_compressed_body_is_answered_on_the_event_loop(make_gateway: MakeGateway, dog: bytes) -> None:
     gateway, body = make_gateway(), gzip.compress(form(dog))
