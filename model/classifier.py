@@ -282,11 +282,11 @@ def _squeezed(answers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 # What only gives the outputs another shape, and what moves or scales each of them by constants.
 _RESHAPING = {"Result", "Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose"}
-_SCALING = {"Add", "Subtract", "Multiply", "Divide", "Power"}
+_SCALING = {"Add", "Subtract", "Multiply", "Divide", "Power", "Clamp", "Minimum", "Maximum"}
 
 
 def _last_function(network: ov.Model) -> str:
-    """Return the type of the operation that makes the outputs, apart from what reshapes or scales them."""
+    """Return the type of the operation that makes the outputs, apart from what reshapes, scales or bounds them."""
     node = network.get_results()[0]
     while True:
         sources = [value.get_node() for value in node.input_values()]

@@ -28,6 +28,8 @@ def parse(text: str) -> tuple[str, ...]:
 def _instead_of_labels(text: str, lines: Sequence[str]) -> str | None:
     if _is_literal(text):
         return "is JSON, or a list or dictionary as Python writes it"
+    if all(_is_literal(line) for line in lines):
+        return "has JSON, or a list or dictionary as Python writes it, in each line"
     if all(line.startswith("- ") for line in lines):
         return "is a YAML list"
     if any("\t" in line for line in lines):

@@ -32,6 +32,7 @@ def check(together: Answers, alone: Answers, last_function: str, manifest: Model
     _check_independence(together, alone, manifest)
     answers = together[np.isfinite(together).all(axis=1)]
     _check_several_classes(last_function, answers, manifest)
+    _check_sum(last_function, answers, manifest)
     _check_logits(answers, manifest)
 
 
@@ -72,6 +73,16 @@ def _check_several_classes(last: str, answers: Answers, manifest: ModelManifest)
             f" {answers.max():.3g}, as a sigmoid makes them where a picture may have several classes or none; only"
             " networks are served by which a picture has one class, so neither logits = true nor false is right: train"
             " it with a softmax, or export it without the sigmoid if its classes exclude each other"
+        )
+
+
+def _check_sum(last: str, answers: Answers, manifest: ModelManifest) -> None:
+    """Raise `ModelError` where a softmax's probabilities are scaled, as to percent."""
+    if last == "Softmax" and not _are_probabilities(answers):
+        raise ModelError(
+            f"{manifest.network_path}: ends in a softmax, whose outputs are then changed: they go from"
+            f" {answers.min():.3g} to {answers.max():.3g}, and an image's sum is {answers[0].sum():.3g}; export the"
+            " network with the softmax last and set logits = false, or without it and set logits = true"
         )
 
 

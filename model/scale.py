@@ -9,6 +9,8 @@ _LARGEST_FACTOR = 1 / 64
 
 def meant(mean: Sequence[float], std: Sequence[float]) -> str | None:
     """Return what is wrong with them, and what was probably meant, or None."""
+    if max(mean) <= 0 and min(mean) < -1:
+        return _said("mean is below 0, and it is taken off the pixels", [abs(each) for each in mean], std)
     if max(std) < _LARGEST_FACTOR:
         return _said("std is so small that it may be a factor, such as 1/255", mean, [1 / each for each in std])
     if max(std) < 1:
@@ -17,7 +19,8 @@ def meant(mean: Sequence[float], std: Sequence[float]) -> str | None:
         return _said("mean is below 1, as for values from 0 to 1", _times_255(mean), std)
     if max(mean) > _LARGEST:
         by_255 = [each / _LARGEST for each in mean], [each / _LARGEST for each in std]
-        return _said("mean is above 255", *by_255) if max(by_255[0]) <= _LARGEST else "mean is above 255"
+        are_plausible = max(by_255[0]) <= _LARGEST and meant(*by_255) is None
+        return _said("mean is above 255", *by_255) if are_plausible else "mean is above 255, the largest of a pixel"
     return None
 
 

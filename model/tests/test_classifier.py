@@ -236,8 +236,9 @@ def test_a_network_that_does_not_fit_its_manifest_is_refused(
         [("Mul", 0.5), "Tanh", ("Mul", 0.5), ("Add", 0.5)],
         [("Mul", 100.0), "Sigmoid"],
         [("Sub", 20.0), "Sigmoid"],
+        ["Sigmoid", ("Min", 1.0), ("Max", 0.0)],
     ],
-    ids=["sigmoid", "flattened", "reshaped", "hard", "by exp", "by tanh", "decided", "none"],
+    ids=["sigmoid", "flattened", "reshaped", "hard", "by exp", "by tanh", "decided", "none", "bounded"],
 )
 def test_a_network_of_several_classes_at_once_is_refused_in_words(
     manifest: ModelManifest, functions: list[Any], logits: bool
@@ -245,6 +246,16 @@ def test_a_network_of_several_classes_at_once_is_refused_in_words(
     save_network(manifest.network_path, NCHW)
     extend(manifest.network_path, *functions)
     with pytest.raises(ModelError, match=r"each output is a probability by itself, .* a sigmoid .* neither logits"):
+        Classifier.load(replace(manifest, logits=logits))
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_a_network_of_percents_is_refused_in_words(manifest: ModelManifest, logits: bool) -> None:
+    save_network(manifest.network_path, NCHW)
+    extend(manifest.network_path, "Softmax", ("Mul", 100.0))
+    with pytest.raises(
+        ModelError, match=r"a softmax, .* an image's sum is 100; export the network with the softmax last"
+    ):
         Classifier.load(replace(manifest, logits=logits))
 
 

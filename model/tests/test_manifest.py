@@ -150,6 +150,8 @@ def test_a_name_that_can_be_asked_for_is_taken(folder: Path, name: str) -> None:
         ([0, 0, 0], [0.00392156862745098] * 3, "such as 1/255, and .* mean = [0, 0, 0], std = [255, 255, 255]"),
         ([31537.125, 29651.4, 26400.15], [14890.725] * 3, "mean is above 255, and .* mean = [123.675, 116.28, 103.53]"),
         ([1e9, 0, 0], [1, 1, 1], "mean is above 255"),
+        ([300, 116, 103], [58, 57, 57], "mean is above 255, the largest of a pixel"),
+        ([-123, -116, -103], [58, 57, 57], "mean is below 0, .* probably meant: mean = [123, 116, 103], std = [58, "),
     ],
 )  # fmt: skip
 def test_mean_and_std_of_another_scale_are_refused_with_what_was_probably_meant(
@@ -216,6 +218,10 @@ def test_a_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
         (b"\nrose\n", "line 1 is empty"),
         (b"ros\xe9\n", "byte 3 is not UTF-8"),
         (b'["rose", "tulip"]', "is JSON, or a list"),
+        (
+            b'{"id": 0, "name": "rose"}\n{"id": 1, "name": "tulip"}\n',
+            "has JSON, or a list or dictionary .* in each line",
+        ),
         (b'{"0": "rose", "1": "tulip"}\n', "is JSON, or a list or dictionary"),
         (b'{\n  "rose": 0,\n  "tulip": 1\n}', "is JSON, or a list or dictionary"),
         (b"['rose', 'tulip']", "is JSON, or a list or dictionary as Python writes it"),
