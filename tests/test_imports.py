@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("imported", "left_alone"),
     [
-        ("jobs.storage.images", {"jobs.storage.object_storage", "obstore"}),
+        ("jobs.storage.opening", {"jobs.storage.object_storage", "obstore"}),
         # Of what is installed, the Redis client imports some of OpenTelemetry, for metrics of its own.
         ("runtime.tracing", {"runtime.tracing.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
     ],
