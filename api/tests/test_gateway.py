@@ -138,7 +138,7 @@ def test_a_query_that_is_too_long_is_refused_before_the_body(
 
     answer = run(gateway, steps)
     assert answer
-    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    assert (answer.status, answer.headers["Connection"]) == (414, "close")
     assert "8192" in answer.headers["X-Error"]
 
 
