@@ -18,6 +18,7 @@ _URL = re.compile(
 _NOT_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?P<name>[^\[\]:%,\s]*|\[[0-9A-Fa-f:.]+(?:%25[\w.-]+)?\])(?::(?P<port>[0-9]{0,5}))?")
 _DATABASE = re.compile(r"[0-9]{1,9}")
+_CLIENT_NAME = re.compile(r"[!-~]*")
 # What follows the hosts.
 _PATHS: Mapping["Kind", re.Pattern[str]] = {
     "one": re.compile(r"/?|/(?P<database>[0-9]{1,9})"),
@@ -135,6 +136,13 @@ def _number(value: str) -> int:
     return int(value)
 
 
+def _client_name(value: str) -> str:
+    """Return a name as Redis takes them; it refuses each connection with another."""
+    if not _CLIENT_NAME.fullmatch(value):
+        raise ValueError("It must have no spaces, and only ASCII's letters, digits and signs.")
+    return value
+
+
 def _requirement(value: str) -> str:
     if value not in {"none", "optional", "required"}:
         raise ValueError("It must be none, optional or required.")
@@ -152,7 +160,7 @@ _OPTIONS: Mapping[str, Callable[[str], object]] = {
     "db": _number,
     "username": str,
     "password": str,
-    "client_name": str,
+    "client_name": _client_name,
     "ssl_ca_certs": str,
     "ssl_ca_path": str,
     "ssl_certfile": str,
