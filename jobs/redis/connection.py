@@ -26,7 +26,7 @@ WHILE_IT_RESTARTS = Retry(ConstantBackoff(0.1), retries=20, supported_errors=(Re
 
 _LUA = files("jobs.redis") / "lua"
 # What the scripts call; Lua has no imports in Redis.
-_COMMON = ("now", "bound")
+_COMMON = ("now", "bound", "bytes")
 
 
 def connect(url: str) -> Any:  # noqa: ANN401 - redis-py's own types fit none of its answers

@@ -162,6 +162,22 @@ def test_a_damaged_reply_fails_its_request_alone(queue: RedisJobQueue, connectio
     assert queue.wait(cat) == CAT
 
 
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_number_of_bytes_keeps_no_job_from_being_taken_and_answered(
+    queue: RedisJobQueue, connection: Any, damaged: bytes
+) -> None:
+    numbers = [lane.queued_bytes for lane in keys.pool("").lanes.values()]
+    jobs = submit(queue, "dog.jpg")
+    connection.mset(dict.fromkeys(numbers, damaged))
+    jobs += submit(queue, "cat.jpg")
+    for number in numbers:
+        connection.delete(number)
+        connection.rpush(number, damaged)
+    finish(queue, take(queue))
+    assert [queue.wait(job) for job in jobs] == [DOG, DOG]
+    assert connection.get(numbers[0]) == b"0"
+
+
 @pytest.mark.parametrize("damaged", [*DAMAGED, *OTHER])
 def test_an_image_whose_cached_prediction_is_damaged_is_computed_anew(
     queue: RedisJobQueue, connection: Any, damaged: bytes

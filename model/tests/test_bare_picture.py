@@ -102,6 +102,8 @@ WHOLE: dict[str, tuple[bytes, bytes]] = {
     ),
     "wrong checksum of the chunk of pixels": (HEADER + wrong_checksum(b"IDAT", DEFLATED) + END, PNG),
     "wrong checksum of the pixels": (HEADER + chunk(b"IDAT", DEFLATED[:-4] + b"nope") + END, PNG),
+    "half a checksum of the pixels": (HEADER + chunk(b"IDAT", DEFLATED[:-2]) + END, PNG),
+    "more behind the pixels": (HEADER + chunk(b"IDAT", DEFLATED + b"more") + END, PNG),
     "no end of a PNG": (HEADER + PIXELS, PNG),
     "half an end of a PNG": (HEADER + PIXELS + END[:6], PNG),
     "wrong checksum of the end": (HEADER + PIXELS + wrong_checksum(b"IEND", b""), PNG),

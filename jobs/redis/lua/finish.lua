@@ -12,7 +12,7 @@ end
 
 if redis.call('XACK', jobs, group, entry_id) == 0 then return 0 end
 redis.call('XDEL', jobs, entry_id)
-redis.call('DECRBY', queued_bytes, size_bytes)
+add_bytes(queued_bytes, -size_bytes)
 reply(reply_to, job_id)
 
 if prediction_key ~= '' then
@@ -33,7 +33,7 @@ for i = 2, #joined, 2 do
   elseif not is_taken then
     is_taken = true
     redis.call('XADD', jobs, '*', 'job', joined[i], 'reply_to', joined[i + 1])
-    redis.call('INCRBY', queued_bytes, tonumber(job.size_bytes) or 0)
+    add_bytes(queued_bytes, tonumber(job.size_bytes) or 0)
     redis.call('RPUSH', in_flight, job.id)
     redis.call('EXPIRE', in_flight, math.ceil(tonumber(job.timeout_s) or 0) + in_flight_spare_s)
   else

@@ -20,8 +20,6 @@ local function just_started()
   return uptime_s * 1000 <= tonumber(worker_ttl_ms)
 end
 
-local function bytes(key) return tonumber(redis.call('GET', key) or 0) end
-
 -- In an empty queue, an image of any size may be tried.
 local function full()
   return backlog + others > 0 and (backlog >= max_share * (max_jobs - others)
@@ -49,7 +47,7 @@ if before == '0' then
 end
 -- First, since a Redis without memory refuses the first write of a script and none after it.
 local entry_id = redis.call('XADD', jobs, '*', 'job', job, 'reply_to', reply_to)
-if backlog == 0 then redis.call('SET', queued_bytes, size_bytes) else redis.call('INCRBY', queued_bytes, size_bytes) end
+if backlog == 0 then redis.call('SET', queued_bytes, size_bytes) else add_bytes(queued_bytes, size_bytes) end
 if caching == '1' then
   redis.call('RPUSH', in_flight, job_id)
   redis.call('EXPIRE', in_flight, in_flight_ttl_s)

@@ -8,6 +8,6 @@ if computes and joined[2] then return 0 end
 -- Before the first worker comes there is no group, and so nothing is held.
 local held = redis.pcall('XPENDING', jobs, group, entry_id, entry_id, 1)
 if held[1] or redis.call('XDEL', jobs, entry_id) == 0 then return 0 end
-redis.call('DECRBY', queued_bytes, size_bytes)
+add_bytes(queued_bytes, -size_bytes)
 if computes then redis.call('DEL', in_flight) end
 return 1
