@@ -10,6 +10,8 @@ _PLAIN_HTTP = re.compile(r"https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5}
 
 def said(problem: Mapping[str, Any]) -> str:
     """Return what is wrong by one of a `ValidationError`'s `errors()`: of a check of ours, its own words alone."""
+    if problem["type"] == "model_type":  # whose message names a class of ours
+        return "Input should be an object"
     return str(problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"])
 
 

@@ -83,7 +83,7 @@ def figure(page: Page, name: str) -> float:
 @pytest.mark.usefixtures("browser")
 def test_the_figures_come_anew_by_themselves_as_events(open_page: OpenPage, running: Service) -> None:  # noqa: F811
     with open_page(f"{running.url}/status") as page:
-        opened = page.get_by_text("Reports and images set aside are as of").inner_text()
+        opened = page.get_by_text("Reports and quarantined images are as of").inner_text()
         expect(page.get_by_text("alive")).to_have_count(2)
         before = page.locator("#live .asof time").inner_text()
         with load(running):
@@ -91,7 +91,7 @@ def test_the_figures_come_anew_by_themselves_as_events(open_page: OpenPage, runn
             assert until(lambda: figure(page, "Predictions") > 0, EVENT_TIMEOUT_S)
             assert until(lambda: figure(page, "Of the limit") > 0, EVENT_TIMEOUT_S)
             expect(page.get_by_role("table").filter(has_text="Batches").get_by_role("row")).not_to_have_count(0)
-        assert page.get_by_text("Reports and images set aside are as of").inner_text() == opened
+        assert page.get_by_text("Reports and quarantined images are as of").inner_text() == opened
         expect(page.locator("canvas")).to_have_count(3)
         assert page.evaluate("JSON.parse(document.querySelector('#points').dataset.points)[1].length") > 0
 

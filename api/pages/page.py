@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, g, jsonify, redirect, render_template, request, url_for
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.wrappers import Response
 
@@ -53,6 +53,13 @@ class JsonReport(BaseModel):
     label: str | None = None
     none: bool = False
     undo: str | None = None
+
+    @field_validator("report", mode="before")
+    @classmethod
+    def _check_report(cls, report: object) -> object:
+        if not isinstance(report, str | dict):
+            raise ValueError("it has to be a text or an object")
+        return report
 
     @property
     def text(self) -> str:

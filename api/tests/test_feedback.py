@@ -102,6 +102,7 @@ def test_json_that_is_no_report_is_refused_and_says_why(
 ) -> None:
     answer = client.post("/feedback", json=document)
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert "?" not in answer.get_json()["detail"]
     assert not feedback_path.exists()
 
 

@@ -39,6 +39,16 @@ def test_an_input_without_a_file_is_passed_over(client: FlaskClient, dog: bytes,
     assert client.post(path, data=empty + END, content_type=CONTENT_TYPE).status_code in {302, 400}
 
 
+@pytest.mark.parametrize("behind", [b"\r\n", b""], ids=["an empty content", "no content"])
+@pytest.mark.parametrize("content", [b"x", b"x\r\n", b"\r\n", b"x--b\r\nA: b\r\n"])
+def test_fields_may_be_empty(behind: bytes, content: bytes) -> None:
+    empty = b'--b\r\nContent-Disposition: form-data; name="none"\r\n\r\n' + behind
+    body = empty * 2 + FILE.replace(b"%s", content) + empty + PART % (b"last", b"", b"y") + empty + END
+    _, fields, files = FormParser().parse(io.BytesIO(body), "multipart/form-data", len(body), {"boundary": "b"})
+    assert list(fields.items(multi=True)) == [*[("none", "")] * 4, ("last", "y")]
+    assert files["file"].read() == content
+
+
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("boundary_inside", [b"\r\n--", b"--b", b"\r\n--a\r\n", b"\r"])
 def test_content_that_resembles_a_boundary_stays_whole(client: FlaskClient, dog: bytes, boundary_inside: bytes) -> None:

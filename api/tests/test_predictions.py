@@ -218,6 +218,28 @@ def test_what_cannot_be_understood_is_a_problem(client: FlaskClient, request_of:
     check_problem(client.post(PATH, **request_of), status, code)
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_field_that_is_left_blank_counts_as_not_sent(client: FlaskClient) -> None:
+    blank = {"top_k": "", "model": " ", "webhook": ""}
+    answers = [
+        client.post(PATH, data=form(("a.png", png(1)), **blank)),
+        client.post(PATH, data=png(1), content_type="image/png", query_string=blank),
+        client.post(PATH, json=in_json(png(1)), query_string=blank),
+    ]
+    assert [(answer.status_code, answer.headers.get("X-Error")) for answer in answers] == [(200, None)] * 3
+
+
+@pytest.mark.parametrize(
+    ("request_of", "detail"),
+    [
+        ({"data": png(1), "content_type": "application/json"}, "body: it is an image, not JSON"),
+        ({"json": {"images": ["aGVsbG8="]}}, "images.0: Input should be an object"),
+    ],
+)
+def test_json_that_is_no_request_says_what_it_should_be(client: FlaskClient, request_of: Any, detail: str) -> None:
+    assert check_problem(client.post(PATH, **request_of), 400, "bad-parameter")["detail"].startswith(detail)
+
+
 def test_the_image_whose_text_is_wrong_is_named(client: FlaskClient) -> None:
     document = {"images": [*in_json(png(1))["images"], {"data": "http://pictures.example/dog.jpeg"}]}
     problem = check_problem(client.post(PATH, json=document), 400, "bad-parameter")

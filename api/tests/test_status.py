@@ -45,7 +45,7 @@ def test_the_page_has_the_workers_and_the_queue(client: FlaskClient, queue: Memo
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.text))
     assert "host-7 m1 alive" in text
     assert "5 min 12.5 ms 2.0 ms 4.0 ms 30.0 /s 120 /s 1000 3" in text
-    assert "Waiting 1 In work 0" in text
+    assert "Waiting 1 Processing 0" in text
     assert "Of the limit 25 % 30 of 120 images/s" in text
 
 

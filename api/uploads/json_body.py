@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from api.uploads.base64_image import has_only, pieces
+from api.uploads.structure import begins_like_image
 from runtime.errors import BadParameter, TooManyBytes, TooManyValues
 from runtime.validation import said
 
@@ -113,6 +114,8 @@ def _values(text: bytes) -> object:
         if _SURROGATE.search(text):
             with suppress(ValueError, RecursionError):
                 return from_json(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
+        if begins_like_image(text):
+            raise BadParameter("body: it is an image, not JSON with an image in base64.") from err
         raise BadParameter(f"body: Invalid JSON: {err}") from err
 
 
