@@ -22,7 +22,7 @@ Image.MAX_IMAGE_PIXELS = None
 FORMATS = ("PNG", "JPEG", "GIF")
 
 # How many times as large as the network's input a JPEG's crop stays when it is decoded small. What is then resized by
-# less comes out sharper than the reference, and fewer pictures are classified like it (docs/performance.md).
+# less comes out sharper than the reference, and fewer pictures are classified like it (docs/notes/measurements.md).
 LEAST_SPARE = 2.0
 
 # What Pillow raises on damaged files. Of 660,000 files with changed bytes, all refused ones raised one of
@@ -62,8 +62,8 @@ def preprocess(
 
     Channel order, mean, std and layout are left to the network's graph. Raises as `decode` does.
 
-    `fit(decode(data))` is the reference; this is faster and nearly always classified like it (docs/performance.md). Of
-    a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
+    `fit(decode(data))` is the reference; this is faster, nearly always classified alike (docs/notes/measurements.md).
+    Of a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
     network's input; and where there is a package for it, SIMD resizes. "nearest", which takes single pixels of the full
     picture, is left to the reference.
     """

@@ -13,7 +13,7 @@ PAGES = [
     "SECURITY.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 
 BLOCK = re.compile(

@@ -21,7 +21,8 @@ from testing import pages
 )
 def test_scaling_reckons_with_what_was_measured(used: str, measured: str) -> None:
     assert used in pages.read("docs/scaling.md")
-    assert re.search(measured, pages.read("docs/performance.md"), re.MULTILINE)
+    figures = pages.read("docs/performance.md") + pages.read("docs/notes/measurements.md")
+    assert re.search(measured, figures, re.MULTILINE)
 
 
 def test_scaling_knows_what_the_smallest_autoscaled_service_asks_for() -> None:
