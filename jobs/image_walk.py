@@ -1,8 +1,8 @@
-"""Walks through the pieces of a PNG, JPEG or GIF file: its chunks, segments or blocks. It decodes nothing.
+"""Iterates over the parts of a PNG, JPEG or GIF file: its chunks, segments or blocks. It decodes nothing.
 
-The API counts the pieces before it takes a file (api/uploads/structure.py), and a worker gives its decoder only those
-that the pixels need (model/bare_picture.py): both take the same steps, since it is the same walk. It ends at a piece
-that browsers refuse, and what comes after that is not in the picture.
+The API counts the parts before it accepts a file (api/uploads/structure.py), and a worker gives its decoder only the
+parts that the pixels need (model/bare_picture.py). Both use this iterator, so both see the same parts. It stops at a
+part that browsers refuse; anything after that is not part of the picture.
 """
 
 import re
@@ -28,7 +28,7 @@ _JPEG_WITH_LENGTH = JPEG_SIZES | JPEG_TABLES | JPEG_METADATA | {JPEG_SCAN, _JPEG
 _JPEG_TEMPORARY = 0x01
 _JPEG_ALONE = {_JPEG_TEMPORARY, JPEG_END}
 _JPEG_KNOWN = _JPEG_WITH_LENGTH | _JPEG_ALONE
-# What a decoder takes for a marker: no stuffed zero, no filling byte, no restart within a scan.
+# Bytes that a decoder treats as a marker: no stuffed zero, no filling byte, no restart within a scan.
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _ALL_COEFFICIENTS = (1 << 64) - 1
 
@@ -38,7 +38,7 @@ GIF_HEADER_BYTES, GIF_DESCRIPTOR_BYTES = 13, 10
 
 
 class Chunk(NamedTuple):
-    """A chunk of a PNG file: its type, and where its content begins and ends. Its checksum follows."""
+    """A chunk of a PNG file: its type, and the start and end of its content. Its checksum follows."""
 
     kind: bytes
     content: int
@@ -46,9 +46,9 @@ class Chunk(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A segment of a JPEG file: its marker, and where that, its content and what follows begin.
+    """A segment of a JPEG file: its marker, and the positions of the marker, its content and its end.
 
-    `skipped` bytes before it belong to nothing.
+    The `skipped` bytes before it belong to no segment.
     """
 
     marker: int
@@ -59,7 +59,7 @@ class Segment(NamedTuple):
 
 
 class JpegScans:
-    """Tells when a JPEG's scans have the last bit of each coefficient of each component (ITU-T T.81, B.2)."""
+    """Tracks whether a JPEG's scans have the last bit of every coefficient of every component (ITU-T T.81, B.2)."""
 
     def __init__(self) -> None:
         self._is_progressive = False
@@ -67,11 +67,11 @@ class JpegScans:
 
     @property
     def are_complete(self) -> bool:
-        """Whether the picture has no more scans."""
+        """Whether the picture needs no more scans."""
         return bool(self._missing) and not any(self._missing.values())
 
     def add(self, data: bytes, marker: int, content: int) -> None:
-        """Take note of a segment."""
+        """Record a segment."""
         if marker in JPEG_SIZES:
             components = data[content + 8 : content + 8 + 3 * _byte(data, content + 7) : 3]
             self._missing = dict.fromkeys(components, _ALL_COEFFICIENTS)
@@ -94,9 +94,9 @@ def _byte(data: bytes, position: int) -> int:
 
 
 class Block(NamedTuple):
-    """A frame or an extension of a GIF file: its first bytes, where it, its sub-blocks and what follows begin.
+    """A frame or an extension of a GIF file: its first bytes, and the positions of it, its sub-blocks and its end.
 
-    `kind` is `GIF_FRAME`, or has the extension's label. `skipped` bytes before it belong to nothing.
+    `kind` is `GIF_FRAME`, or has the extension's label. The `skipped` bytes before it belong to no block.
     """
 
     kind: bytes
@@ -108,7 +108,7 @@ class Block(NamedTuple):
 
 
 def png_chunks(data: bytes) -> Iterator[Chunk]:
-    """Yield a PNG file's chunks, the last one as far as it is there."""
+    """Yield a PNG file's chunks; the last one may be cut short."""
     position, kind = len(PNG_SIGNATURE), b""
     while kind != b"IEND" and position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -118,9 +118,9 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[Segment]:
-    """Yield a JPEG file's whole segments up to the end of its picture; that of a scan has the scan's pixels, too.
+    """Yield a JPEG file's whole segments up to the end of its picture; a scan's segment includes its pixels.
 
-    When the scans are complete, nothing more belongs to the picture but its end, which metadata may come before.
+    Once the scans are complete, only metadata and the end marker still belong to the picture.
     """
     position, scans, picture = 2, 0, JpegScans()
     while match := _JPEG_MARKER.search(data, position):
@@ -142,14 +142,14 @@ def jpeg_segments(data: bytes) -> Iterator[Segment]:
 
 
 def _jpeg_length(data: bytes, marker: int, content: int) -> int:
-    """Return how many bytes belong to a marker, those of the length itself among them."""
+    """Return the number of bytes that belong to a marker, the length field included."""
     return 0 if marker in _JPEG_ALONE else max(2, int.from_bytes(data[content : content + 2], "big"))
 
 
 def gif_blocks(data: bytes, most_sub_blocks: int = sys.maxsize) -> Iterator[Block]:
-    """Yield a GIF file's blocks, the last one as far as it is there.
+    """Yield a GIF file's blocks; the last one may be cut short.
 
-    Raises `TooFragmented` where they have more sub-blocks than `most_sub_blocks`.
+    Raises `TooFragmented` if they have more than `most_sub_blocks` sub-blocks.
     """
     position = GIF_HEADER_BYTES + gif_palette_bytes(data, 10)
     while (match := _GIF_INTRODUCER.search(data, position)) and match[0] != _GIF_END:
@@ -172,7 +172,7 @@ def gif_palette_bytes(data: bytes, flags: int) -> int:
 
 
 def _after_sub_blocks(data: bytes, position: int, most: int) -> tuple[int, int]:
-    """Return the position after a list of sub-blocks, which an empty one ends, and how many there are."""
+    """Return the position after a list of sub-blocks, which ends with an empty one, and their number."""
     count = 0
     try:
         while size := data[position]:

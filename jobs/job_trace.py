@@ -1,4 +1,4 @@
-"""The trace that a job takes to its worker."""
+"""Trace headers of jobs: they carry a trace from the API to the worker."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from runtime.tracing.span import Headers
 
 
 def carrying(job: ImageJob) -> ImageJob:
-    """Return a job as one that makes its worker go on with the current span."""
+    """Return a copy of a job with the current span's trace headers, so that its worker continues the trace."""
     headers = tracing.carried()
     if not headers:
         return job
@@ -17,10 +17,10 @@ def carrying(job: ImageJob) -> ImageJob:
 
 
 def carried_by(job: ImageJob) -> Headers:
-    """Return what a job carries to its worker."""
+    """Return a job's trace headers."""
     return {"traceparent": job.traceparent, "tracestate": job.tracestate}
 
 
 def trace_ids(jobs: Iterable[ImageJob]) -> list[str]:
-    """Return the ids of the traces that jobs belong to: each the second part of its `traceparent`."""
+    """Return the trace ids of jobs that have one: the second part of `traceparent`."""
     return [job.traceparent.split("-")[1] for job in jobs if job.traceparent]

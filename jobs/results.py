@@ -1,4 +1,4 @@
-"""What is kept of requests for a while: the predictions that they asked for, and the answers that they got."""
+"""Results kept for a while: the predictions that requests asked for, and the answers that they got."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ _NO_OUTCOMES: Mapping[str, Outcome] = {}
 
 
 def never() -> bool:
-    """Say no."""
+    """Return False."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was asked, as a JSON object of the caller's own, and the outcome of each of its jobs, as far as there is."""
+    """A request, as a JSON object of the caller's own, and the outcomes of its jobs that have come so far."""
 
     request: Mapping[str, Any]
     job_ids: tuple[str, ...]
@@ -26,14 +26,14 @@ class Result:
 
     @property
     def is_done(self) -> bool:
-        """Whether each job has its outcome."""
+        """Whether every job has its outcome."""
         return all(job_id in self.outcomes for job_id in self.job_ids)
 
 
 class ResultStore(Protocol):
-    """Keeps results, and small texts, each for a time of its own; where they take too much, the oldest go first.
+    """Keeps results and small texts, each with its own lifetime; when they take too much, the oldest are dropped.
 
-    It also keeps reminders of what is to be done later, by whoever asks for what is due.
+    It also keeps reminders of work to do later, by whichever process asks for due ones.
 
     Every method raises `QueueUnavailable`.
     """
@@ -45,41 +45,41 @@ class ResultStore(Protocol):
         """Add a job's outcome to a result."""
 
     def get(self, result_id: str, wait_s: float = 0, stopped: Callable[[], bool] = never) -> Result | None:
-        """Return a result, or None where there is none of this id (any more).
+        """Return a result, or None if there is none (any more) with this id.
 
-        Where it is not done, wait for that up to `wait_s`, unless `stopped` says that nobody waits any more.
+        If it is not done, wait for that up to `wait_s`, unless `stopped` says that nobody waits any more.
         """
 
     def drop(self, result_id: str) -> None:
         """Forget a result."""
 
     def claim(self, key: str, text: str, ttl_s: int) -> str | None:
-        """Keep a text under a key, unless there is one already, which is returned."""
+        """Keep a text under a key, unless there is one already; return the one already there."""
 
     def settle(self, key: str, text: str, ttl_s: int) -> None:
-        """Keep a text under a key in place of the one before."""
+        """Keep a text under a key, replacing any other."""
 
     def release(self, key: str) -> None:
         """Forget the text under a key."""
 
     def remind(self, name: str, after_s: float) -> None:
-        """Have a reminder come due."""
+        """Schedule a reminder."""
 
     def due(self, again_s: float) -> str | None:
-        """Return a reminder that is due, which then is due again after `again_s`, unless it is dropped before."""
+        """Return a due reminder. It is due again after `again_s`, unless it is dropped before."""
 
     def drop_reminder(self, name: str) -> None:
         """Forget a reminder."""
 
     def stop_waiting(self) -> None:
-        """Keep nobody waiting for a result from now on, as the service is about to stop."""
+        """End all waiting for results, now and later, as the service is about to stop."""
 
     def close(self) -> None:
         """End the connections."""
 
 
 class MemoryResults:
-    """The `ResultStore` in the memory of one process, for tests; it forgets nothing by itself."""
+    """The `ResultStore` in the memory of one process, for tests; it never drops anything by itself."""
 
     def __init__(self) -> None:
         self._results: dict[str, Result] = {}
@@ -129,11 +129,11 @@ class MemoryResults:
         self._texts.pop(key, None)
 
     def remind(self, name: str, after_s: float) -> None:
-        """Have a reminder come due."""
+        """Schedule a reminder."""
         self._reminders[name] = time.monotonic() + after_s
 
     def due(self, again_s: float) -> str | None:
-        """Return a reminder that is due."""
+        """Return a due reminder."""
         name = next((name for name, due_at in self._reminders.items() if due_at <= time.monotonic()), None)
         if name is not None:
             self.remind(name, again_s)
@@ -144,7 +144,7 @@ class MemoryResults:
         self._reminders.pop(name, None)
 
     def stop_waiting(self) -> None:
-        """Keep nobody waiting."""
+        """End all waiting."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

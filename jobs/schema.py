@@ -1,4 +1,4 @@
-"""The messages that cross the queue: a job and what answers it, a model, an image that is set aside."""
+"""The messages that cross the queue: jobs and their outcomes, models, quarantined images."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -12,20 +12,20 @@ from runtime.reading import Damaged, read, understood
 
 T = TypeVar("T")
 
-# Somebody waits for an interactive job; a bulk job is background work, and lets the others go first.
+# A client waits for an interactive job; a bulk job is background work, and lets interactive jobs go first.
 Lane = Literal["interactive", "bulk"]
 
 
-# Of a job, what workers of an earlier version do not know, and can do without where it is this.
+# Fields of a job that workers of an earlier version do not know, and the values with which they are left out.
 _LEFT_OUT = (("lane", "interactive"), ("traceparent", ""), ("tracestate", ""), ("model", ""), ("served", None))
 
 
-# The deadline of a job that says none.
+# The deadline of a job that has none.
 _UNKNOWN_TIMEOUT_S = 60.0
 
 
 def _first(count: int) -> BeforeValidator:
-    """Return what leaves out of a list in a message the items that a later version has added."""
+    """Return a validator that drops items that a later version appended to a list in a message."""
     return BeforeValidator(lambda found: found[:count] if isinstance(found, list) else found)
 
 
@@ -35,9 +35,9 @@ def image_hash(image_name: str) -> str:
 
 
 class Served(NamedTuple):
-    """Of a copy for comparison: the ids of the model that answered and of the one to compare, and what was answered.
+    """The answer that a copy for comparison is compared with, and the ids of both models.
 
-    `ms` is what the image took in its batch. In messages it is a list.
+    `ms` is the time that the image took in its batch. In messages it is a list.
     """
 
     model: str
@@ -51,11 +51,11 @@ class Served(NamedTuple):
 class ImageJob:
     """One image to classify.
 
-    `image_name` is the image's name in the image store; `timeout_s` is how many seconds after its submission the answer
-    is of no use any more; `request_id` is what its request is called in the logs; `size_bytes` is the image's; it waits
-    in its `lane`. `traceparent` and `tracestate` are the W3C's, of the span that submitted it, where it is traced.
-    `model` is the name of a model, as in `pets`, or of one of its versions, as in `pets@2`, where the request has one.
-    What is computed for comparison alone has been `served`.
+    `image_name` is the image's name in the image store; `timeout_s` is the number of seconds after submission when the
+    answer is no longer of use; `request_id` is the request's id in the logs; `size_bytes` is the image's size; it waits
+    in its `lane`. `traceparent` and `tracestate` are the W3C headers of the span that submitted it, if it is traced.
+    `model` is the name of a model, as in `pets`, or of one of its versions, as in `pets@2`, if the request names one. A
+    job that is processed only for comparison has `served`.
     """
 
     id: str
@@ -71,7 +71,7 @@ class ImageJob:
 
     @property
     def image_hash(self) -> str:
-        """The hash of the image's content, which its name begins with."""
+        """The hash of the image's content: the first part of its name."""
         return image_hash(self.image_name)
 
     @classmethod
@@ -102,7 +102,7 @@ class ImageJob:
 
     @classmethod
     def salvage(cls, data: bytes) -> "ImageJob":
-        """Return a job with what can be read of one, which is enough to answer it and to remove it from the queue."""
+        """Return a job with the fields that can be read, enough to answer it and to remove it from the queue."""
         try:
             found = json.loads(data)
         except (ValueError, RecursionError):
@@ -124,7 +124,7 @@ class ImageJob:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time of a prediction went, in milliseconds: waiting for a worker, then with `batch_size` in all."""
+    """Durations in a prediction, in milliseconds: the wait for a worker, then those of its batch of `batch_size`."""
 
     queue_ms: float
     decode_ms: float
@@ -132,7 +132,7 @@ class Timings:
     batch_size: int
 
 
-# How many classes a prediction tells of at most.
+# The maximum number of classes in a prediction.
 TOP_CLASSES = 5
 
 
@@ -148,9 +148,9 @@ class ClassScore(NamedTuple):
 class Prediction:
     """The most probable class of one image: its label, its index in the network's output, its score in 0..1.
 
-    `model` tells which model said so; its answers are cached under that name. A cached prediction has no `timings`.
-    `top` has the `TOP_CLASSES` most probable classes, that one first, or as many as the model knows; it is empty where
-    only that one is known.
+    `model` is the id of the model; its predictions are cached under it. A cached prediction has no `timings`. `top` has
+    the `TOP_CLASSES` most probable classes in descending order, or as many as the model knows; it is empty if only the
+    first is known.
     """
 
     label: str
@@ -163,10 +163,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is told of a model: `id` is what its predictions are signed and cached with, and differs with its answers.
+    """The information on a model. Its `id` marks its predictions, also in the cache, and differs if its answers do.
 
     `height` and `width` are its network's input in pixels, to which pictures are resized, cropped or not (`resize`).
-    `labels` stand in the order of its classes.
+    `labels` are in the order of its classes.
     """
 
     id: str
@@ -179,35 +179,35 @@ class ModelInfo:
     labels: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        """Return the facts as UTF-8 JSON."""
+        """Return the fields as UTF-8 JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "ModelInfo":
-        """Return what `encode` wrote. Raises `Damaged`."""
+        """Return the decoded fields. Raises `Damaged`."""
         return read(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
-    """Why an accepted job has no prediction: the code of a `ServiceError`, and its message."""
+    """The reason why an accepted job has no prediction: the code and message of a `ServiceError`."""
 
     code: str
     message: str
 
     @classmethod
     def of(cls, error: ServiceError) -> "JobFailure":
-        """Return the failure that tells the API of `error`."""
+        """Return `error` as a failure."""
         return cls(error.code, str(error))
 
     def error(self) -> ServiceError:
-        """Return the error that this failure stands for; one of an unknown code is a plain `ServiceError`."""
+        """Return the error of this failure; an unknown code gives a plain `ServiceError`."""
         return error_types().get(self.code, ServiceError)(self.message)
 
 
 @dataclass(frozen=True, slots=True)
 class SetAsideImage:
-    """An image that ended its workers: the job that brought it, the last of the workers, and when, in Unix seconds."""
+    """A quarantined image: the job that brought it, the last worker that it ended, and when, in Unix seconds."""
 
     image_name: str
     job_id: str
@@ -216,16 +216,16 @@ class SetAsideImage:
 
     @property
     def image_hash(self) -> str:
-        """The hash of the image's content, which is what is set aside."""
+        """The hash of the image's content, by which it is quarantined."""
         return image_hash(self.image_name)
 
     def encode(self) -> bytes:
-        """Return the facts as UTF-8 JSON."""
+        """Return the fields as UTF-8 JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "SetAsideImage":
-        """Return what `encode` wrote. Raises `Damaged`."""
+        """Return the decoded fields. Raises `Damaged`."""
         return read(cls, data)
 
 
@@ -234,7 +234,7 @@ Outcome = Prediction | JobFailure
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """An outcome as it is written: one of the two."""
+    """An encoded outcome: one of the two is set."""
 
     prediction: Prediction | None = None
     failure: JobFailure | None = None
@@ -247,12 +247,12 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 
 def _fields(message: ImageJob | Prediction | JobFailure | Timings) -> dict[str, object]:
-    """Return a message's fields; `asdict` would also copy all that is in them, which takes three times as long."""
+    """Return a message's fields. `asdict` would also copy their contents, which takes three times as long."""
     return {each.name: getattr(message, each.name) for each in fields(message)}
 
 
 def decode_outcome(data: bytes) -> Outcome:
-    """Return what `encode_outcome` wrote. Raises `Damaged`."""
+    """Return the outcome that `encode_outcome` wrote. Raises `Damaged`."""
     message = read(_Message, data)
     outcome = message.failure or message.prediction
     if outcome is None:
@@ -261,5 +261,5 @@ def decode_outcome(data: bytes) -> Outcome:
 
 
 def outcome_or_failure(what: str, data: bytes) -> Outcome:
-    """Return an outcome; where it cannot be read, which is logged once for `what` it is, a failure in its place."""
+    """Return a decoded outcome, or a failure if it cannot be read, which is logged once per `what`."""
     return understood(what, decode_outcome, data) or JobFailure.of(UnreadableMessage())

@@ -1,4 +1,4 @@
-"""Settings from environment variables: the ones both services share, and how a wrong one is reported."""
+"""Settings from environment variables: those that both services share, and the messages for wrong ones."""
 
 import os
 import re
@@ -14,19 +14,19 @@ from runtime.errors import SetupError
 from runtime.listening import ListenAddress
 from runtime.validation import is_plain_http, said
 
-# What may hold a password, whatever else is wrong with it, is not shown.
+# Values that may hold a password are never shown, even if something else is wrong with them.
 _SECRET = re.compile(r"secret|redis_url")
 _MAY_HAVE_LOGIN = re.compile(r"[@?#]")
-# S3 and all that speaks like it, Google Cloud Storage, Azure Blob Storage.
+# S3 and compatible services, Google Cloud Storage, Azure Blob Storage.
 _OBJECT_STORAGE = re.compile(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?")
-# Where the environment may name another address than the vendor's: the client panics at one that is none, and shows it.
+# Variables that may replace the vendor's address. At an invalid one the client panics, and its message shows the value.
 _ENDPOINTS = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"
 
 S = TypeVar("S", bound="SharedSettings")
 
 
 class SettingsError(SetupError):
-    """A setting has a value that cannot be used; the message names it."""
+    """A setting has an unusable value; the message names the setting."""
 
 
 def _readable(file: Path) -> Path:
@@ -63,16 +63,16 @@ def _collector(url: str) -> str:
 
 
 def _problem(field: str, value: object, said: str) -> str:
-    """Return what is wrong with a setting, without a password that its value may have, or may be."""
+    """Return the message for a wrong setting, without a password that its value may contain."""
     shown = "..." if _SECRET.search(field) or _MAY_HAVE_LOGIN.search(str(value)) else value
     return f"{field.upper()}={shown}: {said}"
 
 
 class SharedSettings(BaseSettings):
-    """What the API and the workers must agree on.
+    """The settings that the API and the workers must agree on.
 
-    Every field is the environment variable of its upper-case name, or where that is not set, a line of the file `.env`
-    (or of the one that ENV_FILE names).
+    Every field is read from the environment variable of its upper-case name or, if that is not set, from the file
+    `.env` (or the file that ENV_FILE names).
     """
 
     # Compose reads the same file, so it may hold variables that are not ours.
@@ -98,7 +98,7 @@ class SharedSettings(BaseSettings):
     max_queued_jobs: int = Field(
         default=1000, ge=1, description="Jobs that may wait or be in progress; beyond it, requests are answered 429"
     )
-    # They wait in the upload folder or in object storage, not in memory.
+    # Their bytes are in the upload folder or in object storage, not in memory.
     max_queued_bytes: int = Field(
         default=1_000_000_000, ge=1, description="Bytes of these jobs' images; beyond it, requests are answered 429"
     )
@@ -131,7 +131,7 @@ class SharedSettings(BaseSettings):
         "uses this port and the workers the next ones",
     )
     metrics_host: ListenAddress = Field(default="127.0.0.1", description="Address on which metrics are served")
-    # The name that OpenTelemetry has given it; the others of its variables, its SDK reads by itself.
+    # OpenTelemetry's own name for it; its SDK reads the other OTEL variables itself.
     otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
         default=None,
         description="Where traces are sent, by OTLP over HTTP, as in `http://127.0.0.1:4318`; without it, none are "
@@ -140,14 +140,14 @@ class SharedSettings(BaseSettings):
 
     @property
     def redis_login(self) -> str:
-        """`redis_url` with the password of its file, where there is one: not for logs."""
+        """`redis_url` with the password of its file, if there is one: not for logs."""
         if self.redis_password_file is None:
             return self.redis_url
         return with_password(self.redis_url, self.redis_password_file.read_text().strip())
 
     @classmethod
     def from_env(cls: type[S]) -> S:
-        """Read the settings. Raises `SettingsError` that names each wrong one and says what it must be."""
+        """Read the settings. Raises a `SettingsError` that names every wrong one and says what it must be."""
         try:
             return cls(_env_file=env_file())  # type: ignore[call-arg]  # BaseSettings takes it
         except ValidationError as err:

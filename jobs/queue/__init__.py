@@ -1,1 +1,1 @@
-"""The job queue: its interface, and one in memory for tests."""
+"""The job queue: its interface, and an in-memory implementation for tests."""

@@ -1,4 +1,4 @@
-"""What there is to know of the queue and its workers at one moment."""
+"""Figures of the queue and its workers at one moment."""
 
 import json
 from collections import Counter
@@ -10,16 +10,16 @@ from jobs.versions.comparison import Comparison
 from jobs.versions.rules import Role, Version
 from runtime.reading import Damaged, read
 
-# How API and workers count scores: in the same steps, so that what is answered can be held against what is computed.
+# Score buckets of API and workers: the same, so that the scores in answers can be compared with those computed.
 SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker tells of itself: since it started, of the last seconds (`images_per_s`), and of its best.
+    """A worker's own report: totals since it started, its recent rate (`images_per_s`), and its limit.
 
-    `batches` counts batches by how many images they had; `decode_s` and `inference_s` are the seconds that went into
-    all of them. `limit_images_per_s` is what its network does without decoding and queue, as measured at its start.
+    `batches` counts batches by size; `decode_s` and `inference_s` are total seconds. `limit_images_per_s` is the
+    network's rate without decoding and queue, measured at the worker's start.
     """
 
     model: str = ""
@@ -38,15 +38,15 @@ class WorkerReport:
 
     @classmethod
     def decode(cls, data: bytes) -> "WorkerReport":
-        """Return the report that `encode` wrote, as far as it is understood. Raises `Damaged`."""
+        """Return the report that `encode` wrote, ignoring unknown fields. Raises `Damaged`."""
         return read(cls, data)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """A worker: its name, the seconds since it was heard of, and whether it therefore counts as alive.
+    """A worker: its name, the seconds since its last heartbeat, and whether it counts as alive.
 
-    What it has not told, or not lately, is missing.
+    Missing or outdated fields are None.
     """
 
     name: str
@@ -57,7 +57,7 @@ class WorkerFigures:
 
 
 class Examined(NamedTuple):
-    """How many images a version was asked about whose right class users have said, and how many it gets right."""
+    """The number of user-corrected images that a version was tested on, and how many of them it gets right."""
 
     right: int
     images: int
@@ -68,7 +68,7 @@ class Examined(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Examined":
-        """Return what `encode` wrote. Raises `Damaged`."""
+        """Return the counts that `encode` wrote. Raises `Damaged`."""
         try:
             right, images, *_ = map(int, data.split())
         except ValueError as err:
@@ -78,9 +78,10 @@ class Examined(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VersionFigures:
-    """A version, what it is for, and how it does.
+    """A version, its role, and its results.
 
-    That is beside the version that serves, where it was compared with that, and on images that users have corrected.
+    The results are its comparison with the version that serves, if there was one, and its score on images that users
+    have corrected.
     """
 
     version: Version
@@ -91,9 +92,9 @@ class VersionFigures:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """Jobs that wait and jobs in work, bytes of their images, the age of the oldest, images set aside, and workers.
+    """Waiting and processing jobs, bytes of their images, age of the oldest, quarantined images, and workers.
 
-    All of that is of all versions together. `redeliveries` counts jobs that were taken over from workers that died.
+    All figures cover all versions together. `redeliveries` counts jobs that were taken over from workers that died.
     """
 
     waiting_jobs: int = 0
@@ -107,30 +108,30 @@ class QueueFigures:
 
     @property
     def live_workers(self) -> int:
-        """How many workers are alive."""
+        """The number of live workers."""
         return sum(worker.alive for worker in self.workers)
 
     @property
     def reports(self) -> list[WorkerReport]:
-        """What the live workers have told."""
+        """The reports of the live workers."""
         return [worker.report for worker in self.workers if worker.alive and worker.report]
 
     @property
     def images_per_s(self) -> float:
-        """What the live workers do together."""
+        """The throughput of all live workers together."""
         return sum(report.images_per_s for report in self.reports)
 
     @property
     def limit_images_per_s(self) -> float:
-        """What the networks of the live workers could do at most, without decoding and queue."""
+        """The maximum throughput of the live workers' networks, without decoding and queue."""
         return sum(report.limit_images_per_s for report in self.reports)
 
     @property
     def efficiency(self) -> float:
-        """The share of that limit that is reached, 0 where none is known."""
+        """The share of that limit that is reached, 0 if no limit is known."""
         return self.images_per_s / self.limit_images_per_s if self.limit_images_per_s else 0.0
 
     @property
     def batches(self) -> Counter[int]:
-        """How many batches of each size the live workers have done since they started."""
+        """The number of batches by size that the live workers have done since they started."""
         return sum((Counter(report.batches) for report in self.reports), Counter())

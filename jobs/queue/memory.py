@@ -32,7 +32,7 @@ from runtime.errors import ClientGone, DeadlinePassed, NoWorker, QueueFull, SetA
 
 @dataclass
 class _Entry:
-    """A job that waits (`worker` is None) or is held by a worker, and the jobs for the same image that joined it."""
+    """A job that waits (`worker` is None) or that a worker holds, and the jobs for the same image that joined it."""
 
     job: ImageJob
     submitted_at: float = field(default_factory=time.monotonic)
@@ -54,9 +54,9 @@ def _bytes(entries: Iterable[_Entry]) -> int:
 
 
 class MemoryJobQueue:
-    """The `JobQueue` in memory; see there for what each method does.
+    """The `JobQueue` in memory; the interface documents the methods.
 
-    No version stands in for another, and none is compared with one.
+    No version stands in for another, and none is compared with another.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MemoryJobQueue:
         without_worker: bool = False,
     ) -> None:
         self.results = MemoryResults()
-        self._result_ids: dict[str, str] = {}  # of the jobs whose outcomes are kept, by job id
+        self._result_ids: dict[str, str] = {}  # for the jobs whose outcomes are kept, by job id
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._caches = cache_ttl_s > 0  # for longer than a test takes
@@ -91,11 +91,11 @@ class MemoryJobQueue:
         self._waiters = Waiters()
         self._backlogs: dict[Lane, Backlog] = {"interactive": Backlog(), "bulk": Backlog()}
         self._redeliveries = 0
-        self._passed_bulk = 0  # interactive jobs that were taken since the last bulk job, while one waited
+        self._passed_bulk = 0  # interactive jobs taken since the last bulk job, while one waited
         self._interactive_at = -math.inf  # when the last one came
 
     def beside(self, version: str) -> "MemoryJobQueue":
-        """Return the queue as the workers of a further version have it."""
+        """Return a view of the queue for the workers of another version."""
         pool = self._pools[version] = copy(self)
         pool._entries, pool._seen, pool._service_times_s, pool._model, pool._redeliveries = {}, {}, {}, "", 0
         return pool
@@ -124,7 +124,7 @@ class MemoryJobQueue:
             self._waiters.add(job)
 
     def _resolve(self, job: ImageJob, outcome: Outcome) -> None:
-        """Give a job's outcome to whoever waits for it, or to the result that it belongs to."""
+        """Deliver a job's outcome to the request that waits for it, or to the result that it belongs to."""
         if result_id := self._result_ids.get(job.id):
             self.results.add(result_id, job.id, outcome)
         else:
@@ -167,7 +167,7 @@ class MemoryJobQueue:
         return [entry for entry in self._entries.values() if entry.job.lane == lane]
 
     def _wait_s(self, lane: Lane) -> float:
-        """Return in how many seconds the live workers will have done what a job of this lane waits for."""
+        """Return the seconds until the live workers have done the backlog that a job of this lane waits for."""
         jobs: float = len(self._entries)
         if lane == "interactive":
             interactive = len(self._lane("interactive"))
@@ -179,7 +179,7 @@ class MemoryJobQueue:
         return sum(1 / self._service_times_s[worker] for worker in self._alive())
 
     def _room(self, job: ImageJob) -> float:
-        """Return for how many jobs like this one there is room, as far as their bytes do not matter."""
+        """Return the room for jobs like this one, ignoring their bytes."""
         images_per_s = self._images_per_s()
         spare_s = MAX_WAIT_SHARE * job.timeout_s - self._wait_s(job.lane)
         return min(self._max_jobs - len(self._entries), spare_s * images_per_s if images_per_s else math.inf)
@@ -201,11 +201,11 @@ class MemoryJobQueue:
         return self._backlogs[job.lane].refuse()
 
     def refusal(self, ahead: int = 0) -> QueueFull | None:
-        """Return what an interactive job behind so many others would be refused with, as far as that is known."""
+        """Return the error for an interactive job behind `ahead` others, or None if room is likely."""
         return self._backlogs["interactive"].refusal(ahead)
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:
-        """Return in how many seconds what a job waited for at the last `submit` is done."""
+        """Return the seconds until the backlog that the last `submit` saw is done."""
         return self._backlogs[lane].retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
@@ -217,11 +217,11 @@ class MemoryJobQueue:
             raise
 
     def cancel(self, job: ImageJob) -> None:
-        """Have the `wait` of a submitted job end."""
+        """End the `wait` of a submitted job."""
         self._waiters.resolve(job.id, JobFailure.of(ClientGone()))
 
     def _withdraw(self, job: ImageJob) -> None:
-        """Take a job that nobody waits for out of the queue."""
+        """Remove from the queue a job that nobody waits for."""
         with self._changed:
             for pool in self._pools.values():
                 entry = pool._entries.get(job.id)
@@ -229,7 +229,7 @@ class MemoryJobQueue:
                     del pool._entries[job.id]
 
     def live_workers(self, model: str | None = None) -> list[str]:
-        """Return the names of the workers that were heard of lately."""
+        """Return the names of the live workers."""
         pools = self._pools if model is None else [self.versions().pool_of(model)]
         return [worker for pool in pools for worker in self._pools[pool]._alive()]
 
@@ -237,7 +237,7 @@ class MemoryJobQueue:
         return [worker for worker in self._seen if self._is_alive(worker)]
 
     def versions(self) -> Versions:
-        """Return which versions of which models there are."""
+        """Return the known versions of all models."""
         with self._changed:
             found = [
                 Version(self._models.get(pool._model, ModelInfo(pool._model)), name, len(pool._alive()))
@@ -247,13 +247,13 @@ class MemoryJobQueue:
             return Versions(found, self._routes)
 
     def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
-        """Have a model's versions serve as `change` says."""
+        """Change which of a model's versions serve."""
         with self._changed:
             self._routes[model] = change(self.versions())
             return self._routes[model]
 
     def figures(self) -> QueueFigures:
-        """Return what there is to know of queue and workers now."""
+        """Return the present figures of queue and workers."""
         with self._changed:
             versions = self.versions()
             entries = [entry for pool in self._pools.values() for entry in pool._entries.values()]
@@ -290,14 +290,14 @@ class MemoryJobQueue:
         return model.labels if model else ()
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
-        """Return what is known of a model."""
+        """Return the information on a model."""
         if model_id is None:
             served = self.versions().served()
             model_id = served.info.id if served else ""
         return self._models.get(model_id)
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
-        """Return what a dead worker left, or a share of what waits."""
+        """Return a dead worker's job, or a share of the waiting jobs."""
         with self._changed:
             abandoned = self._abandoned(worker)
             if abandoned:
@@ -306,7 +306,7 @@ class MemoryJobQueue:
             return [self._deliver(entry, worker) for entry in self._share(max_jobs, max_bulk)]
 
     def _share(self, max_jobs: int, max_bulk: int) -> list[_Entry]:
-        """Return what a worker is to take, as `lua/take_share.lua` does."""
+        """Return the jobs for a worker to take, as `lua/take_share.lua` does."""
         interactive, bulk = self._share_of("interactive", max_jobs), self._share_of("bulk", min(max_bulk, max_jobs))
         if not bulk:
             return interactive
@@ -341,7 +341,7 @@ class MemoryJobQueue:
             self._resolve(job, outcome)
 
     def queued_images(self) -> set[str]:
-        """Return the hashes of the images whose jobs wait or are in work."""
+        """Return the hashes of the images of waiting and processing jobs."""
         with self._changed:
             return {entry.job.image_hash for pool in self._pools.values() for entry in pool._entries.values()}
 
@@ -351,44 +351,44 @@ class MemoryJobQueue:
             self._cache.pop((pool._model, image_hash(image_name)), None)
 
     def set_aside_images(self) -> list[SetAsideImage]:
-        """Return the images that are set aside."""
+        """Return the quarantined images."""
         return list(self._set_aside.values())
 
     def release(self, image_hash: str) -> bool:
-        """Let an image be tried again."""
+        """Release an image from quarantine."""
         return self._set_aside.pop(image_hash, None) is not None
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
-        """Say that a worker is alive."""
+        """Report that a worker is alive."""
         self._service_times_s[worker] = service_time_s
         self._seen[worker] = time.monotonic()
         self._model = model
 
     def report(self, worker: str, report: WorkerReport) -> None:
-        """Tell operators what a worker does."""
+        """Publish a worker's report for operators."""
         self._reports[worker] = report
 
     def publish(self, model: ModelInfo) -> None:
-        """Say what there is to know of a model."""
+        """Publish the information on a model."""
         self._models[model.id] = model
 
     def note_examined(self, model_id: str, examined: Examined) -> None:
-        """Say how many corrected images a model gets right."""
+        """Store how many corrected images a model gets right."""
         self.examined[model_id] = examined
 
     def retire(self, worker: str) -> None:
-        """Say that a worker takes no more jobs."""
+        """Remove a worker that takes no more jobs."""
         self._seen.pop(worker, None)
 
     def close(self) -> None:
-        """Answer who still waits."""
+        """Answer all requests that still wait."""
         self._waiters.close()
 
     def _is_alive(self, worker: str) -> bool:
         return self._seen.get(worker, float("-inf")) > time.monotonic() - self._worker_ttl_s
 
     def _waiting(self) -> list[_Entry]:
-        """Return the entries that nobody holds."""
+        """Return the entries that no worker holds."""
         return [entry for entry in self._entries.values() if entry.worker is None]
 
     def _abandoned(self, worker: str) -> _Entry | None:

@@ -18,17 +18,17 @@ class _Waiter:
 
 
 class Waiters:
-    """A table of waiting requests; any thread may add, resolve and wait."""
+    """A table of waiting requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._by_job_id: dict[str, _Waiter] = {}
 
     def add(self, job: ImageJob) -> None:
-        """Expect an outcome for `job`. To be called before the job is sent, or the answer could come first."""
+        """Register a request for `job`'s outcome. Call it before the job is sent, or the answer could come first."""
         self._by_job_id[job.id] = _Waiter(job, Future(), time.monotonic() + job.timeout_s)
 
     def remove(self, job: ImageJob) -> None:
-        """Expect nothing any more."""
+        """Remove a job's request."""
         self._by_job_id.pop(job.id, None)
 
     def resolve(self, job_id: str, outcome: Outcome) -> None:
@@ -38,18 +38,18 @@ class Waiters:
             waiter.future.set_result(outcome)
 
     def close(self) -> None:
-        """Wake all that wait: the service stops."""
+        """Wake all waiting requests because the service stops."""
         for job in self.waiting():
             self.resolve(job.id, JobFailure.of(Stopping()))
 
     def waiting(self) -> list[ImageJob]:
-        """Return the jobs that are still waited for, oldest first, each with the seconds that it has left."""
+        """Return the jobs that are still waited for, oldest first, each with its remaining seconds as `timeout_s`."""
         now = time.monotonic()
         waiters = [waiter for waiter in list(self._by_job_id.values()) if not waiter.future.done()]
         return [replace(waiter.job, timeout_s=waiter.deadline - now) for waiter in waiters if waiter.deadline > now]
 
     def wait(self, job: ImageJob) -> Prediction:
-        """Return the prediction for `job`, or raise the failure that came instead, or `DeadlinePassed`."""
+        """Return the prediction for `job`, or raise its failure, or `DeadlinePassed`."""
         waiter = self._by_job_id[job.id]
         try:
             outcome = waiting.wait(waiter.future, max(0.0, waiter.deadline - time.monotonic()))

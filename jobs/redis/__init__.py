@@ -1,1 +1,1 @@
-"""The contract on Redis: connections, keys, scripts, and what each side of the queue does with them."""
+"""The job queue and the results on Redis: connections, keys, scripts, and both sides of the queue."""

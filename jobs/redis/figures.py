@@ -1,4 +1,4 @@
-"""What Redis knows of queue and workers at one moment."""
+"""Reads the figures of queue and workers from Redis."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from runtime.reading import understood
 
 
 def read(connection: Any, worker_ttl_ms: int, versions: Versions) -> QueueFigures:  # noqa: ANN401 - what `connect` gives
-    """Return the figures of all versions together, by which a worker not heard of for so long is dead.
+    """Return the figures of all versions together; a worker is dead after `worker_ttl_ms` without a heartbeat.
 
     Raises `RedisError`.
     """
@@ -69,7 +69,7 @@ def _merged(tables: list[Any]) -> dict[bytes, Any]:
 
 
 def _held_jobs(connection: Any, jobs: str) -> int:  # noqa: ANN401
-    """Return how many jobs are in work; before the first worker comes there is no group, and so none."""
+    """Return the number of jobs being processed; before the first worker comes there is no group, and so none."""
     try:
         return int(connection.xpending(jobs, keys.GROUP)["pending"])
     except ResponseError as err:
@@ -100,7 +100,7 @@ def _workers(
 
 
 def _number(data: bytes | None) -> float | None:
-    """Return a number that Redis has as text, None where there is none."""
+    """Return a number that Redis stores as text, None if there is none."""
     try:
         return None if data is None else float(data)
     except ValueError:

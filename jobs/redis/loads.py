@@ -1,4 +1,4 @@
-"""Which model folders the `mlapi serve` of a Redis is asked to load beside its own, and what came of that."""
+"""Model folders that a running `mlapi serve` is asked to load beside its own, and the state of each."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from jobs.settings import SharedSettings
 from runtime.errors import SetupError
 from runtime.reading import read, understood
 
-# While it stops workers, `mlapi serve` does not say that it is there.
+# While it stops workers, `mlapi serve` does not renew its key.
 _SUPERVISOR_TTL_S = 60
 
 
@@ -20,7 +20,7 @@ class CannotLoad(SetupError):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Whether a folder's version is to be loaded, is ready, failed with an `error`, or is to be unloaded."""
+    """The state of a folder's version: to be loaded, ready, failed with an `error`, or to be unloaded."""
 
     state: Literal["load", "ready", "failed", "unload"] = "load"
     version: str = ""
@@ -28,23 +28,23 @@ class Load:
 
     @classmethod
     def decode(cls, data: bytes) -> "Load":
-        """Return what is written of one. Raises `Damaged`."""
+        """Return a decoded entry. Raises `Damaged`."""
         return read(cls, data)
 
 
 class RedisLoads:
-    """Folders and what is asked of each; every method raises `QueueUnavailable` where Redis is away."""
+    """The requested folders and their states. Every method raises `QueueUnavailable` if Redis is away."""
 
     def __init__(self, url: str) -> None:
         self._redis: Any = connect(url)
 
     @classmethod
     def from_settings(cls, settings: SharedSettings) -> "RedisLoads":
-        """Return those on the Redis that the settings name."""
+        """Return the entries on the Redis that the settings name."""
         return cls(settings.redis_login)
 
     def read(self) -> dict[str, Load]:
-        """Return what there is, by folder."""
+        """Return all entries, by folder."""
         with reaching_redis():
             found = self._redis.hgetall(keys.LOADS)
         loads = {
@@ -54,7 +54,7 @@ class RedisLoads:
         return {folder: load for folder, load in loads.items() if load}
 
     def write(self, folder: str, load: Load) -> None:
-        """Ask for something, or say what came of it."""
+        """Set the state of a folder: a request, or its result."""
         with reaching_redis():
             self._redis.hset(keys.LOADS, folder, json.dumps(asdict(load)))
 
@@ -64,12 +64,12 @@ class RedisLoads:
             self._redis.hdel(keys.LOADS, folder)
 
     def supervise(self) -> None:
-        """Say that somebody does what is asked for; to be repeated."""
+        """Mark that a process carries out the requests. Repeat it: the mark expires."""
         with reaching_redis():
             self._redis.set(keys.SUPERVISOR, 1, ex=_SUPERVISOR_TTL_S)
 
     def are_supervised(self) -> bool:
-        """Tell whether somebody does."""
+        """Return whether a process carries out the requests."""
         with reaching_redis():
             return bool(self._redis.exists(keys.SUPERVISOR))
 

@@ -1,4 +1,4 @@
-"""Connections to Redis: to the one that a URL names, or to the master that its sentinels or its cluster name."""
+"""Connection pools for one Redis, or for the master that sentinels or a cluster name."""
 
 import random
 import socket
@@ -19,26 +19,26 @@ from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConn
 from jobs.redis import keys
 from jobs.redis.url import Address, RedisUrl, parse
 
-# A sentinel or a node that says nothing for so long is passed over.
+# A sentinel or a node that does not answer within this time is skipped.
 _ASKED_TIMEOUT_S = 1.0
-# What a Redis says that is not, or not any more, the master that others follow, or that has the keys of its cluster.
-# For some of it redis-py has no error, and of a script Redis before 7 says it among other words.
+# Errors of a Redis that is not, or no longer, the master, or that does not own the keys of its cluster. For some of
+# them redis-py has no class, and Redis before 7 wraps a script's error in other words.
 _NOT_THE_MASTER = ReadOnlyError, AskError, ClusterDownError, TryAgainError
 _NOT_THE_MASTER_CODES = "READONLY", "NOREPLICAS", "UNBLOCKED"
 # The system's `struct timeval`.
 _TIMEVAL = Struct("ll")
-# Of a cluster's slots, the one of all keys.
+# The cluster slot of all our keys.
 _SLOT = key_slot(keys.TAG.encode())
 
 
 class _ToMaster(AbstractConnection):
-    """A connection that ends where its Redis is no longer the master; the next one is made to the one that is then.
+    """A connection that closes when its Redis is no longer the master; the next one is made to the new master.
 
-    Which one that is, the host's name, the sentinels or the cluster say.
+    The new master is found by the host's name, the sentinels or the cluster.
     """
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - what a command answers
-        """Return an answer. Raises `redis.ConnectionError` where only a master gives it."""
+        """Return an answer. Raises `redis.ConnectionError` if only a master could give it."""
         try:
             return super().read_response(*args, **kwargs)
         except ResponseError as err:
@@ -64,9 +64,9 @@ class _SecureMasterConnection(_ToMaster, SSLConnection):
 
 class _SocketConnection(_ToMaster, UnixDomainSocketConnection):
     def _connect(self) -> socket.socket:
-        """Connect as soon as Redis takes the connection.
+        """Connect as soon as Redis accepts the connection.
 
-        The kernel waits for that. A timeout of Python's would have it fail at once where many others wait.
+        The kernel does the waiting. With a timeout of Python's, the call would fail at once when many others wait.
         """
         connected = socket.socket(socket.AF_UNIX)
         try:
@@ -89,16 +89,16 @@ class _SecureSentinelConnection(_SentinelConnection, SSLConnection):
 
 
 class _Cluster:
-    """Nodes of a cluster, which know who has the slot; several threads may ask at once."""
+    """Nodes of a cluster, which know the owner of the slot. Thread-safe."""
 
     def __init__(self, named: tuple[Address, ...], options: Mapping[str, Any]) -> None:
         self._named, self._options = named, options
         self._known: tuple[Address, ...] = ()
 
     def owner(self) -> Address:
-        """Return the address of the node that has the slot. Raises `redis.ConnectionError` where none says it."""
+        """Return the address of the node that owns the slot. Raises `redis.ConnectionError` if no node knows it."""
         failure: RedisError | None = None
-        # In any order, so that one that has not heard of a change yet is not asked again and again.
+        # In random order, so that a node that does not know of a change yet is not asked again and again.
         for node in (*random.sample(self._known, len(self._known)), *self._named):
             try:
                 return self._told_by(node)
@@ -107,10 +107,10 @@ class _Cluster:
         raise RedisConnectionError(f"No node of the cluster says who has the queue: {failure}") from failure
 
     def _told_by(self, node: Address) -> Address:
-        """Return the owner as a node knows it, and keep in mind which nodes it knows."""
+        """Return the owner according to one node, and remember the nodes it knows."""
         with Redis(*node, **self._options) as connection:
             slots: Any = connection.execute_command("CLUSTER SLOTS")
-        # A node that cannot tell a host means the one by which it was asked.
+        # A node that does not know its own host name leaves it empty: then use the address by which it was asked.
         ranges = [
             (first, last, [(host.decode() if host else node[0], port) for host, port, *_ in nodes])
             for first, last, *nodes in slots
@@ -142,7 +142,8 @@ class _Sentinels(Sentinel):
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the master's address. Raises `MasterNotFoundError`."""
-        # Whichever answers is moved to the front of a list. In one that threads share, it would take others' places.
+        # redis-py moves the sentinel that answers to the front of its list. In a list that threads share, it could
+        # overwrite another sentinel.
         asked: Any = copy(self)
         asked.sentinels = list(self.sentinels)
         address: tuple[str, int] = Sentinel.discover_master(asked, service_name)
@@ -153,7 +154,7 @@ class _Sentinels(Sentinel):
 def connection_pool(
     url: str, max_connections: int, *, connect_timeout_s: float, answer_timeout_s: float
 ) -> ConnectionPool:
-    """Return what connects to the Redis at `url`, or to the master that it leads to; nothing is tried again."""
+    """Return a connection pool for the Redis at `url`, or for the master that it leads to; nothing is retried."""
     known = parse(url)
     options: dict[str, Any] = {
         "socket_connect_timeout": connect_timeout_s,
@@ -190,7 +191,7 @@ def _by_cluster(url: RedisUrl, options: dict[str, Any]) -> ConnectionPool:
 
 
 def _asking(options: Mapping[str, Any], *, secure: bool) -> dict[str, Any]:
-    """Return the options, but for the login, of connections to those who know the master."""
+    """Return the options, without the login, of connections to sentinels or cluster nodes."""
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     timeouts_s = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _ASKED_TIMEOUT_S)
     return {**tls, **timeouts_s, "ssl": secure, "retry": options["retry"]}

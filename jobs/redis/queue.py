@@ -1,4 +1,4 @@
-"""The job queue on Redis Streams: what the API calls; what workers call is in taking.py."""
+"""The job queue on Redis Streams: the API's side. The workers' side is in taking.py."""
 
 import logging
 import sys
@@ -43,26 +43,26 @@ from runtime.reading import understood
 
 log = logging.getLogger(__name__)
 
-# One blocking read; a stopped listener notices within this time.
+# The duration of one blocking read; a stopped listener notices within this time.
 _LISTEN_S = 0.5
-# How often it is looked which versions there are, and which of them serve.
+# How often to read which versions there are, and which of them serve.
 _LOOK_EVERY_S = 0.5
-# Replies that are read at once, and how often those that were read are removed.
+# The number of replies read at once, and after which read replies are removed.
 _REPLIES_AT_ONCE = 1000
-# A pause between attempts to listen.
+# The pause between attempts to listen.
 _RETRY_S = 0.1
 
 
-# What a canary may say of a job, which then is for the version that serves.
+# Statuses by which a canary refuses a job, which then goes to the version that serves.
 _REFUSED = (b"full", b"no-worker")
 
 
 class RedisJobQueue(RedisTaking):
-    """The `JobQueue` on Redis at `url`; see there for what each method does.
+    """The `JobQueue` on Redis at `url`; the interface documents the methods.
 
-    The connection is made at first use. `max_jobs` and `max_bytes` of images bound what waits and is in work together.
-    Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them. Where that is wanted, jobs are
-    taken `without_worker`, too. Workers take the jobs of their `pool`.
+    It connects at first use. `max_jobs` and `max_bytes` of images limit waiting and processing jobs together.
+    Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them. With `without_worker`, jobs
+    are accepted even if no worker is alive. Workers take the jobs of their `pool`.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class RedisJobQueue(RedisTaking):
         self._submit = SharedScript(script(self._redis, "submit"))
         self._withdraw = script(self._redis, "withdraw")
         self._replies = keys.REPLIES + uuid4().hex
-        self._read_replies = 0  # since some were removed
-        self._known = Versions()  # some time ago
-        self._look_at = 0.0  # when to look which there are now, on the monotonic clock
+        self._read_replies = 0  # since the last removal
+        self._known = Versions()  # as last read
+        self._look_at = 0.0  # when to read them again, on the monotonic clock
         self._waiters = Waiters()
         self._backlogs: defaultdict[tuple[str, Lane], Backlog] = defaultdict(Backlog)
-        self._places: dict[str, tuple[str, bytes]] = {}  # pool and receipt of the jobs with a place of their own, by id
+        self._places: dict[str, tuple[str, bytes]] = {}  # pool and receipt of jobs with their own entry, by id
         self._listener: threading.Thread | None = None
         self._listener_lock = threading.Lock()
         self._closed = threading.Event()
@@ -132,7 +132,7 @@ class RedisJobQueue(RedisTaking):
 
     def submit_kept(self, job: ImageJob, result_id: str) -> Admission:
         """Add a job whose outcome is added to a result."""
-        self._ensure_listener()  # which knows of the versions
+        self._ensure_listener()  # which reads the versions
         with self._reaching_redis():
             return self._submit_kept(job, keys.RESULT + result_id)
 
@@ -151,10 +151,10 @@ class RedisJobQueue(RedisTaking):
     def _add(
         self, job: ImageJob, reply_to: str, *, before: bool = False, kept: bool = False
     ) -> tuple[str, bytes, bytes]:
-        """Add a job, if it is not answered at once; return to which pool, and what came of that: see `lua/submit.lua`.
+        """Add a job, unless it is answered at once; return the pool, status and detail: see `lua/submit.lua`.
 
-        One that was accepted `before` is not refused. It does no harm to add a job twice, as when Redis is away in
-        between: the first answer counts. Raises `NoWorker` or `NoSuchModel`.
+        A job that was accepted `before` is not refused. Adding a job twice, as when Redis is away in between, does no
+        harm: the first answer counts. Raises `NoWorker` or `NoSuchModel`.
         """
         add_to = partial(self._add_to, job, reply_to, before=before, kept=kept)
         pools = self._known.pools(job)
@@ -163,7 +163,7 @@ class RedisJobQueue(RedisTaking):
             self.forget(job.image_name)
             place = _first_to_take(pools, add_to)
         if place[1] == b"no-worker" and len(self._known.all) > 1 and (others := self._look_again().pools(job)) != pools:
-            place = _first_to_take(others, add_to)  # those that stand in
+            place = _first_to_take(others, add_to)  # the pools that stand in
         if place[1] == b"no-worker":
             raise NoWorker
         return place
@@ -201,11 +201,11 @@ class RedisJobQueue(RedisTaking):
         return pool, status, detail
 
     def refusal(self, ahead: int = 0) -> QueueFull | None:
-        """Return what an interactive job behind so many others would be refused with, as far as that is known."""
+        """Return the error for an interactive job behind `ahead` others, or None if room is likely."""
         return self._backlogs[self._known.default_pool, "interactive"].refusal(ahead)
 
     def retry_after_s(self, lane: Lane = "interactive") -> int:
-        """Return in how many seconds what a job waited for at the last `submit` is done."""
+        """Return the seconds until the backlog that the last `submit` saw is done."""
         return self._backlogs[self._known.default_pool, lane].retry_after_s()
 
     def wait(self, job: ImageJob) -> Prediction:
@@ -219,12 +219,12 @@ class RedisJobQueue(RedisTaking):
             self._places.pop(job.id, None)
 
     def cancel(self, job: ImageJob) -> None:
-        """Have the `wait` of a submitted job end."""
+        """End the `wait` of a submitted job."""
         self._waiters.resolve(job.id, JobFailure.of(ClientGone()))
 
     @waiting.blocking
     def _give_place_free(self, job: ImageJob) -> None:
-        """Take a job that nobody waits for out of the queue; one that joined another has no place of its own."""
+        """Remove a job that nobody waits for from the queue; one that joined another has no entry of its own."""
         if job.id not in self._places:
             return
         pool, receipt = self._places[job.id]
@@ -237,7 +237,7 @@ class RedisJobQueue(RedisTaking):
 
     @waiting.blocking
     def live_workers(self, model: str | None = None) -> list[str]:
-        """Return the names of the workers that were heard of lately."""
+        """Return the names of the live workers."""
         with self._reaching_redis():
             versions = self._look()
             pools = versions.all_pools if model is None else [versions.pool_of(model)]
@@ -248,7 +248,7 @@ class RedisJobQueue(RedisTaking):
             return [name.decode(errors="replace") for names in pipeline.execute() for name in names]
 
     def versions(self) -> Versions:
-        """Return which versions of which models there are, or were a moment ago."""
+        """Return the known versions of all models, as of a moment ago."""
         return self._known if time.monotonic() < self._look_at else self._look_again()
 
     @waiting.blocking
@@ -257,7 +257,7 @@ class RedisJobQueue(RedisTaking):
             return self._look()
 
     def _look(self) -> Versions:
-        """Look which versions there are; of workers that Redis has forgotten, it has soon heard again."""
+        """Read the versions; remember them, except after an outage until heartbeats have had time to come back."""
         found = self._versions.read()
         if time.monotonic() >= self._knows_workers_from:
             self._known = found
@@ -266,26 +266,26 @@ class RedisJobQueue(RedisTaking):
 
     @waiting.blocking
     def change_route(self, model: str, change: Callable[[Versions], Route]) -> Route:
-        """Have a model's versions serve as `change` says."""
+        """Change which of a model's versions serve."""
         self._look_at = 0.0
         with self._reaching_redis():
             return self._versions.change(model, change)
 
     @waiting.blocking
     def figures(self) -> QueueFigures:
-        """Return what there is to know of queue and workers now."""
+        """Return the present figures of queue and workers."""
         with self._reaching_redis():
             return redis_figures.read(self._redis, self._worker_ttl_ms, self._look())
 
     @waiting.blocking
     def note_examined(self, model_id: str, examined: Examined) -> None:
-        """Say how many corrected images a model gets right."""
+        """Store how many corrected images a model gets right."""
         with self._reaching_redis():
             self._redis.hset(keys.EXAMINED, model_id, examined.encode())
 
     @waiting.blocking
     def queued_images(self) -> set[str]:
-        """Return the hashes of the images whose jobs wait or are in work."""
+        """Return the hashes of the images of waiting and processing jobs."""
         with self._reaching_redis():
             jobs = _queued_jobs(self._redis, self._versions.read().all_pools)
             return {job.image_hash for job in jobs}
@@ -304,7 +304,7 @@ class RedisJobQueue(RedisTaking):
         return model.labels if model else ()
 
     def model(self, model_id: str | None = None) -> ModelInfo | None:
-        """Return what is known of a model, which is fetched once."""
+        """Return the information on a model, which is fetched once."""
         if model_id is None:
             served = self.versions().served() or self._look_again().served()  # the first may have come just now
             return self._versions.known(served.info.id) if served else None
@@ -316,7 +316,7 @@ class RedisJobQueue(RedisTaking):
             return self._versions.model(model_id)
 
     def close(self) -> None:
-        """End the listener and the connections; answer who still waits."""
+        """End the listener and the connections; answer all requests that still wait."""
         self._closed.set()
         self._waiters.close()
         if self._listener:
@@ -333,10 +333,10 @@ class RedisJobQueue(RedisTaking):
 
     @waiting.blocking
     def _listen_from_now_on(self) -> None:
-        """Look which versions there are, and start the thread that receives replies and looks again and again."""
+        """Read the versions, and start the thread that receives replies and keeps reading the versions."""
         with self._listener_lock:
             if self._listener is None:
-                with suppress(RedisError):  # it is away, which whoever submits will be told
+                with suppress(RedisError):  # it is away; the submit that follows reports it
                     self._look()
                 self._listener = threading.Thread(target=self._listen, name="replies", daemon=True)
                 self._listener.start()
@@ -345,7 +345,7 @@ class RedisJobQueue(RedisTaking):
         lost_sight = False
         while not self._closed.is_set():
             try:
-                # A connection of its own, whose loss is always noticed: the next one may lead to another Redis.
+                # A separate connection, whose loss is always noticed: the next one may lead to another Redis.
                 with self._redis.client() as listening:
                     last_id = self._catch_up(listening) if lost_sight else b"0"
                     lost_sight = False
@@ -361,12 +361,13 @@ class RedisJobQueue(RedisTaking):
                 self._closed.wait(_RETRY_S)
 
     def _catch_up(self, listening: Any) -> bytes:  # noqa: ANN401 - what `connect` returns
-        """Receive what there is, and submit again the jobs that are still waited for and that Redis does not have.
+        """Receive the replies there are, and resubmit the jobs that are still waited for but missing in Redis.
 
-        While it was away, it may have lost its memory, or the last second of its log; a replica may be in its place.
+        While it was away, Redis may have lost its memory, or the last second of its log, or a replica may have replaced
+        it.
         """
         present = {job.id for job in _queued_jobs(listening, self._known.all_pools)}
-        # From the first reply on, as the ids are times, and this may be another host's clock.
+        # From the first reply on: the ids are times, and this may be another host's clock.
         last_id, newer = b"", b"0"
         while newer != last_id:
             last_id, newer = newer, self._receive(listening, newer)
@@ -377,11 +378,11 @@ class RedisJobQueue(RedisTaking):
         return last_id
 
     def _receive(self, listening: Any, last_id: bytes, wait_s: float = 0) -> bytes:  # noqa: ANN401
-        """Hand the next replies after `last_id` to the requests that wait for them; return the id of the last.
+        """Hand the next replies after `last_id` to the requests that wait for them; return the last reply's id.
 
-        Now and then, those that were handed out are removed: nobody else knows which they are.
+        From time to time the replies handed out are removed: no other process knows which they are.
         """
-        block_ms = int(wait_s * 1000) or None  # Redis takes 0 for ever
+        block_ms = int(wait_s * 1000) or None  # to Redis, 0 means for ever
         streams = listening.xread({self._replies: last_id}, count=_REPLIES_AT_ONCE, block=block_ms)
         if not streams:
             return last_id
@@ -399,13 +400,13 @@ class RedisJobQueue(RedisTaking):
 
 
 def _queued_jobs(connection: Any, pools: Iterable[str]) -> Iterator[ImageJob]:  # noqa: ANN401 - what `connect` returns
-    """Yield what can be read of the jobs of pools, since others' may be of another version of this code."""
+    """Yield what can be read of the jobs of pools: some may come from another version of this code."""
     lanes = (lane for pool in pools for lane in keys.pool(pool).lanes.values())
     return (ImageJob.salvage(fields.get(b"job", b"")) for lane in lanes for _, fields in connection.xrange(lane.jobs))
 
 
 def _first_to_take(pools: Sequence[str], add_to: Callable[[str], tuple[str, bytes, bytes]]) -> tuple[str, bytes, bytes]:
-    """Add a job to the first pool that takes it; return that, or the last one, and what came of it."""
+    """Add a job to the first pool that takes it; return that pool, or the last one, with status and detail."""
     for pool in pools:
         place = add_to(pool)
         if place[1] not in _REFUSED:
@@ -422,13 +423,13 @@ def _admission(status: bytes) -> Admission:
 
 
 def _outcome(status: bytes, detail: bytes) -> Outcome | None:
-    """Return the outcome of a job that was answered at once."""
+    """Return the outcome of a job that was answered at once, or None."""
     if status == b"cached":
         return _from_cache(detail)
     return JobFailure.of(SetAside()) if status == b"set-aside" else None
 
 
 def _from_cache(data: bytes) -> Outcome:
-    """Return a cached prediction; its timings were another request's."""
+    """Return a cached prediction without its timings, which were another request's."""
     outcome = decode_outcome(data)
     return replace(outcome, timings=None) if isinstance(outcome, Prediction) else outcome

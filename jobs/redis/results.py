@@ -1,6 +1,6 @@
-"""Results on Redis: each is a stream, of what was asked and then of the outcomes, which workers add themselves.
+"""Results on Redis: each is a stream of the request and then its outcomes, which workers add themselves.
 
-So a result is there and goes on whatever becomes of the API, and whoever waits for it reads the stream and blocks.
+So a result exists and grows even if the API stops; a reader blocks on the stream.
 """
 
 import json
@@ -19,22 +19,22 @@ from jobs.settings import SharedSettings
 from runtime import waiting
 from runtime.reading import read, understood
 
-# One blocking read; whoever is not to wait any more notices within this time.
+# The duration of one blocking read; a reader that is stopped notices within this time.
 _BLOCK_S = 0.5
 
-# What is taken beside what is written: by a stream, whose first block Redis makes this large, and by a text; with their
-# keys and their places among the others.
+# Memory used beyond the data: by a stream, whose first block Redis makes this large, and by a text; both with their
+# keys and their index entries.
 _STREAM_BYTES, _TEXT_BYTES = 4200, 400
-# An outcome that is still to come: five classes with labels of up to a hundred letters.
+# The size of an outcome still to come: five classes with labels of up to a hundred letters.
 _OUTCOME_BYTES = 1000
-# What an allocator may make of what is written, which rounds up as jemalloc does: a third was seen.
+# The factor by which an allocator that rounds up, as jemalloc does, may enlarge the data: a third was observed.
 _ROUNDED_UP = 1.35
 
 
 class RedisResults:
-    """The `ResultStore` on Redis at `url`; see there for what each method does.
+    """The `ResultStore` on Redis at `url`; the interface documents the methods.
 
-    Those results that were done when they came, the others, and the texts take `max_bytes` of its memory each.
+    Results that were done when they came, other results, and texts may each take `max_bytes` of its memory.
     """
 
     def __init__(self, url: str, *, max_bytes: int) -> None:
@@ -82,8 +82,8 @@ class RedisResults:
         return result
 
     def _next(self, key: str, last_id: bytes, wait_s: float) -> list[Any]:
-        """Return the entries of a stream after the last one that is known, as soon as there are any."""
-        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
+        """Return the entries of a stream after `last_id`, as soon as there are any."""
+        block_ms = max(1, int(wait_s * 1000))  # to Redis, 0 means for ever
         streams = self._call(lambda: self._redis.xread({key: last_id}, block=block_ms))
         return [entry for _, entries in streams for entry in entries]
 
@@ -110,7 +110,7 @@ class RedisResults:
         self._call(lambda: self._redis.delete(keys.TEXT + key))
 
     def remind(self, name: str, after_s: float) -> None:
-        """Have a reminder come due."""
+        """Schedule a reminder."""
         self._call(lambda: self._remind(keys=[keys.REMINDERS], args=[name, int(1000 * after_s)]))
 
     def due(self, again_s: float) -> str | None:
@@ -123,7 +123,7 @@ class RedisResults:
         self._call(lambda: self._redis.zrem(keys.REMINDERS, name))
 
     def stop_waiting(self) -> None:
-        """Keep nobody waiting."""
+        """End all waiting."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -137,12 +137,12 @@ class RedisResults:
 
 
 def _entry(job_id: str, outcome: Outcome) -> dict[str, bytes | str]:
-    """Return an outcome as `lua/finish.lua` adds it."""
+    """Return an outcome's fields, as `lua/finish.lua` adds them."""
     return {"job_id": job_id, "outcome": encode_outcome(outcome)}
 
 
 def _decode(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Result | None:
-    """Return the result that a stream holds, or None where it lacks its beginning: it was forgotten meanwhile."""
+    """Return the result that a stream holds, or None if it lacks its first entry: it was dropped meanwhile."""
     if not entries or b"request" not in entries[0][1]:
         return None
     asked = entries[0][1]

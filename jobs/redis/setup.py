@@ -1,4 +1,4 @@
-"""How a Redis is set up, as far as it would lose what the service keeps there, or refuse it."""
+"""Checks Redis's configuration for settings that would lose the service's data or refuse it."""
 
 import logging
 import threading
@@ -12,15 +12,15 @@ from jobs.redis.connection import connect
 log = logging.getLogger(__name__)
 
 _EVICTS_NOTHING = "noeviction"
-# A pause between attempts to ask a Redis that is away.
+# The pause between attempts to reach a Redis that is away.
 _RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RedisSetup:
-    """What is wrong, each with what to do about it: why a Redis takes no jobs, and how it may lose some without a word.
+    """Problems of a Redis, each with its remedy: why it takes no jobs, and how it may lose some silently.
 
-    `is_kept` tells whether it writes what it has to a file, `is_node` whether it is in cluster mode.
+    `is_kept` is whether it writes its data to a file, `is_node` whether it is in cluster mode.
     """
 
     refuses: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class RedisSetup:
 
     @classmethod
     def read(cls, connection: Any) -> "RedisSetup":  # noqa: ANN401 - what `connect` returns
-        """Ask by INFO, which managed ones answer, too; they forbid CONFIG. Raises `RedisError`."""
+        """Read it with INFO, which managed services answer, too; they forbid CONFIG. Raises `RedisError`."""
         told: dict[str, Any] = connection.info()
         return cls(
             tuple(_refuses(told)),
@@ -63,12 +63,12 @@ def _loses(told: dict[str, Any]) -> list[str]:
 
 
 def warn(login: str, stopped: threading.Event) -> None:
-    """Log what is wrong with the Redis at a URL, as soon as it answers."""
+    """Log the problems of the Redis at a URL, as soon as it answers."""
     with connect(login) as connection:
         while not stopped.is_set():
             try:
                 setup = RedisSetup.read(connection)
-            except RedisError:  # which others log
+            except RedisError:  # logged elsewhere
                 stopped.wait(_RETRY_S)
                 continue
             for problem in (*setup.refuses, *setup.loses):

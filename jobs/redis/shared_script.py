@@ -1,4 +1,4 @@
-"""A script that many call at once: what is asked while an answer is on its way is sent together, in one round trip."""
+"""A script that many threads call: calls that come while an answer is awaited go together, in one round trip."""
 
 import threading
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from runtime.errors import Stopping
 
 
 class SharedScript:
-    """Calls `script` from a thread of its own, so that neither an event loop nor a hundred threads wait for Redis."""
+    """Calls `script` from a single thread, so that neither an event loop nor a hundred threads wait for Redis."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -22,11 +22,11 @@ class SharedScript:
         self._asked: list[tuple[ScriptCall, Future[Any]]] = []
 
     def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:  # noqa: ANN401 - what the script answers
-        """Return the answer. Raises `RedisError` where Redis does not come back for a while, `Stopping` when closed."""
+        """Return the answer. Raises `RedisError` if Redis does not come back for a while, `Stopping` when closed."""
         return waiting.wait(self.start(keys, args))
 
     def start(self, keys: Sequence[Any], args: Sequence[Any]) -> "Future[Any]":
-        """Return the answer to come, as `__call__` gives it."""
+        """Return a future of the answer that `__call__` returns."""
         answer: Future[Any] = Future()
         with self._lock:
             self._asked.append((ScriptCall(keys, args), answer))
@@ -43,13 +43,13 @@ class SharedScript:
         self._thread.shutdown(wait=False)
 
     def _send(self) -> None:
-        """Send all calls that there are, and give each its answer."""
+        """Send all pending calls, and set the answer of each."""
         with self._lock:
             asked, self._asked = self._asked, []
         calls = [call for call, _ in asked]
         try:
             answers = WHILE_IT_RESTARTS.call_with_retry(lambda: call_all(self._script, calls), lambda _: None)
-        except BaseException as err:  # noqa: BLE001 - whatever it is, nobody must wait for ever
+        except BaseException as err:  # noqa: BLE001 - whatever it is, no caller must wait for ever
             answers = [err] * len(calls)
         for (_, future), answer in zip(asked, answers, strict=True):
             if isinstance(answer, BaseException):

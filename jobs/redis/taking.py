@@ -28,25 +28,25 @@ log = logging.getLogger(__name__)
 
 # How often a worker looks for jobs of dead ones.
 _CLAIM_EVERY_S = WORKER_TTL_S / 4
-# Replies of one API process that Redis keeps. It removes what it has read, and no more are unread than it has requests
-# that wait; this bounds what one of an earlier version leaves, which removes none.
+# The number of replies that Redis keeps for one API process. It removes the replies it has read, and no more are unread
+# than it has waiting requests; this limits the replies for a process of an earlier version, which removes none.
 MAX_REPLIES = 100_000
-# A reply nobody reads (its API process died) is forgotten after this.
+# An unread reply (its API process died) expires after this.
 _REPLY_TTL_S = 300
-# A report of a worker that is not heard of any more is forgotten after this.
+# A report of a worker without a heartbeat expires after this.
 _REPORT_TTL_S = 60
-# So long after its last worker, what is known of a model is forgotten, and which one the default workers serve: asking
-# for that by its name may be what has one started.
+# The information on a model, and which model the default workers serve, expire this long after the last worker: a
+# request that names the model may be the very thing that starts a worker.
 _MODEL_TTL_S = 365 * 86_400
-# A version beside them is forgotten earlier.
+# The entry of another version expires earlier.
 _BESIDE_TTL_S = 86_400
-# What is known of a comparison is forgotten so long after the last image.
+# A comparison expires this long after its last image.
 _COMPARISON_TTL_S = 30 * 86_400
-# Who waits for an image in flight is remembered this much longer than the image's job lives, since a worker may be late
-# to drop an expired one.
+# The list of requests that wait for an image is kept this much longer than the image's job lives, since a worker may be
+# late to drop an expired one.
 IN_FLIGHT_SPARE_S = 60
 
-# What is read by no API process, and forgotten in time.
+# A reply stream that no API process reads; it expires.
 _NOBODY = keys.REPLIES
 
 
@@ -59,10 +59,10 @@ class _Entry(NamedTuple):
 
 
 class RedisTaking:
-    """What workers call of the `JobQueue` on Redis at `url`; see there for what each method does.
+    """The workers' methods of the `JobQueue` on Redis at `url`; the interface documents them.
 
-    The connection is made at first use. Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of
-    them. Workers take the jobs of their `pool`.
+    It connects at first use. Predictions are cached for `cache_ttl_s` seconds, the latest `cache_entries` of them.
+    Workers take the jobs of their `pool`.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class RedisTaking:
         self._copy = script(self._redis, "copy")
         self._compare = script(self._redis, "compare")
         self._versions = RedisVersions(self._redis, self._worker_ttl_ms)
-        self._copies: list[Copies] = []  # what is wanted of this pool's jobs
+        self._copies: list[Copies] = []  # of this pool's jobs, for comparison
 
     @contextmanager
     def _reaching_redis(self) -> Iterator[None]:
-        """Turn whatever keeps Redis from answering into `QueueUnavailable`."""
+        """Turn any failure of Redis to answer into `QueueUnavailable`."""
         try:
             with reaching_redis():
                 yield
@@ -97,11 +97,11 @@ class RedisTaking:
             raise
 
     def _redis_was_away(self) -> None:
-        """Give the workers their time to speak up, before anybody says who is dead, or that none is alive."""
+        """Give the workers time to send heartbeats before any counts as dead, or none as alive."""
         self._next_claim = self._knows_workers_from = time.monotonic() + self._worker_ttl_s
 
     def take_batch(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int = sys.maxsize) -> list[Delivery]:
-        """Return up to `max_jobs` jobs: first what dead workers left, one at a time, then the share of what waits."""
+        """Return up to `max_jobs` jobs: abandoned ones, or else a share of the waiting jobs."""
         with self._reaching_redis():
             try:
                 return self._take_abandoned(worker, max_jobs) or self._take_waiting(worker, max_jobs, wait_s, max_bulk)
@@ -121,7 +121,7 @@ class RedisTaking:
             call_all(self._copy, [call for each in finished for call in self._copy_calls(*each)])
 
     def _call_all(self, called: Script, calls: Sequence[ScriptCall]) -> None:
-        """Call a script, and raise what has gone wrong with any."""
+        """Call a script many times, and raise the first error."""
         for answer in call_all(called, calls):
             if isinstance(answer, RedisError):
                 raise answer
@@ -148,7 +148,7 @@ class RedisTaking:
         )
 
     def _copy_calls(self, delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]:
-        """Yield what has the job computed by other versions, too, but no job that may end its worker."""
+        """Yield the calls that copy the job to other versions for comparison, but no job that may end its worker."""
         job = delivery.job
         if job.served or delivery.deaths or isinstance(outcome, JobFailure):
             return
@@ -166,13 +166,13 @@ class RedisTaking:
                 )
 
     def _key_to_cache(self, delivery: Delivery, outcome: Outcome) -> str:
-        """Return the key to cache an outcome under, "" where it is not to be cached."""
+        """Return the key to cache an outcome under, "" if it is not to be cached."""
         if not self._cache_ttl_s or isinstance(outcome, JobFailure):
             return ""
         return keys.prediction_key(outcome.model, delivery.job.image_hash)
 
     def heartbeat(self, worker: str, service_time_s: float, model: str) -> None:
-        """Say that a worker is alive."""
+        """Report that a worker is alive."""
         with self._reaching_redis():
             self._heartbeat(
                 keys=[
@@ -186,18 +186,18 @@ class RedisTaking:
             )
 
     def report(self, worker: str, report: WorkerReport) -> None:
-        """Tell operators what a worker does."""
+        """Publish a worker's report for operators."""
         with self._reaching_redis():
             self._redis.set(keys.WORKER_REPORT + worker, report.encode(), ex=_REPORT_TTL_S)
 
     def publish(self, model: ModelInfo) -> None:
-        """Say what there is to know of a model."""
+        """Publish the information on a model."""
         with self._reaching_redis():
             if not self._redis.expire(keys.MODEL_INFO + model.id, _MODEL_TTL_S):
                 self._redis.set(keys.MODEL_INFO + model.id, model.encode(), ex=_MODEL_TTL_S)
 
     def retire(self, worker: str) -> None:
-        """Say that a worker takes no more jobs."""
+        """Remove a worker that takes no more jobs."""
         with self._reaching_redis():
             self._redis.zrem(self._own.workers, worker)
             self._redis.zrem(keys.ALIVE, worker)
@@ -205,19 +205,19 @@ class RedisTaking:
 
     @waiting.blocking
     def set_aside_images(self) -> list[SetAsideImage]:
-        """Return the images that are set aside, oldest first."""
+        """Return the quarantined images, oldest first."""
         with self._reaching_redis():
             images = [_set_aside_image(*each) for each in self._redis.hgetall(keys.SET_ASIDE).items()]
         return sorted(images, key=lambda image: image.at_s)
 
     @waiting.blocking
     def release(self, image_hash: str) -> bool:
-        """Let an image be tried again when it is sent."""
+        """Release an image from quarantine."""
         with self._reaching_redis():
             return bool(self._redis.hdel(keys.SET_ASIDE, image_hash))
 
     def _create_groups(self) -> None:
-        """Create the group of each lane where Redis has none yet, or has lost it; also where this may stand in."""
+        """Create each lane's group if Redis has none yet, or has lost it; also those of versions to stand in for."""
         pools = {self._pool, *self._versions.read().all_pools}
         for lane in (lane for pool in pools for lane in keys.pool(pool).lanes.values()):
             try:
@@ -237,7 +237,7 @@ class RedisTaking:
         return [_delivery(entry, now_ms, self._pool) for entry in entries]
 
     def _share(self, pool: PoolKeys, worker: str, max_jobs: int, max_bulk: int) -> tuple[int, list[_Entry]]:
-        """Return Redis's time in milliseconds, and this worker's share of the jobs that wait."""
+        """Return Redis's time in milliseconds, and this worker's share of the waiting jobs."""
         now_ms, *by_lane = self._take_share(
             keys=[*(lane.jobs for lane in pool.lanes.values()), pool.passed_bulk, pool.workers],
             args=[self._worker_ttl_ms, keys.GROUP, worker, max_jobs, max_bulk, BULK_EVERY, int(1000 * LATELY_S)],
@@ -246,14 +246,14 @@ class RedisTaking:
         return now_ms, [_Entry(lane, receipt, _pairs(flat)) for lane, entries in taken for receipt, flat in entries]
 
     def _wait_for_one(self, worker: str, wait_s: float) -> list[_Entry]:
-        """Return the first job that comes; or one of each lane, where that happens before Redis has heard of this."""
-        block_ms = max(1, int(wait_s * 1000))  # Redis takes 0 for ever
+        """Return the first job that comes, or one of each lane if both come before this worker's first heartbeat."""
+        block_ms = max(1, int(wait_s * 1000))  # to Redis, 0 means for ever
         lanes: dict[bytes, Lane] = {lane.jobs.encode(): name for name, lane in self._own.lanes.items()}
         streams = self._redis.xreadgroup(keys.GROUP, worker, dict.fromkeys(lanes, ">"), count=1, block=block_ms)
         return [_Entry(lanes[stream], *entry) for stream, entries in streams for entry in entries]
 
     def _take_abandoned(self, worker: str, max_jobs: int) -> list[Delivery]:
-        """Return a job that nobody alive holds or, of versions that have no worker any more, several; now and then."""
+        """Return an abandoned job, or several of a version without workers. Looks only every `_claim_every_s`."""
         if time.monotonic() < self._next_claim:
             return []
         if claimed := self._claim(worker, self._pool):
@@ -267,7 +267,7 @@ class RedisTaking:
         return []
 
     def _stand_in(self, worker: str, orphan: Version, max_jobs: int) -> list[Delivery]:
-        """Return jobs of a version that no worker serves, of which those are refused for which no other will do."""
+        """Return jobs of a version without workers; those that no other version may answer get a refusal."""
         taken = self._claim(worker, orphan.pool)
         if not taken:
             now_ms, entries = self._share(keys.pool(orphan.pool), worker, max_jobs, max_jobs)
@@ -279,7 +279,7 @@ class RedisTaking:
         ]
 
     def _claim(self, worker: str, pool_name: str) -> list[Delivery]:
-        """Return one job of a pool that nobody alive holds; set aside one that has ended its workers."""
+        """Return one abandoned job of a pool, or quarantine its image if it has ended `MAX_DEATHS` workers."""
         pool = keys.pool(pool_name)
         now_ms, stream, entry, deaths, former_worker = self._claim_abandoned(
             keys=[
@@ -310,7 +310,7 @@ class RedisTaking:
 
 
 def _compare_calls(delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]:
-    """Yield what counts an outcome, where it is a copy's."""
+    """Yield the call that counts an outcome, if it is a copy's."""
     if served := delivery.job.served:
         lane = keys.pool(delivery.pool).lanes[delivery.job.lane]
         amounts = [part for name, amount in asdict(compared(served, outcome)).items() for part in (name, float(amount))]
@@ -321,12 +321,12 @@ def _compare_calls(delivery: Delivery, outcome: Outcome) -> Iterator[ScriptCall]
 
 
 def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
-    """Return the fields of a stream entry as a script gives them: names and values in turn."""
+    """Return the fields of a stream entry from a script's flat list of names and values."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _delivery(entry: _Entry, now_ms: int, pool: str) -> Delivery:
-    """Return a job in a worker's hands; one that cannot be read is to be refused."""
+    """Return a job as a delivery; one that cannot be read gets a refusal."""
     written, receipt = entry.fields.get(b"job", b""), entry.receipt.decode()
     job = understood(f"job {receipt}", ImageJob.decode, written)
     return Delivery(
@@ -340,12 +340,12 @@ def _delivery(entry: _Entry, now_ms: int, pool: str) -> Delivery:
 
 
 def _reply_to(written: bytes) -> str:
-    """Return the stream that is to have a job's outcome, where what is written is one."""
+    """Return the stream for a job's outcome, or `_NOBODY` if the field names none."""
     stream = written.decode(errors="replace")
     return stream if stream.startswith((keys.REPLIES, keys.RESULT)) else _NOBODY
 
 
 def _set_aside_image(image_hash: bytes, data: bytes) -> SetAsideImage:
-    """Return what is known of an image that is set aside; where that cannot be read, its hash alone."""
+    """Return the record of a quarantined image; if it cannot be read, its hash alone."""
     name = image_hash.decode(errors="replace")
     return understood(f"why {name} is set aside", SetAsideImage.decode, data) or SetAsideImage(name, "", "", 0)

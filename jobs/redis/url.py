@@ -1,6 +1,6 @@
-"""What REDIS_URL may be: the address of one Redis, of the sentinels that know the master, or of a cluster's nodes.
+"""Parses REDIS_URL: the address of one Redis, of the sentinels that know the master, or of a cluster's nodes.
 
-No message has any part of a URL that may be a password, or a piece of one that was not encoded.
+No message contains any part of a URL that may be a password, or a piece of one that was not encoded.
 """
 
 import os
@@ -19,7 +19,7 @@ _NOT_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?P<name>[^\[\]:%,\s]*|\[[0-9A-Fa-f:.]+(?:%25[\w.-]+)?\])(?::(?P<port>[0-9]{0,5}))?")
 _DATABASE = re.compile(r"[0-9]{1,9}")
 _CLIENT_NAME = re.compile(r"[!-~]*")
-# What follows the hosts.
+# The part after the hosts.
 _PATHS: Mapping["Kind", re.Pattern[str]] = {
     "one": re.compile(r"/?|/(?P<database>[0-9]{1,9})"),
     "socket": re.compile(r"(?P<socket>/.+)"),
@@ -44,7 +44,7 @@ Kind = Literal["one", "socket", "sentinel", "cluster"]
 class RedisUrl:
     """The parts of a URL, decoded: the addresses of its hosts or the path of its socket, and redis-py's options.
 
-    Sentinels know the master by the name `service`.
+    `service` is the name by which sentinels know the master.
     """
 
     kind: Kind
@@ -56,7 +56,7 @@ class RedisUrl:
 
 
 def parse(url: str) -> RedisUrl:
-    """Return the parts of a URL. Raises `ValueError` that says what is wrong with it."""
+    """Return the parts of a URL. Raises a `ValueError` that says what is wrong with it."""
     text = _split(url)
     kind = _kind(text["scheme"])
     found = _PATHS[kind].fullmatch(text["path"])
@@ -110,7 +110,7 @@ def _login(text: str) -> dict[str, Any]:
 
 
 def _short(socket: str) -> str:
-    """Return the path of a socket. Raises `ValueError` where it is too long for the system."""
+    """Return the path of a socket. Raises `ValueError` if it is too long for the system."""
     if len(os.fsencode(socket)) > MAX_SOCKET_PATH_BYTES:
         raise ValueError(f"A socket's path has {MAX_SOCKET_PATH_BYTES} bytes at most.")
     return socket
@@ -137,7 +137,7 @@ def _number(value: str) -> int:
 
 
 def _client_name(value: str) -> str:
-    """Return a name as Redis takes them; it refuses each connection with another."""
+    """Return a client name that Redis accepts. It refuses every connection with any other."""
     if not _CLIENT_NAME.fullmatch(value):
         raise ValueError("It must have no spaces, and only ASCII's letters, digits and signs.")
     return value
@@ -155,7 +155,7 @@ def _flag(value: str) -> bool:
     return value.lower() == "true"
 
 
-# Options by redis-py's names. It would take any other as well, and fail at each connection.
+# Options by redis-py's names. redis-py would accept any other as well, and fail at each connection.
 _OPTIONS: Mapping[str, Callable[[str], object]] = {
     "db": _number,
     "username": str,
@@ -174,7 +174,7 @@ _OPTIONS: Mapping[str, Callable[[str], object]] = {
 
 
 def _options(text: str, scheme: str) -> dict[str, Any]:
-    """Return the options behind the question mark. Raises `ValueError` where one is unknown, or has a wrong value."""
+    """Return the options after the question mark. Raises `ValueError` if one is unknown or has a wrong value."""
     try:
         given = dict(parse_qsl(text, keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError:
@@ -196,21 +196,21 @@ def _converted(name: str, value: str) -> object:
 
 
 def _suits(option: str, scheme: str) -> bool:
-    """Tell whether connections by this scheme take an option."""
+    """Return whether an option applies to connections of this scheme."""
     if option.startswith("ssl_"):
         return scheme.startswith("rediss")
     return scheme.endswith("+sentinel") if option.startswith("sentinel_") else True
 
 
 def usable(url: str) -> str:
-    """Return a URL that can be used. Raises `ValueError` that says what is wrong with another."""
+    """Return a URL that can be used. Raises a `ValueError` that says what is wrong with it."""
     url = url.strip()
     _load_certificates(parse(url).options)
     return url
 
 
 def _load_certificates(options: Mapping[str, Any]) -> None:
-    """Raise `ValueError` where the files of TLS cannot be used."""
+    """Raise `ValueError` if the TLS files cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authorities, folder, *own = map(options.get, ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"))
     try:
@@ -225,7 +225,7 @@ def _load_certificates(options: Mapping[str, Any]) -> None:
 
 
 def with_password(url: str, password: str) -> str:
-    """Return a URL with this password for Redis, in place of one that it may have."""
+    """Return the URL with this password for Redis, replacing any that it has."""
     text = _split(url)
     user = (text["login"] or "").partition(":")[0]
     options = f"?{text['options']}" if text["options"] else ""
@@ -233,6 +233,6 @@ def with_password(url: str, password: str) -> str:
 
 
 def for_people(url: str) -> str:
-    """Return a URL that can be used without users, passwords and options."""
+    """Return a valid URL without users, passwords and options."""
     text = _split(url)
     return f"{text['scheme']}://{text['hosts']}{text['path']}"

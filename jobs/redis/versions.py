@@ -1,4 +1,4 @@
-"""Which versions Redis knows of, and by which routes they serve."""
+"""The versions that Redis has, and the routes by which they serve."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from runtime.reading import understood
 
 
 class RedisVersions:
-    """Reads and changes them; what is told of a model is read once, since its id changes with it."""
+    """Reads and changes versions and routes. A model's information is read once, since its id changes with it."""
 
     def __init__(self, connection: Any, worker_ttl_ms: int) -> None:  # noqa: ANN401 - what `connect` returns
         self._redis = connection
@@ -21,7 +21,7 @@ class RedisVersions:
         self._models: dict[str, ModelInfo] = {}
 
     def read(self) -> Versions:
-        """Return all that there is. Raises `RedisError`."""
+        """Return all versions and routes. Raises `RedisError`."""
         pipeline = self._redis.pipeline(transaction=False)
         time, beside, routes = pipeline.time().zrange(keys.VERSIONS, 0, -1).hgetall(keys.ROUTES).execute()
         pools = [DEFAULT_POOL, *(name.decode(errors="replace") for name in beside)]
@@ -41,11 +41,11 @@ class RedisVersions:
         )
 
     def known(self, model_id: str) -> ModelInfo | None:
-        """Return what is told of a model, where that was asked before."""
+        """Return the information on a model if it was read before."""
         return self._models.get(model_id)
 
     def model(self, model_id: str) -> ModelInfo | None:
-        """Return what is told of a model, None where nothing is. Raises `RedisError`."""
+        """Return the information on a model, None if there is none. Raises `RedisError`."""
         if model_id not in self._models:
             data = self._redis.get(keys.MODEL_INFO + model_id)
             if data is None:
@@ -58,14 +58,14 @@ class RedisVersions:
         return self._models[model_id]
 
     def _told(self, model_id: bytes | None) -> ModelInfo | None:
-        """Return what is told of the model of a pool, which may be its id alone; None where it has none."""
+        """Return the information on a pool's model, or only its id; None if the pool has no model."""
         if not model_id:
             return None
         name = model_id.decode(errors="replace")
         return self.model(name) or ModelInfo(name)
 
     def change(self, model: str, change: Callable[[Versions], Route]) -> Route:
-        """Change a model's route, unless another does meanwhile. Raises what `change` does, or `RedisError`."""
+        """Change a model's route, retrying if it changes meanwhile. Raises what `change` does, or `RedisError`."""
         with self._redis.pipeline() as pipeline:
             while True:
                 try:

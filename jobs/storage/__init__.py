@@ -1,1 +1,1 @@
-"""The bytes of uploads: in a folder or in object storage."""
+"""Image storage: a folder or object storage."""

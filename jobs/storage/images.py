@@ -1,4 +1,4 @@
-"""Where uploaded bytes live between the services."""
+"""Stores for uploaded images, shared by the services."""
 
 import os
 import re
@@ -11,43 +11,43 @@ from uuid import uuid4
 from runtime import locks
 from runtime.errors import StorageUnavailable
 
-# What `ImageStore.put` is given as a name.
+# The form of an image's name.
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]+")
 
 
 class ImageSource(Protocol):
-    """Has images by name."""
+    """Reads images by name."""
 
     def get(self, name: str) -> bytes:
         """Return an image's bytes.
 
-        Raises `FileNotFoundError` where there is none of this name, `StorageUnavailable` where nobody can tell.
+        Raises `FileNotFoundError` if there is none with this name, `StorageUnavailable` if the store does not answer.
         """
 
     def fetch(self, names: Sequence[str]) -> Sequence[Callable[[], bytes]]:
-        """Return for each image a function that gets it as `get` does; those that come from far are on their way.
+        """Return for every image a function that gets it as `get` does; remote images are already being fetched.
 
-        Without anything to win by that, memory holds one image at a time.
+        By default, images are read only when asked for, so that memory holds one at a time.
         """
         return [partial(self.get, name) for name in names]
 
 
 class ImageStore(ImageSource, Protocol):
-    """Holds images by name; a name is made of the content's hash, so the same name always means the same bytes."""
+    """Stores images by name; a name is made from the content's hash, so the same name always means the same bytes."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Store an image, which counts as new again where it is stored already.
+        """Store an image; if it is stored already, it counts as new again.
 
-        Any number of callers may store the same one at once. Raises `StorageUnavailable`.
+        Any number of callers may store the same image at once. Raises `StorageUnavailable`.
         """
 
 
-# What a file is called until all of it is written.
+# The prefix of a file's name until all of it is written.
 TEMPORARY_PREFIX = ".upload-"
 
 
 class FolderImageStore(ImageStore):
-    """Images as files of one folder, which is made at the first upload; a file's time is when it was last stored."""
+    """Images as files in one folder, created at the first upload; a file's mtime is when it was last stored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,11 +57,11 @@ class FolderImageStore(ImageStore):
         try:
             if not _renew(self.folder / name, len(data)):
                 self._write(name, data)
-        except OSError as err:  # the disk is full, or the folder is not ours to write
+        except OSError as err:  # the disk is full, or the folder is not writable
             raise StorageUnavailable from err
 
     def _write(self, name: str, data: bytes) -> None:
-        """Write a temporary file and rename it, so that nobody ever sees half an image under its name."""
+        """Write a temporary file and rename it, so that no reader ever sees half an image under its name."""
         temporary = self.folder / f"{TEMPORARY_PREFIX}{uuid4().hex}"
         try:
             with self._new_file(temporary) as file:
@@ -73,7 +73,7 @@ class FolderImageStore(ImageStore):
             raise
 
     def _new_file(self, path: Path) -> BinaryIO:
-        """Open a new file of the folder, which is made first where there is none."""
+        """Open a new file in the folder, which is created if it does not exist."""
         try:
             return path.open("xb")
         except FileNotFoundError:
@@ -85,7 +85,7 @@ class FolderImageStore(ImageStore):
         return (self.folder / name).read_bytes()
 
     def remove(self, name: str, stored_before: float) -> bool:
-        """Remove an image, unless it was stored again since `stored_before` (a Unix time); tell whether it is gone."""
+        """Remove an image unless it was stored again since `stored_before` (Unix time); return whether it is gone."""
         path = self.folder / name
         with path.open("r+b") as file, locks.exclusive(file):
             if os.fstat(file.fileno()).st_mtime >= stored_before:
@@ -95,16 +95,16 @@ class FolderImageStore(ImageStore):
 
 
 def _renew(path: Path, size: int) -> bool:
-    """Set a stored image's time to now; tell whether it is there as a whole.
+    """Set a stored image's time to now; return whether the whole image is there.
 
-    The lock keeps it from being removed by somebody who has just seen its old time.
+    The lock prevents its removal by a process that has just read its old time.
     """
     try:
         with path.open("rb") as file, locks.shared(file):
             os.utime(file.fileno())
             found = os.fstat(file.fileno())
-            # No link is left where it was removed while we waited for the lock; of an image written just before a loss
-            # of power, less may be left than was sent.
+            # No link is left if the file was removed while we waited for the lock. After a loss of power, an image that
+            # was just being written may be shorter than the upload.
             return found.st_nlink > 0 and found.st_size == size
-    except OSError:  # there is none; or it is another user's, or its disk has no locks, and can be written anew
+    except OSError:  # it is missing, another user's, or on a disk without locks: write it anew
         return False

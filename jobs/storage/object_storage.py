@@ -1,4 +1,4 @@
-"""Uploads in object storage: S3, Google Cloud Storage or Azure Blob Storage, by one client."""
+"""Image storage in S3, Google Cloud Storage or Azure Blob Storage, with one client."""
 
 import logging
 import re
@@ -18,26 +18,26 @@ from runtime.errors import SetupError, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
-# An attempt, and until when another one is made: together a third of the time that a request has by default.
+# The timeout of one attempt, and the time within which retries start: together a third of a request's default time.
 _ATTEMPT_S = 5.0
 _RETRY_S = 5.0
 _CONNECT_S = 2.0
 _FIRST_PAUSE_S = 0.1
-# Images that a worker fetches at once.
+# The number of images that a worker fetches at once.
 _FETCHES = 16
-# Lists are paid for by the thousand names, and a bucket does not fill up.
+# Lists are billed per thousand names, and a bucket does not fill up.
 _SWEEP_EVERY_S = 600.0
 _NAMES_PER_LIST = 1000
-# An object that the process which sweeps has written; its time is that of the storage's own clock.
+# An object written by the process that sweeps; its time comes from the storage's own clock.
 _MARK = ".sweep"
 
 
 class ObjectImageStore(ImageStore):
     """Images as objects of a bucket, under a prefix; an object's time is when it was last stored.
 
-    `url` is such as `s3://bucket/prefix`. Credentials, region and endpoint are the environment's, by the names that the
-    vendors gave them, or the machine's own role. Raises `SetupError` where they cannot be used. What a process has
-    opened, none that is forked from it can use.
+    `url` is such as `s3://bucket/prefix`. Credentials, region and endpoint come from the vendors' environment
+    variables, or the machine's own role. Raises `SetupError` if they cannot be used. A store opened in one process
+    cannot be used in a process forked from it.
     """
 
     sweep_every_s = _SWEEP_EVERY_S
@@ -47,7 +47,7 @@ class ObjectImageStore(ImageStore):
             self._store = from_url(
                 url,
                 client_options={
-                    "allow_http": True,  # where the environment names such an endpoint; a vendor's own are https
+                    "allow_http": True,  # for endpoints that the environment names; the vendors' own are https
                     "connect_timeout": timedelta(seconds=_CONNECT_S),
                     "timeout": timedelta(seconds=_ATTEMPT_S),
                 },
@@ -62,30 +62,30 @@ class ObjectImageStore(ImageStore):
 
     @waiting.blocking
     def put(self, name: str, data: bytes) -> None:
-        """Store an image under its name, whether it is there or not: to ask that would take as many requests."""
+        """Store an image under its name, even if it is there already: asking would take as many requests."""
         try:
-            # In one piece, since of several, those of a process that dies would stay where no list shows them.
+            # As one upload: parts of a multipart upload whose process dies would stay, and no list shows them.
             self._store.put(name, data, use_multipart=False)
-        except (BaseError, FileNotFoundError) as err:  # that is the bucket, which is not there
+        except (BaseError, FileNotFoundError) as err:  # FileNotFoundError: the bucket does not exist
             raise _unavailable(err) from err
 
     @waiting.blocking
     def get(self, name: str) -> bytes:
-        """Return an object's bytes. Raises `StorageUnavailable` where the storage does not tell."""
+        """Return an object's bytes. Raises `StorageUnavailable` if the storage fails."""
         try:
             return bytes(self._store.get(name).bytes())
         except BaseError as err:
             raise _unavailable(err, "The stored image cannot be read at the moment. Try again shortly.") from err
 
     def fetch(self, names: Sequence[str]) -> Sequence[Callable[[], bytes]]:
-        """Begin to get images, all at the same time."""
+        """Start to fetch images, all at the same time."""
         return [self._threads.submit(self.get, name).result for name in names]
 
     # Sweeping
 
     @contextmanager
     def turn(self) -> Iterator[float | None]:
-        """Yield the storage's time to one of all processes that ask within `sweep_every_s`, mostly: two do no harm."""
+        """Yield the storage's time to one process per `sweep_every_s`, else None. Two may get it; that does no harm."""
         try:
             yield None if self._was_swept() else self._mark()
         except (BaseError, FileNotFoundError) as err:
@@ -93,7 +93,8 @@ class ObjectImageStore(ImageStore):
 
     def _was_swept(self) -> bool:
         try:
-            # Either clock may be ahead, but not by much: else requests would be refused for their signatures' time.
+            # Either clock may be ahead, but not by much: otherwise requests would be refused for their signatures'
+            # time.
             return abs(time.time() - self._marked_at()) < 0.9 * _SWEEP_EVERY_S
         except FileNotFoundError:
             return False
@@ -106,7 +107,7 @@ class ObjectImageStore(ImageStore):
         return self._store.head(_MARK)["last_modified"].timestamp()
 
     def uploads(self) -> Iterator[tuple[float, int]]:
-        """Yield of each image when it was last stored (a Unix time), and its bytes."""
+        """Yield for every image when it was last stored (Unix time) and its bytes."""
         for page in self._pages():
             for _, stored_at, size in page:
                 yield stored_at, size
@@ -114,8 +115,9 @@ class ObjectImageStore(ImageStore):
     def remove_stored_before(self, stored_before: float, queued: Set[str] = frozenset()) -> list[int]:
         """Remove images that were last stored before a Unix time; return the bytes of each.
 
-        Nothing can be removed on a condition, so one that is stored again between its list and its removal is lost.
-        Each list is dealt with before the next one is asked for: that is a moment, of a time that is a day by default.
+        Removal cannot be conditional, so an image that is stored again between listing and removal is lost. Every page
+        of the list is handled before the next is requested, so this window is a moment, compared with a retention of a
+        day by default.
         """
         removed = []
         for page in self._pages():
@@ -134,7 +136,7 @@ class ObjectImageStore(ImageStore):
             yield [
                 (each["path"], each["last_modified"].timestamp(), each["size"])
                 for each in page
-                if IMAGE_NAME.fullmatch(each["path"])  # all else is not ours
+                if IMAGE_NAME.fullmatch(each["path"])  # anything else is not ours
             ]
 
 
@@ -144,7 +146,7 @@ def _unavailable(err: Exception, message: str | None = None) -> StorageUnavailab
 
 
 def reason(err: BaseException) -> str:
-    """Return what an error says; without queries of addresses, which may be secret, and of an answer only its code."""
+    """Return an error's message, without URL queries, which may be secret; of an XML answer, only the code."""
     text = str(err)
     code = re.search(r"<Code>(\w+)", text)
     said = re.sub(r"\?\S*", "", re.split(r"[<\n]", text)[0])

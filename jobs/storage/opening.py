@@ -1,4 +1,4 @@
-"""Opens the store that the settings name."""
+"""Opens the image store that the settings name."""
 
 from jobs.settings import SharedSettings
 from jobs.storage.images import FolderImageStore, ImageStore

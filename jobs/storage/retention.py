@@ -1,4 +1,4 @@
-"""Keeps uploads from filling disk or bucket: old ones go, and of too many the oldest."""
+"""Removes old uploads, and the oldest when they take too much space, so that disk or bucket do not fill up."""
 
 import logging
 import os
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 # A service at full load stores about half a gigabyte between two sweeps of a folder.
 _FOLDER_EVERY_S = 60.0
 
-# Images, and what a process that was killed while it stored one left behind. All else in the folder is not ours.
+# Images, and the temporary files of processes killed while storing. Nothing else in the folder is ours.
 _UPLOAD = re.compile(rf"{IMAGE_NAME.pattern}|{re.escape(TEMPORARY_PREFIX)}.+")
 _LOCK_FILE = ".sweep"
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many uploads a sweep removed, and how many bytes the others take."""
+    """The number of uploads that a sweep removed, and the bytes of those that remain."""
 
     removed: int
     kept_bytes: int
@@ -37,30 +37,30 @@ class Swept:
 
 @runtime_checkable
 class Uploads(Protocol):
-    """What can be swept. Each method raises `OSError` or `StorageUnavailable`."""
+    """Stored uploads that can be swept. Every method raises `OSError` or `StorageUnavailable`."""
 
     @property
     def sweep_every_s(self) -> float:
-        """The time between two sweeps."""
+        """The seconds between two sweeps."""
 
     def turn(self) -> AbstractContextManager[float | None]:
-        """Have one process sweep at a time: the context is the time (Unix), None where it is not this one's turn."""
+        """Let one process sweep at a time: the context is the Unix time, or None if it is not this one's turn."""
 
     def uploads(self) -> Iterator[tuple[float, int]]:
-        """Yield of each upload when it was last stored (a Unix time), and the bytes that it takes."""
+        """Yield for every upload when it was last stored (Unix time) and the bytes that it takes."""
 
     def remove_stored_before(self, stored_before: float, queued: Set[str] = frozenset()) -> list[int]:
-        """Remove uploads that were last stored before a Unix time; return the bytes that each took.
+        """Remove uploads that were last stored before a Unix time; return the bytes of each.
 
-        Those whose hashes are `queued` stay.
+        Uploads whose hashes are `queued` stay.
         """
 
 
 class UploadSweeper:
-    """Removes uploads not stored again for `max_age_s`, and the oldest where all take more than `max_bytes`.
+    """Removes uploads not stored again for `max_age_s`, and the oldest if all take more than `max_bytes`.
 
-    Those stay in any case whose hashes are `queued`, since their jobs wait or are in work, and those stored within the
-    last `needed_s`, since a job for them may be about to be submitted.
+    Uploads stay in any case if their hashes are `queued`, since their jobs wait or are being processed, or if they were
+    stored within the last `needed_s`, since a job for them may be about to be submitted.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class UploadSweeper:
         self._needed_s = needed_s
 
     def run(self, stopped: threading.Event) -> None:
-        """Sweep, again and again, until `stopped` is set."""
+        """Sweep repeatedly until `stopped` is set."""
         while not stopped.is_set():
             try:
                 self.sweep()
@@ -88,12 +88,12 @@ class UploadSweeper:
             stopped.wait(self._uploads.sweep_every_s)
 
     def sweep(self) -> Swept | None:
-        """Remove what has to go; None where nothing was uploaded yet, or another process sweeps."""
+        """Remove uploads as needed; return None if nothing was uploaded yet, or another process sweeps."""
         with self._uploads.turn() as now:
             return None if now is None else self._sweep(now)
 
     def _sweep(self, now: float) -> Swept:
-        """Look first and remove then, so that memory does not grow with the number of uploads."""
+        """List first, then remove, so that memory does not grow with the number of uploads."""
         bytes_by_second: Counter[int] = Counter()
         for stored_at, size in self._uploads.uploads():
             bytes_by_second[int(stored_at)] += size
@@ -105,7 +105,7 @@ class UploadSweeper:
         return swept
 
     def _oldest_to_keep(self, bytes_by_second: Counter[int], now: float) -> float:
-        """Return the time before which uploads are too old, or too much beside all newer ones."""
+        """Return the time before which uploads are too old, or over the size limit together with all newer ones."""
         newest_first = sorted(bytes_by_second, reverse=True)
         totals = accumulate(bytes_by_second[second] for second in newest_first)
         too_much = (second for second, total in zip(newest_first, totals, strict=True) if total > self._max_bytes)
@@ -119,7 +119,7 @@ class UploadSweeper:
 
 
 class FolderUploads:
-    """The uploads of a folder; their bytes are those of disk."""
+    """The uploads of a folder; sizes are disk usage."""
 
     sweep_every_s = _FOLDER_EVERY_S
 
@@ -128,7 +128,7 @@ class FolderUploads:
 
     @contextmanager
     def turn(self) -> Iterator[float | None]:
-        """Yield the time, None where there is no folder yet or another process has its lock."""
+        """Yield the time, or None if there is no folder yet or another process holds its lock."""
         with ExitStack() as stack:
             try:
                 file = stack.enter_context((self._images.folder / _LOCK_FILE).open("ab"))
@@ -139,7 +139,7 @@ class FolderUploads:
             yield now
 
     def uploads(self) -> Iterator[tuple[float, int]]:
-        """Yield of each upload when it was last stored, and the bytes of disk that it takes."""
+        """Yield for every upload when it was last stored and its disk usage in bytes."""
         for _, stored_at, size in self._named():
             yield stored_at, size
 
@@ -152,13 +152,13 @@ class FolderUploads:
         with os.scandir(self._images.folder) as entries:
             for entry in entries:
                 if _UPLOAD.fullmatch(entry.name):
-                    with suppress(FileNotFoundError):  # a temporary file has its image's name by now
+                    with suppress(FileNotFoundError):  # a temporary file was renamed meanwhile
                         status = entry.stat()
                         yield entry.name, status.st_mtime, 512 * status.st_blocks
 
     def _remove(self, name: str, stored_before: float) -> bool:
         try:
             return self._images.remove(name, stored_before)
-        except OSError as err:  # it is not ours to remove, or was removed by hand
+        except OSError as err:  # not permitted, or removed by hand
             log.debug("upload cannot be removed: %s", err, extra={"image": name})
             return False

@@ -1,1 +1,1 @@
-"""The versions of models: which serve, and how they compare."""
+"""Versions of models: routing rules and comparison."""

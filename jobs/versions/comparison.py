@@ -1,4 +1,4 @@
-"""How a version does beside the one that serves: on copies of its jobs, which are answered to nobody."""
+"""Compares a version with the one that serves, on copies of its jobs, whose answers go to no client."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,16 +7,16 @@ from uuid import uuid4
 from jobs.schema import ImageJob, Outcome, Prediction, Served
 from runtime.reading import Damaged
 
-# A copy that no worker takes for so long is not computed.
+# A copy that no worker takes within this time is not processed.
 _COPY_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Sums over images that both versions have classified, and how many copies failed or were not made.
+    """Sums over images that both versions have classified, and numbers of failed and dropped copies.
 
-    `agreeing` counts those of the same class; `score_difference` adds up by how much the scores of the most probable
-    classes differ, `ms` and `served_ms` what an image took each in its batch, decoding included.
+    `agreeing` counts images with the same class; `score_difference` sums the absolute differences of the top scores;
+    `ms` and `served_ms` sum the times per image in its batch, decoding included.
     """
 
     images: float = 0
@@ -29,25 +29,25 @@ class Comparison:
 
     @classmethod
     def decode(cls, told: Mapping[bytes, bytes]) -> "Comparison":
-        """Return what Redis has. Raises `Damaged`."""
+        """Return the comparison that Redis stores. Raises `Damaged`."""
         try:
             return cls(**{each.name: float(told.get(each.name.encode(), 0)) for each in fields(cls)})
         except ValueError as err:
             raise Damaged("a sum is no number") from err
 
     def mean(self, total: float) -> float | None:
-        """Return what a sum is for an image, None where there was none."""
+        """Return a sum's mean per image, None if there were no images."""
         return total / self.images if self.images else None
 
 
 def copy_of(job: ImageJob, answer: Prediction, candidate: str) -> ImageJob:
-    """Return a copy of a job that was answered, for another model to compute."""
+    """Return a copy of an answered job for another model."""
     served = Served(answer.model, candidate, answer.label, answer.score, ms_per_image(answer))
     return ImageJob(uuid4().hex, job.image_name, _COPY_TIMEOUT_S, job.request_id, lane="bulk", served=served)
 
 
 def compared(served: Served, outcome: Outcome) -> Comparison:
-    """Return what a copy's outcome adds to the comparison."""
+    """Return a copy's contribution to the comparison."""
     if not isinstance(outcome, Prediction):
         return Comparison(failures=1)
     return Comparison(
@@ -60,6 +60,6 @@ def compared(served: Served, outcome: Outcome) -> Comparison:
 
 
 def ms_per_image(answer: Prediction) -> float:
-    """Return what an image of a batch took."""
+    """Return the time per image in the prediction's batch."""
     timings = answer.timings
     return (timings.decode_ms + timings.inference_ms) / timings.batch_size if timings else 0.0

@@ -1,7 +1,7 @@
-"""Which versions of which models there are, and which of them a job is for: rules alone, wherever they are kept.
+"""Routing rules: which versions of which models there are, and which of them a job is for. Pure logic.
 
-A version has workers and streams of its own, a pool. One pool has no name: that of the workers that stand beside no
-other, and there may be no more than it. Which version answers for a model is its `Route`, which operators change.
+A version has its own workers and streams, a pool. The pool without a name is that of the default workers; often it is
+the only one. The `Route` of a model, which operators change, decides which version answers.
 """
 
 import json
@@ -15,21 +15,22 @@ from runtime.errors import NoSuchModel, SetupError
 from runtime.reading import read
 
 DEFAULT_POOL = ""
-# Versions that served before, of which the latest may serve again.
+# The number of former versions kept, of which the latest may serve again.
 _MAX_BEFORE = 10
 
 Shares = Mapping[str, int]
 
 
 class CannotRoute(SetupError):
-    """A version cannot get what is asked for it; the message says why."""
+    """A version cannot get the requested role; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which version of a model serves, and which did before, the last one first.
+    """The version of a model that serves, and those that served before, latest first.
 
-    Of the images, `canary` versions answer so many percent, and `shadow` versions compute so many for comparison.
+    `canary` maps versions to the percentage of images that they answer, `shadow` to the percentage that they process
+    for comparison.
     """
 
     serve: str
@@ -43,7 +44,7 @@ class Route:
 
     @classmethod
     def decode(cls, data: bytes | str) -> "Route":
-        """Return what `encode` wrote. Raises `Damaged`."""
+        """Return the route that `encode` wrote. Raises `Damaged`."""
         return read(cls, data)
 
     def serving(self, version: str) -> "Route":
@@ -54,9 +55,9 @@ class Route:
         return Route(version, before[:_MAX_BEFORE], {}, _without(self.shadow, version))
 
     def rolled_back(self) -> "Route":
-        """Return the route without its canaries or, where it has none, by which the version before serves.
+        """Return the route without its canaries or, if it has none, the one by which the previous version serves.
 
-        Raises `CannotRoute` where there is none.
+        Raises `CannotRoute` if there is none.
         """
         if self.canary:
             return replace(self, canary={})
@@ -66,14 +67,14 @@ class Route:
         return Route(version, tuple(before), {}, _without(self.shadow, version))
 
     def with_canary(self, version: str, percent: int) -> "Route":
-        """Return the route by which a version answers so many percent, which may be 0."""
+        """Return the route by which a version answers `percent` of the images; 0 removes it."""
         canary = self._with(self.canary, version, percent)
         if sum(canary.values()) > 100:
             raise CannotRoute(f"All canaries together would have {sum(canary.values())} %.")
         return replace(self, canary=canary)
 
     def with_shadow(self, version: str, percent: int) -> "Route":
-        """Return the route by which a version computes so many percent for comparison, which may be 0."""
+        """Return the route by which a version processes `percent` of the images for comparison; 0 removes it."""
         return replace(self, shadow=self._with(self.shadow, version, percent))
 
     def _with(self, shares: Shares, version: str, percent: int) -> Shares:
@@ -89,7 +90,7 @@ def _without(shares: Shares, version: str) -> Shares:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a model, its pool, and how many workers of it are alive."""
+    """A version of a model, its pool, and its number of live workers."""
 
     info: ModelInfo
     pool: str = DEFAULT_POOL
@@ -97,23 +98,23 @@ class Version:
 
     @property
     def name(self) -> str:
-        """What it is called, with its model."""
+        """The version's name, with its model's."""
         return version_name(self.info)
 
 
 def version_name(model: ModelInfo) -> str:
-    """Return what a version is called wherever one has to be named, as in `pets@2`."""
+    """Return a version's display name, as in `pets@2`."""
     return f"{model.name}@{model.version}"
 
 
 class _Target(NamedTuple):
-    """Where jobs go: to a pool or, where their images fall into its share, to that of a canary."""
+    """The pool for jobs, and the canaries' pools for images in their shares."""
 
     pool: str
     canaries: tuple[tuple[range, str], ...] = ()
 
     def pools(self, image_hash: str) -> Sequence[str]:
-        """Return the pools to try: what a canary cannot take, the version that serves does."""
+        """Return the pools to try, in order: a canary's first, then that of the version that serves."""
         if self.canaries:
             percent = _percent(image_hash)
             for share, pool in self.canaries:
@@ -123,20 +124,20 @@ class _Target(NamedTuple):
 
 
 class Role(NamedTuple):
-    """What a version is for: to answer all that no canary does, some percent, to compute some, or nothing unasked."""
+    """The role of a version: it serves, answers a percentage as canary, processes one as shadow, or is idle."""
 
     name: Literal["serves", "canary", "shadow", "idle"]
     percent: int
 
 
 class Copies(NamedTuple):
-    """A version that computes, for comparison, so many percent of what another answers."""
+    """A version that processes, for comparison, a percentage of the images that another answers."""
 
     version: Version
     percent: int
 
     def has(self, image_hash: str) -> bool:
-        """Tell whether an image is among them; independent of whether it is a canary's."""
+        """Return whether an image is in that percentage, which is independent of the canaries' shares."""
         return _percent(f"shadow {image_hash}") < self.percent
 
 
@@ -146,15 +147,15 @@ def _percent(text: str) -> int:
 
 
 class Versions:
-    """All versions that there are at a moment, that of the default pool first, then as they came; and the routes.
+    """All versions at one moment, that of the default pool first, then by age; and the routes.
 
-    What names no model is for that of the default pool. Before its workers have come once, nobody knows which one that
-    is, and so which of the versions beside it are candidates: without a route, none of them serves.
+    Jobs that name no model are for the version of the default pool. Before its workers have come once, it is unknown
+    which version that is, and so which of the others are candidates: without a route, none of them serves.
     """
 
     def __init__(self, versions: Sequence[Version] = (), routes: Mapping[str, Route] | None = None) -> None:
         self.all = tuple(versions)
-        # Of the same version in the default pool and beside it, the one that has workers.
+        # Of the same version in the default pool and in another, prefer the one with live workers.
         last_wins = sorted(self.all, key=lambda each: (each.workers > 0, each.pool == DEFAULT_POOL))
         self._by_name = {each.name: each for each in last_wins}
         self._default = next((each for each in self.all if each.pool == DEFAULT_POOL), None)
@@ -167,7 +168,7 @@ class Versions:
 
     @property
     def names(self) -> list[str]:
-        """The names of the models that are served; that of jobs that name none comes first."""
+        """The names of the models that are served; the default model comes first."""
         return list(self._served)
 
     @property
@@ -182,11 +183,11 @@ class Versions:
 
     @property
     def listed(self) -> list[Version]:
-        """Each version once, in the order in which they came."""
+        """Every version once, oldest first."""
         return list({each.name: self._by_name[each.name] for each in self.all}.values())
 
     def served(self, name: str = "") -> Version | None:
-        """Return the version that serves a model, or would if a worker of it were alive; None where there is none."""
+        """Return the version that serves a model, even without a live worker; None if there is none."""
         return self._served.get(name or (self._default.info.name if self._default else ""))
 
     def find(self, asked: str) -> Version:
@@ -197,7 +198,7 @@ class Versions:
         return found
 
     def pools(self, job: ImageJob) -> Sequence[str]:
-        """Return the pools that a job is for, of which the first that can takes it. Raises `NoSuchModel`."""
+        """Return the pools for a job, in order: the first that can take it does. Raises `NoSuchModel`."""
         target = self._targets.get(job.model)
         if target is None:
             raise NoSuchModel
@@ -208,7 +209,7 @@ class Versions:
         return self.find(asked).pool if asked else self.default_pool
 
     def role(self, version: Version) -> Role:
-        """Return what a version is for, and how many percent of the images it gets for that."""
+        """Return a version's role and its percentage of the images."""
         route = self.routes.get(version.info.name)
         if version == self.served(version.info.name):
             return Role("serves", 100 - sum(route.canary.values() if route else ()))
@@ -219,7 +220,7 @@ class Versions:
         return Role("idle", 0)
 
     def copies(self, pool: str) -> list[Copies]:
-        """Return what is computed for comparison of the answers of a pool, where its version serves."""
+        """Return the versions that process copies of a pool's jobs, if the pool's version serves."""
         served = self._served_by(pool)
         route = served and self.routes.get(served.info.name)
         if not served or not route:
@@ -228,7 +229,7 @@ class Versions:
         return [Copies(version, percent) for version, percent in named if version and version.pool != pool]
 
     def orphans(self, pool: str) -> list[Version]:
-        """Return the versions without a live worker for which those of a pool stand in: that version serves."""
+        """Return the versions without a live worker for which this pool's workers stand in: its version serves."""
         served = self._served_by(pool)
         if not served:
             return []
@@ -238,7 +239,7 @@ class Versions:
         return next((version for version in self._served.values() if version.pool == pool), None)
 
     def _after_roll_out(self, name: str, route: Route) -> Route:
-        """Return a route or, where its version is not known any more, one by which that of the default pool serves."""
+        """Return a route or, if its version is gone, one by which the version of the default pool serves."""
         default = self._default
         if f"{name}@{route.serve}" in self._by_name or default is None or default.info.name != name:
             return route
@@ -247,9 +248,9 @@ class Versions:
     def _serving(self, name: str) -> Version | None:
         """Return the version that serves a model.
 
-        That is the one of its route or, without one, that of the default pool; where this is of another model, the one
-        that came first. Where the one that should has no live worker, one that served before stands in, or that of the
-        default pool.
+        That is the version of its route or, without one, that of the default pool; if that is of another model, the
+        first that came. If the chosen version has no live worker, a version that served before stands in, or that of
+        the default pool.
         """
         route, of_name = self.routes.get(name), [each.name for each in self.all if each.info.name == name]
         wanted = [f"{name}@{each}" for each in (route.serve, *route.before)] if route else []
@@ -259,7 +260,7 @@ class Versions:
         return next((each for each in candidates if each.workers), candidates[0] if candidates else None)
 
     def _target(self, name: str, served: Version) -> _Target:
-        """Return where jobs for a model go. Each canary has its own percents, whichever of them are alive."""
+        """Return the pools for a model's jobs. Every canary keeps its own share, whichever of them are alive."""
         route, canaries, start = self.routes.get(name), [], 0
         for each, percent in route.canary.items() if route else ():
             canary = self._by_name.get(f"{name}@{each}")

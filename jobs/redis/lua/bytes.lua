@@ -1,5 +1,5 @@
--- Put before the other scripts: the number of bytes under a key, and what adds to it. One that is damaged begins anew, so
--- that it keeps no job from being taken, and no answer from being sent.
+-- Put before the other scripts: reads and increases the number of bytes under a key. A damaged number restarts from
+-- zero, so that it prevents no job from being taken, and no answer from being sent.
 local function bytes(key)
   local number = redis.pcall('GET', key)
   return type(number) == 'string' and tonumber(number) or 0

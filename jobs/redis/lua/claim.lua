@@ -1,4 +1,4 @@
--- Keeps a text, unless there is one under this key already: then it returns that.
+-- Keeps a text under a key, unless there is one already: then it returns that.
 local key, index = unpack(KEYS)
 local ttl_s, takes_bytes, max_bytes, text = unpack(ARGV)
 

@@ -1,6 +1,6 @@
--- Takes one job that a dead worker held, or that was lost on its way to this one; forgets dead workers that hold none.
--- Being one script, it cannot take from a worker that another has just buried, nor bury one that still holds jobs.
--- Jobs of a version that nobody serves any more are taken by workers of another, which are alive, but not among its own.
+-- Takes one job of a dead worker, or one that was lost on its way to this worker; removes dead workers without jobs.
+-- Being one script, it cannot take from a worker that another has just removed, nor remove one that still holds jobs. A
+-- version without workers has its jobs taken by another version's workers, which are alive, but not in its pool.
 local interactive, bulk, workers, service_times, alive, redeliveries = unpack(KEYS)
 local worker_ttl_ms, group, worker = unpack(ARGV)
 
@@ -10,18 +10,18 @@ local function seen_at(name)
 end
 local function is_dead(name) return seen_at(name) < now - worker_ttl_ms end
 
--- Who was not heard of itself, because Redis, the network or all of the machine stood still, cannot tell who is dead.
+-- A worker without a recent heartbeat (Redis, the network or the whole machine stood still) cannot tell which are dead.
 if is_dead(worker) then return {now, '', false, 0, ''} end
 
 local function claim(jobs, name)
-  -- Redis may have lost its memory, and this worker's first heartbeat since may come after its first job.
+  -- Redis may have lost its memory, and a worker's first heartbeat since may come after its first job.
   local least_idle_ms = seen_at(name) == 0 and worker_ttl_ms or 0
   local entry = redis.call('XPENDING', jobs, group, 'IDLE', least_idle_ms, '-', '+', 1, name)[1]
   if not entry then return end
-  -- What was lost on its way has ended nobody: it is delivered as if for the first time.
+  -- A job lost on its way has ended no worker: it is delivered as if for the first time.
   local deaths = name == worker and entry[4] - 1 or entry[4]
   local claimed = redis.call('XCLAIM', jobs, group, worker, 0, entry[1], 'RETRYCOUNT', deaths + 1)
-  -- Here, since whoever takes the job may die of it before anybody could ask how many it has taken.
+  -- Counted here, since the worker that takes the job may die of it before its report is read.
   if claimed[1] and name ~= worker then redis.call('INCR', redeliveries) end
   if claimed[1] then return {now, jobs, claimed[1], deaths, name} end
   redis.call('XACK', jobs, group, entry[1])

@@ -1,4 +1,4 @@
--- Removes a copy, and adds to what is known of the comparison: names and amounts in turn.
+-- Removes a copy, and adds to its comparison; the arguments are names and amounts in turn.
 local jobs, comparison = unpack(KEYS)
 local group, entry_id, kept_s = unpack(ARGV)
 

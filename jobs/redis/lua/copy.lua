@@ -1,5 +1,5 @@
--- Adds a copy of a job that was answered, for a version to compute it for comparison; unless that version has enough to
--- do, or so much waits for the one that serves that the processor has.
+-- Adds a copy of an answered job for another version to process for comparison, unless that version has enough to do,
+-- or more jobs wait for the version that serves than it has workers.
 local jobs, workers, served_jobs, served_workers, comparison = unpack(KEYS)
 local worker_ttl_ms, group, max_copies, job, kept_s = unpack(ARGV)
 

@@ -1,4 +1,4 @@
--- Returns a reminder whose time has come, and puts it off, so that nobody else has it meanwhile.
+-- Returns a due reminder, and postpones it, so that no other process gets it meanwhile.
 local reminders = KEYS[1]
 local again_ms = ARGV[1]
 

@@ -1,5 +1,5 @@
--- Only the first to acknowledge a job answers it, and those that joined it. Where the job expired, which says nothing
--- about the image, the first that joined takes its place. The prediction is cached where it is given a key.
+-- Only the first to acknowledge a job answers it and the jobs that joined it. If the job expired, which says nothing
+-- about the image, the first that joined takes its place. The prediction is cached if a key is given.
 local jobs, reply_to, in_flight, cached, queued_bytes = unpack(KEYS)
 local group, entry_id, job_id, size_bytes, outcome, expired, reply_ttl_s, max_replies, in_flight_spare_s,
   prediction_key, cache_ttl_s, cache_entries = unpack(ARGV)
@@ -27,7 +27,7 @@ local is_taken = false
 for i = 2, #joined, 2 do
   local is_json, job = pcall(cjson.decode, joined[i])
   if not is_json or type(job) ~= 'table' or not job.id then
-    -- Damaged, so nobody can be answered.
+    -- Damaged, so there is no one to answer.
   elseif expired == '0' then
     reply(joined[i + 1], job.id)
   elseif not is_taken then

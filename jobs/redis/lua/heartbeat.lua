@@ -1,4 +1,4 @@
--- A worker is alive, this fast, and serves this model, in this pool. Those of it that live are, together, this fast.
+-- Records that a worker is alive, its speed, its model and its pool, and the total speed of the pool's live workers.
 local workers, service_times, serving, images_per_s, alive, versions = unpack(KEYS)
 local worker_ttl_ms, worker, service_time_s, model, pool, model_ttl_s = unpack(ARGV)
 

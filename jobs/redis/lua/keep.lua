@@ -1,4 +1,4 @@
--- Keeps a result: what was asked, and the outcomes that there are, each after the id of its job.
+-- Keeps a result: the request, and the outcomes so far, each after its job's id.
 local result, index = unpack(KEYS)
 local ttl_s, takes_bytes, max_bytes, request, job_ids = unpack(ARGV)
 

@@ -1,4 +1,4 @@
--- Keeps a text in place of the one before.
+-- Keeps a text under a key, replacing any other.
 local key, index = unpack(KEYS)
 local ttl_s, takes_bytes, max_bytes, text = unpack(ARGV)
 

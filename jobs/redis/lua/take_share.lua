@@ -1,5 +1,5 @@
--- Takes what waits, up to the worker's share of it, so that none hoards while others idle: interactive jobs, or bulk ones
--- where there are none; and one of these beside the others, when so many have passed it that it is its turn.
+-- Takes the worker's share of the waiting jobs, so that none hoards while others idle: interactive jobs, or bulk jobs
+-- if there are none; and one bulk job beside the others, after bulk_every - 1 have passed it.
 local interactive, bulk, passed_bulk, workers = unpack(KEYS)
 local worker_ttl_ms, group, worker, max_jobs, max_bulk, bulk_every, lately_ms = unpack(ARGV)
 
@@ -19,7 +19,7 @@ local function take(jobs, count)
   return taken and taken[1][2] or {}
 end
 
--- A stream's latest id, which begins with the time that it was made at, outlives its entry.
+-- A stream's latest id begins with its entry's time, and outlives the entry.
 local function came_lately(jobs)
   local about = redis.call('XINFO', 'STREAM', jobs)
   for i = 1, #about, 2 do
