@@ -1,1 +1,1 @@
-"""What every process has: errors, locks, waiting."""
+"""Basics of every process: errors, locks, logs, signals, tracing, waiting."""

@@ -1,8 +1,8 @@
-"""Where settings come from."""
+"""The source of the settings."""
 
 import os
 
 
 def env_file() -> str:
-    """Return the path of the file that settings may stand in, whether there is one or not."""
+    """Return the path of the settings file, which need not exist."""
     return os.environ.get("ENV_FILE", ".env")

@@ -2,15 +2,15 @@
 
 from typing import ClassVar
 
-# Where nobody can say how long it takes (no worker, no Redis, no disk), a client is asked to come back after this.
+# The retry delay in seconds when nobody knows how long an outage lasts (no worker, no Redis, no disk).
 RETRY_AFTER_S = 5
 
 
 class ServiceError(Exception):
-    """A failure that a client is told about.
+    """A failure that is reported to the client.
 
     `code` is stable and crosses the queue; `status` is the HTTP status; `message` says what to do, and may be replaced
-    by a closer one; `retry_after_s` is set where trying again later may help.
+    by a more specific one; `retry_after_s` is set if retrying may help.
     """
 
     status: ClassVar[int] = 500
@@ -31,14 +31,14 @@ class BadRequest(ServiceError):
 
 
 class BadBody(BadRequest):
-    """The body ends elsewhere than its framing says."""
+    """The body does not end where its framing says."""
 
     code = "bad-body"
     message = "The body broke off, or trailer fields follow it, which are not taken."
 
 
 class BadForm(BadRequest):
-    """The body is not the form that its header says it is."""
+    """The body is not the kind of form that its header names."""
 
     code = "bad-form"
     message = "The form is damaged."
@@ -52,7 +52,7 @@ class BadEncoding(BadRequest):
 
 
 class UntrustedHost(BadRequest):
-    """The request asks for a name that is not the service's."""
+    """The request's host name is not one of the service's."""
 
     code = "untrusted-host"
     message = (
@@ -61,7 +61,7 @@ class UntrustedHost(BadRequest):
 
 
 class BadForwarding(BadRequest):
-    """A proxy that is trusted says of the request what cannot be; the message names its header."""
+    """A trusted proxy sent an impossible forwarding header; the message names it."""
 
     code = "bad-forwarding"
 
@@ -74,7 +74,7 @@ class NoFile(BadRequest):
 
 
 class NoReport(BadRequest):
-    """There is no report of a wrong prediction, and none to take back."""
+    """The request has no report of a wrong prediction, and no id of one to take back."""
 
     code = "no-report"
     message = (
@@ -84,20 +84,20 @@ class NoReport(BadRequest):
 
 
 class BadParameter(BadRequest):
-    """A parameter has a value that it cannot have; the message names it."""
+    """A parameter has an invalid value; the message names it."""
 
     code = "bad-parameter"
 
 
 class WebhooksOff(BadRequest):
-    """A webhook is asked for, and there is no secret to sign it with."""
+    """The request asks for a webhook, and there is no secret to sign it with."""
 
     code = "webhooks-off"
     message = "This service sends no webhooks: WEBHOOK_SECRET is not set. Ask for the prediction at its address."
 
 
 class UnsupportedFile(BadRequest):
-    """The file's name ends like a file of another kind."""
+    """The file's name has the ending of another kind of file."""
 
     code = "unsupported-file"
     message = (
@@ -114,14 +114,14 @@ class NotAnImage(BadRequest):
 
 
 class UnknownLabel(BadRequest):
-    """A report says that the picture shows something that the model has no class for."""
+    """A report names a class that the model does not have."""
 
     code = "unknown-label"
     message = "The model knows no such class. Choose one that it suggests, or “None of these”."
 
 
 class KeyRequired(ServiceError):
-    """The request has no API key, or one that is nobody's."""
+    """The request has no API key, or an unknown one."""
 
     status = 401
     code = "key-required"
@@ -132,7 +132,7 @@ class KeyRequired(ServiceError):
 
 
 class CrossSite(ServiceError):
-    """A browser was made to send the request by a page of another site."""
+    """A page of another site made a browser send the request."""
 
     status = 403
     code = "cross-site"
@@ -140,7 +140,7 @@ class CrossSite(ServiceError):
 
 
 class OperatorsOnly(ServiceError):
-    """Without API keys, this is for the machine that the service runs on."""
+    """Without API keys, only the machine that the service runs on may read this."""
 
     status = 403
     code = "operators-only"
@@ -151,7 +151,7 @@ class OperatorsOnly(ServiceError):
 
 
 class NotFound(ServiceError):
-    """Nothing has this address."""
+    """No resource has this address."""
 
     status = 404
     code = "not-found"
@@ -159,7 +159,7 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """What has this address does not take the method."""
+    """The resource does not accept this method."""
 
     status = 405
     code = "method-not-allowed"
@@ -167,7 +167,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class NoSuchPrediction(ServiceError):
-    """No prediction of this id is kept any more, or there never was one."""
+    """No prediction with this id is kept any more, or there never was one."""
 
     status = 404
     code = "no-such-prediction"
@@ -175,7 +175,7 @@ class NoSuchPrediction(ServiceError):
 
 
 class NoSuchModel(ServiceError):
-    """The workers do not serve a model of this name."""
+    """The workers serve no model of this name."""
 
     status = 404
     code = "no-such-model"
@@ -191,7 +191,7 @@ class NoSuchProblem(ServiceError):
 
 
 class PredictionPending(ServiceError):
-    """The prediction is not there yet."""
+    """The prediction is not ready yet."""
 
     status = 409
     code = "prediction-pending"
@@ -199,7 +199,7 @@ class PredictionPending(ServiceError):
 
 
 class PredictionFailed(ServiceError):
-    """There is no prediction that could be right or wrong, since the image could not be classified."""
+    """There is no prediction to report as wrong, since the image could not be classified."""
 
     status = 409
     code = "prediction-failed"
@@ -207,7 +207,7 @@ class PredictionFailed(ServiceError):
 
 
 class KeyInUse(ServiceError):
-    """A request with the same idempotency key is not answered yet."""
+    """A request with the same idempotency key is still being answered."""
 
     status = 409
     code = "idempotency-key-in-use"
@@ -215,7 +215,7 @@ class KeyInUse(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is of a type that is not understood."""
+    """The body's media type is not supported."""
 
     status = 415
     code = "unsupported-media-type"
@@ -223,7 +223,7 @@ class UnsupportedMediaType(ServiceError):
 
 
 class UnsupportedEncoding(ServiceError):
-    """The body has a `Content-Encoding` that is not decoded."""
+    """The body's `Content-Encoding` is not supported."""
 
     status = 415
     code = "unsupported-encoding"
@@ -231,7 +231,7 @@ class UnsupportedEncoding(ServiceError):
 
 
 class KeyReused(ServiceError):
-    """The same idempotency key came with another request before."""
+    """The same idempotency key was sent before with another request."""
 
     status = 422
     code = "idempotency-key-reused"
@@ -239,7 +239,7 @@ class KeyReused(ServiceError):
 
 
 class NoSuchImage(ServiceError):
-    """Nothing is stored under this name any more, or never was."""
+    """No image is stored under this name any more, or there never was one."""
 
     status = 404
     code = "no-such-image"
@@ -247,7 +247,7 @@ class NoSuchImage(ServiceError):
 
 
 class NoSuchReport(ServiceError):
-    """A report that is to be taken back is not among the latest of the file."""
+    """The report to take back is not among the latest of the file."""
 
     status = 404
     code = "no-such-report"
@@ -255,7 +255,7 @@ class NoSuchReport(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """There is more of something than the limit; each limit has an error of its own."""
+    """Something is over a limit; every limit has its own error."""
 
     status = 413
     code = "too-large"
@@ -282,14 +282,14 @@ class TooManyFrames(TooLarge):
 
 
 class TooManyScans(TooLarge):
-    """The JPEG stores its picture in more passes than any encoder does."""
+    """The JPEG stores its picture in more passes than any encoder writes."""
 
     code = "too-many-scans"
     message = "The JPEG image has too many scans. Save it anew and send it again."
 
 
 class TooMuchMetadata(TooLarge):
-    """What the image file says about the image has more bytes, or is in more pieces, than the limit."""
+    """The image file has more bytes of metadata, or more pieces of it, than the limit."""
 
     code = "too-much-metadata"
     message = "The image has too many pieces of metadata. Save it without them and send it again."
@@ -382,7 +382,7 @@ class TooSlow(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """More would wait than may, or longer than the caller does; try again after `retry_after_s`."""
+    """The queue has no room, or the wait would be longer than the caller's timeout; retry after `retry_after_s`."""
 
     status = 429
     code = "queue-full"
@@ -401,7 +401,7 @@ class Unavailable(ServiceError):
 
 
 class Stopping(Unavailable):
-    """The service was told to stop before the answer came."""
+    """The service began to stop before the answer came."""
 
     code = "stopping"
     message = "The service is stopping. Try again shortly."
@@ -415,7 +415,7 @@ class NoWorker(Unavailable):
 
 
 class NoApi(Unavailable):
-    """A proxy says so where it finds no API to pass the request on to."""
+    """A proxy found no API to pass the request on to."""
 
     code = "no-api"
     message = "No API is alive. Try again shortly."
@@ -429,7 +429,7 @@ class QueueUnavailable(Unavailable):
 
 
 class UnreadableMessage(Unavailable):
-    """API and workers do not understand each other, as versions of them may while one takes the other's place."""
+    """API and workers do not understand each other's messages, as may happen while a new version is rolled out."""
 
     code = "unreadable-message"
     message = "Parts of the service did not understand each other. Try again shortly."
@@ -443,14 +443,14 @@ class StorageUnavailable(Unavailable):
 
 
 class OutOfMemory(Unavailable):
-    """A worker has not the memory that decoding an image takes."""
+    """A worker does not have the memory to decode an image."""
 
     code = "out-of-memory"
     message = "There is not enough memory for this image at the moment. Try again shortly, or send a smaller one."
 
 
 class KeysUnavailable(Unavailable):
-    """The file of the API keys cannot be read, so nobody can be told from anybody."""
+    """The API key file cannot be read, so no key can be checked."""
 
     code = "keys-unavailable"
     message = "API keys cannot be checked at the moment. Try again shortly."
@@ -473,7 +473,7 @@ class ClientGone(ServiceError):
 
 
 class SetAside(ServiceError):
-    """The image ended the worker that held it more than once, and is not tried again."""
+    """The image is quarantined: it ended more than one worker that held it, and is not tried again."""
 
     code = "set-aside"
     message = "This image stopped the model worker more than once and is not tried again."

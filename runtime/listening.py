@@ -1,4 +1,4 @@
-"""The addresses and ports that a service listens on: which there may be, whether they are free, and their URLs."""
+"""Addresses and ports to listen on: validation, whether they are free, and their URLs."""
 
 import errno
 import socket
@@ -9,13 +9,13 @@ from pydantic import AfterValidator
 
 from runtime.errors import SetupError
 
-# What listens on any address is reached from its own machine by this one.
+# A service that listens on any address is reached from its own machine at this one.
 _LOOPBACK = "127.0.0.1"
 _FIRST_UNPRIVILEGED_PORT = 1024
 
 
 def _address(text: str) -> str:
-    """Return an address. Raises `ValueError`: what a name stands for, a server does not look up."""
+    """Return an IP address. Raises `ValueError` for names: a server does not resolve them."""
     if text == "localhost":
         return _LOOPBACK
     try:
@@ -33,7 +33,7 @@ ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
 def check(host: str, port: int) -> None:
-    """Raise `SetupError` where nothing can listen on a port of an address now."""
+    """Raise `SetupError` if nothing can listen on a port of an address now."""
     try:
         with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
@@ -52,7 +52,7 @@ def _advice(err: OSError, port: int) -> str:
 
 
 def local_url(host: str, port: int) -> str:
-    """Return the URL by which its own machine reaches what listens on an address."""
+    """Return the URL by which a service that listens on an address is reached from its own machine."""
     if ip_address(host).is_unspecified:
         host = _LOOPBACK
     return f"http://[{host}]:{port}" if _family(host) == socket.AF_INET6 else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Locks on open files, which processes of several machines can share too."""
+"""Locks on open files, which also work between machines."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import IO
 
 @contextmanager
 def shared(file: IO[bytes]) -> Iterator[None]:
-    """Wait until nobody has the file to itself, and keep it so."""
+    """Hold a shared lock, waiting until nobody holds an exclusive one."""
     fcntl.flock(file, fcntl.LOCK_SH)
     try:
         yield
@@ -18,7 +18,7 @@ def shared(file: IO[bytes]) -> Iterator[None]:
 
 @contextmanager
 def exclusive(file: IO[bytes], *, wait: bool = True) -> Iterator[None]:
-    """Have the file to oneself. Raises `BlockingIOError` where another has it and `wait` is false."""
+    """Hold an exclusive lock. Raises `BlockingIOError` if another process holds a lock and `wait` is false."""
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     try:
         yield
@@ -27,5 +27,5 @@ def exclusive(file: IO[bytes], *, wait: bool = True) -> Iterator[None]:
 
 
 def _release(file: IO[bytes]) -> None:
-    # Closing the file would not do where a process was forked meanwhile: it has the lock too.
+    # Closing the file would not release the lock if a process was forked meanwhile: it holds the lock, too.
     fcntl.flock(file, fcntl.LOCK_UN)

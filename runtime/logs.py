@@ -1,7 +1,7 @@
-"""How both services log: one line an event, on standard error, as text to read or as JSON for machines.
+"""Logging of both services: one line per event, on standard error, as text or as JSON for machines.
 
-What a line is about travels as fields beside its message: those given as `extra`, those of the request in hand,
-and the id of its trace where there is one.
+Details travel as fields beside the message: those given as `extra`, those of the current request, and its trace id if
+there is one.
 """
 
 import logging
@@ -21,7 +21,7 @@ _STANDARD = {*RESERVED_ATTRS, "message", "asctime"}
 
 
 class TextFormatter(logging.Formatter):
-    """Puts the fields after the message, as `name=value`."""
+    """Appends the fields to the message, as `name=value`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return the line without its traceback."""
@@ -29,12 +29,12 @@ class TextFormatter(logging.Formatter):
         return escaped(" ".join([super().formatMessage(record), *fields]))
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line and those of its traceback, indented so that none is taken for another event."""
+        """Return the line and its traceback, indented so that no line of it looks like another event."""
         return "\n  ".join(map(escaped, super().format(record).split("\n")))
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
-    """Print log lines of at least `level`, whatever a library has set up before."""
+    """Print log lines of at least `level`, replacing any set-up by a library."""
     handler = logging.StreamHandler()
     handler.addFilter(_add_context)
     handler.setFormatter(_json_formatter() if form == "json" else _text_formatter())
@@ -47,7 +47,7 @@ def start(**fields: object) -> None:
 
 
 def bind(**fields: object) -> None:
-    """Add fields to the lines of the request in hand."""
+    """Add fields to the lines of the current request."""
     _context.set({**_context.get(), **fields})
 
 

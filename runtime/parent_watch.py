@@ -1,4 +1,4 @@
-"""Lets no process outlive the one that started it, even if that is killed."""
+"""Ends a process when the one that started it is gone, even if that was killed."""
 
 import ctypes
 import multiprocessing
@@ -13,9 +13,9 @@ _libc = ctypes.CDLL(None)
 
 
 def ending_with_starter() -> Callable[[], None] | None:
-    """Return the `preexec_fn` with which a new process gets SIGTERM when the thread that starts it is gone.
+    """Return a `preexec_fn` by which a new process gets SIGTERM when the thread that started it is gone.
 
-    Only Linux's kernel does that; elsewhere there is none.
+    Only Linux supports this; elsewhere it is None.
     """
     if sys.platform != "linux":
         return None
@@ -23,14 +23,14 @@ def ending_with_starter() -> Callable[[], None] | None:
 
     def ask_kernel() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != starter:  # it went before the kernel was asked
+        if os.getppid() != starter:  # it was gone before the kernel was asked
             os._exit(1)
 
     return ask_kernel
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Have this process, if `multiprocessing` started it, get a signal when the one that did is gone."""
+    """Send this process a signal when its `multiprocessing` parent, if it has one, is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=[parent, number], name="lifeline", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Reads what is in Redis, which another version of this code may have written, or something else altogether."""
+"""Reads messages from Redis, which another version of this code, or anything else, may have written."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ D = TypeVar("D")
 
 
 class Damaged(ValueError):
-    """A message does not have the form that it must have."""
+    """A message does not have its required form."""
 
 
 @cache
@@ -23,7 +23,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - TypeAdapter itsel
 
 
 def read(kind: type[T], data: bytes | str) -> T:
-    """Return a message that is written as JSON, without the fields that its kind does not have. Raises `Damaged`."""
+    """Return a message decoded from JSON, ignoring unknown fields. Raises `Damaged`."""
     try:
         message: T = _adapter(kind).validate_json(data)  # type: ignore[arg-type]  # a type is hashable
     except ValidationError as err:
@@ -34,7 +34,7 @@ def read(kind: type[T], data: bytes | str) -> T:
 
 
 def understood(what: str, decode: Callable[[D], T], data: D) -> T | None:
-    """Return what `decode` gives, or None where that raises `Damaged`, which is logged once for `what` it is."""
+    """Return `decode(data)`, or None if that raises `Damaged`, which is logged once per `what`."""
     try:
         return decode(data)
     except Damaged as err:

@@ -1,4 +1,4 @@
-"""Notices signals that ask a process to stop."""
+"""Catches signals that ask a process to stop."""
 
 import signal
 import threading
@@ -8,8 +8,8 @@ from queue import SimpleQueue
 def stop_event() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set, however many of them come.
 
-    A thread sets it, at the word of the handler. The lock of an event is not reentrant: a handler that sets it itself
-    waits for ever where a second signal comes meanwhile, or while the main thread begins to wait for the event.
+    The handler wakes a thread that sets it. The lock of an event is not reentrant: a handler that sets the event itself
+    waits for ever if a second signal comes meanwhile, or if the main thread is just beginning to wait for the event.
     """
     stopped, signals = threading.Event(), SimpleQueue[int]()
 

@@ -1,4 +1,4 @@
-"""What is wrong with what others have given, as people are told it."""
+"""Readable messages for invalid input."""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ _PLAIN_HTTP = re.compile(r"https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5}
 
 
 def said(problem: Mapping[str, Any]) -> str:
-    """Return what is wrong by one of a `ValidationError`'s `errors()`: of a check of ours, its own words alone."""
-    if problem["type"] == "model_type":  # whose message names a class of ours
+    """Return the message of one of a `ValidationError`'s `errors()`; of our own checks, only their words."""
+    if problem["type"] == "model_type":  # its message names a class of ours
         return "Input should be an object"
     return str(problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"])
 
 
 def is_plain_http(url: str) -> bool:
-    """Tell whether a URL is of HTTP or HTTPS, and has no user, password or query, which messages would show."""
+    """Return whether a URL is HTTP or HTTPS without user, password or query, which messages would show."""
     try:
         return bool(_PLAIN_HTTP.fullmatch(url)) and urlsplit(url).port != 0
-    except ValueError:  # of a port that is too high
+    except ValueError:  # the port is too high
         return False

@@ -1,7 +1,7 @@
-"""Waits without holding an event loop: what the loop calls is suspended meanwhile, what a thread calls just waits.
+"""Waits without blocking an event loop: callers on the loop are suspended, callers in threads just wait.
 
-So one synchronous function, such as a view of Flask, serves in both: a thousand that wait on the loop are a thousand
-small stacks, not a thousand threads.
+So one synchronous function, such as a Flask view, works in both: a thousand requests that wait on the loop are a
+thousand small stacks, not a thousand threads.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class _Call(greenlet):
-    """A function that an event loop has called, and the threads and the context that it works with."""
+    """A function called from an event loop, with the thread pool and the context that it uses."""
 
     def __init__(self, function: Callable[[], object], threads: Executor) -> None:
         super().__init__(function)
@@ -27,17 +27,17 @@ class _Call(greenlet):
 
 
 async def run(function: Callable[[], T], threads: Executor) -> T:
-    """Return what a function returns, called in the event loop's own thread; what it has to block for, `threads` do."""
+    """Run a function in the event loop's own thread and return its result; `threads` do its blocking calls."""
     call = _Call(function, threads)
     return cast("T", await _end(call, call.switch()))
 
 
 async def _end(call: _Call, step: Any) -> object:  # noqa: ANN401 - what it waits for, or what it has returned
-    """Have a call that has begun go on to its end, and return what it returns."""
+    """Run a started call to its end, and return its result."""
     while not call.dead:
         try:
             result = await step
-        except BaseException as err:  # noqa: BLE001 - the function deals with it
+        except BaseException as err:  # noqa: BLE001 - the function handles it
             step = call.throw(err)
         else:
             step = call.switch(result)
@@ -55,7 +55,7 @@ def wait(future: "Future[T]", timeout_s: float | None = None) -> T:
 
 async def _done(future: "Future[Any]", timeout_s: float | None) -> None:
     """Return when a future is done, or the time is over."""
-    if future.done():  # while others were waited for
+    if future.done():  # done while others were waited for
         return
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -69,9 +69,9 @@ async def _done(future: "Future[Any]", timeout_s: float | None) -> None:
 
 
 def gather(functions: Sequence[Callable[[], T]]) -> list[T]:
-    """Return what the functions return, or raise what the first of them raises, when all have ended.
+    """Return the functions' results, or raise the first one's exception, when all have ended.
 
-    On an event loop, all have begun before one is waited for: a task of the loop for each would cost more than most do.
+    On an event loop, all begin before any is waited for; a task of the loop for each would cost more than most do.
     """
     here = getcurrent()
     if not (isinstance(here, _Call) and here.parent):
@@ -87,12 +87,12 @@ def gather(functions: Sequence[Callable[[], T]]) -> list[T]:
 def _settle(result: "Future[T]", function: Callable[[], T]) -> None:
     try:
         result.set_result(function())
-    except BaseException as err:  # noqa: BLE001 - whoever has called raises it
+    except BaseException as err:  # noqa: BLE001 - the caller raises it
         result.set_exception(err)
 
 
 async def _end_all(calls: Sequence[_Call]) -> None:
-    steps = [call.switch() for call in calls]  # each to its end, or until it has to wait
+    steps = [call.switch() for call in calls]  # every one to its end, or until it has to wait
     for call, step in zip(calls, steps, strict=True):
         await _end(call, step)
 
@@ -103,14 +103,14 @@ def _set(over: "asyncio.Future[None]") -> None:
 
 
 def blocking(function: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that blocks as one that may be called anywhere: the event loop has a thread call it."""
+    """Wrap a blocking function so that it may be called anywhere: on an event loop, a thread runs it."""
 
     @wraps(function)
     def call_it(*args: P.args, **kwargs: P.kwargs) -> T:
         call = getcurrent()
         if not isinstance(call, _Call):
             return function(*args, **kwargs)
-        # In the caller's context, which is free while it waits, so that what is noted there for the log stays.
+        # In the caller's context, which is free while it waits, so that log fields bound there stay.
         return wait(call.threads.submit(lambda: call.context.run(function, *args, **kwargs)))
 
     return call_it

@@ -1,7 +1,7 @@
-"""Traces: what became of one request, from the API through the queue to its batch, for OpenTelemetry.
+"""Traces of requests for OpenTelemetry: from the API through the queue to the batch.
 
 They are off unless OTEL_EXPORTER_OTLP_ENDPOINT says where to send them. Nothing of OpenTelemetry is imported then, and
-what is called here does nothing: see `Span`. How it is done otherwise is in otlp.py, and in no other place.
+these functions do nothing: see `Span`. Only otlp.py uses OpenTelemetry.
 """
 
 import os
@@ -20,7 +20,7 @@ _INSTALL = ".venv/bin/python -m pip install --no-deps --require-hashes -r deploy
 _NONE: Mapping[str, Value] = {}
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
 _HEADER = re.compile(r"[ \t]*[\w!#$&'*+.^`|~-]+[ \t]*=[ \t!#-+\--:<-\[\]-~]*", re.ASCII)
-# Of the traces that no caller has begun: OpenTelemetry's own default, all of them, costs 6 % of the processors' time.
+# The share of traces recorded that no caller began: OpenTelemetry's default, all of them, costs 6 % of processor time.
 _RECORDED_RATIO = "0.05"
 
 
@@ -29,7 +29,7 @@ class Settings(Protocol):
 
     @property
     def otel_exporter_otlp_endpoint(self) -> str | None:
-        """Where traces are sent; None where they are off."""
+        """The URL that traces are sent to; None if they are off."""
 
 
 _NOT_RECORDED = Span()
@@ -37,7 +37,7 @@ _tracer: Tracer | None = None
 
 
 def require(settings: Settings) -> None:
-    """Raise `SetupError` where traces are on, and OpenTelemetry is not installed or its headers are damaged."""
+    """Raise `SetupError` if traces are on, and OpenTelemetry is not installed or its headers are damaged."""
     if not settings.otel_exporter_otlp_endpoint:
         return
     _check_headers({**_from_file(), **os.environ})
@@ -48,9 +48,9 @@ def require(settings: Settings) -> None:
 
 
 def start(settings: Settings, service: str) -> None:
-    """Trace from now on in this process, which counts as one of `service`, where the settings say so.
+    """Start tracing in this process, as one of `service`, if the settings turn it on.
 
-    To be called in the process itself, after any fork. Raises `SetupError` where OpenTelemetry is not installed.
+    Call it in the process itself, after any fork. Raises `SetupError` if OpenTelemetry is not installed.
     """
     require(settings)
     if not settings.otel_exporter_otlp_endpoint:
@@ -65,12 +65,12 @@ def start(settings: Settings, service: str) -> None:
 
 
 def _from_file() -> dict[str, str]:
-    """Return OpenTelemetry's own settings in the file where all others may stand, too."""
+    """Return OpenTelemetry's own settings from the settings file."""
     return {name: value for name, value in dotenv_values(env_file()).items() if name.startswith("OTEL_") and value}
 
 
 def _check_headers(environment: Mapping[str, str]) -> None:
-    """Raise `SetupError` where headers are damaged: OpenTelemetry's SDK would log the key that they may have."""
+    """Raise `SetupError` if headers are damaged: OpenTelemetry's SDK would log the key that they may contain."""
     for name in _HEADERS:
         headers = [header for header in environment.get(name, "").split(",") if header.strip()]
         if not all(_HEADER.fullmatch(header) and unquote(header).isprintable() for header in headers):
@@ -81,26 +81,26 @@ def _check_headers(environment: Mapping[str, str]) -> None:
 
 
 def _set_sampler() -> None:
-    """Have some of the traces recorded, where nobody has said which."""
+    """Sample a share of the traces, unless the environment names a sampler."""
     if not os.environ.get("OTEL_TRACES_SAMPLER"):
         os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
         os.environ["OTEL_TRACES_SAMPLER_ARG"] = os.environ.get("OTEL_TRACES_SAMPLER_ARG") or _RECORDED_RATIO
 
 
 def use(tracer: Tracer | None) -> None:
-    """Have a tracer make the spans, or nobody."""
+    """Set the tracer that makes the spans; None turns tracing off."""
     global _tracer  # a process has one, as it has one log
     _tracer = tracer
 
 
 def stop() -> None:
-    """Send what is recorded and not sent yet, for some seconds at most."""
+    """Send the spans that are not sent yet, for some seconds at most."""
     if _tracer:
         _tracer.stop()
 
 
 def is_on() -> bool:
-    """Tell whether anything may be recorded."""
+    """Return whether tracing is on."""
     return _tracer is not None
 
 
@@ -113,7 +113,7 @@ def span(
     started_s_ago: float = 0,
     links: Sequence[Span] = (),
 ) -> Span:
-    """Begin a span, a child of the current one, or of `parent`: a span, or what another process has carried here."""
+    """Begin a span: a child of the current one or of `parent`, which is a span or another process's headers."""
     if _tracer is None:
         return _NOT_RECORDED
     return _tracer.span(name, attributes, kind, parent, started_s_ago, links)
@@ -125,10 +125,10 @@ def current() -> Span:
 
 
 def carried() -> Headers:
-    """Return the headers by which another process goes on with the current span; none where traces are off."""
+    """Return the headers with which another process continues the current span; empty if traces are off."""
     return _tracer.carried() if _tracer else {}
 
 
 def trace_id() -> str | None:
-    """Return the id of the current trace, by which its spans and log lines are found."""
+    """Return the id of the current trace, which its spans and log lines share."""
     return _tracer.trace_id() if _tracer else None

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry's SDK, sent by OTLP over HTTP; imported only where they are on.
+"""Tracing with OpenTelemetry's SDK, sent by OTLP over HTTP; imported only if traces are on.
 
 The SDK reads its own settings: which traces are recorded (OTEL_TRACES_SAMPLER, whose default is ours), where they are
 sent and with which headers (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS), and how many at once
@@ -25,9 +25,9 @@ _KINDS: Mapping[Kind, SpanKind] = {
     "producer": SpanKind.PRODUCER,
     "consumer": SpanKind.CONSUMER,
 }
-# A process that stops gives what it still has to send this long.
+# The time that a stopping process takes to send its last spans.
 _STOP_S = 3.0
-# The W3C asks for so much to be passed on; more would only fill the queue.
+# The W3C requires that this many characters be passed on; more would only fill the queue.
 _MAX_STATE = 512
 
 
@@ -40,7 +40,7 @@ class RecordedSpan(Span):
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it is one, and the sampler has decided not to have it recorded."""
+        """Whether this is a real span that the sampler has decided not to record."""
         return not self.recorded and self.span.get_span_context().is_valid
 
     def __enter__(self) -> Span:
@@ -54,7 +54,7 @@ class RecordedSpan(Span):
         self.end()
 
     def rename(self, name: str) -> None:
-        """Give it another name."""
+        """Rename the span."""
         self.span.update_name(name)
 
     def note(self, attributes: Mapping[str, Value]) -> None:
@@ -68,25 +68,25 @@ class RecordedSpan(Span):
             self.note({attribute: 1 + before if isinstance(before, int) else 1})
 
     def fail(self, code: str) -> None:
-        """Say that it failed."""
+        """Mark the span as failed."""
         self.span.set_attribute("error.type", code)
         self.span.set_status(StatusCode.ERROR)
 
     def link(self, other: Span) -> None:
-        """Say that a span of another trace belongs to it."""
+        """Link a span of another trace."""
         if isinstance(other, RecordedSpan):
             self.span.add_link(other.span.get_span_context())
 
     def end(self) -> None:
-        """End it."""
+        """End the span."""
         self.span.end()
 
 
 class OpenTelemetryTracer:
-    """The `Tracer` that hands each span that has ended to a processor."""
+    """A `Tracer` that passes ended spans to a processor."""
 
     def __init__(self, processor: SpanProcessor) -> None:
-        # It would also flush at exit, and then for as long as that takes.
+        # Otherwise it would also flush at exit, with no time limit.
         self._provider = TracerProvider(shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("mlapi")
@@ -101,7 +101,7 @@ class OpenTelemetryTracer:
         started_s_ago: float,
         links: Sequence[Span],
     ) -> Span:
-        """Begin a span; what is a part of one that nobody records is no other one."""
+        """Begin a span; within a span that is not recorded, no new one is made."""
         whole = self.current() if parent is None else parent
         if isinstance(whole, RecordedSpan) and whole.is_left_out:
             return RecordedSpan(whole.span)
@@ -117,7 +117,7 @@ class OpenTelemetryTracer:
         )
 
     def _context(self, parent: Headers | Span | None) -> context.Context | None:
-        """Return what a span begins in, None for where it is made."""
+        """Return the context for a new span, None for the present one."""
         if parent is None:
             return None
         if isinstance(parent, RecordedSpan):
@@ -143,12 +143,12 @@ class OpenTelemetryTracer:
         return trace.format_trace_id(current.trace_id) if current.is_valid else None
 
     def stop(self) -> None:
-        """Send what is left: in a thread, since a collector that is away would have the process wait for long."""
+        """Send the remaining spans, in a thread, since a collector that is away would block the process for long."""
         flush = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         flush.start()
         flush.join(_STOP_S)
 
 
 def exporting() -> OpenTelemetryTracer:
-    """Return a tracer that sends its spans in batches, in a thread of its own."""
+    """Return a tracer that sends its spans in batches, in its own thread."""
     return OpenTelemetryTracer(BatchSpanProcessor(OTLPSpanExporter()))

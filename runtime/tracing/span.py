@@ -1,4 +1,4 @@
-"""The parts of a trace, as the code that is traced sees them, whoever records them."""
+"""Spans and tracers as the traced code sees them, independent of OpenTelemetry."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -8,12 +8,12 @@ from runtime.errors import ServiceError
 
 Kind = Literal["internal", "server", "producer", "consumer"]
 Value = str | int | float | bool
-# What crosses from one process to the next: the W3C's headers `traceparent` and, where there is one, `tracestate`.
+# The headers that cross from one process to the next: the W3C's `traceparent` and, if there is one, `tracestate`.
 Headers = Mapping[str, str]
 
 
 class Span:
-    """A part of a trace, which nobody records. With `with`, it is the current one meanwhile, and ends then."""
+    """A part of a trace; this one is not recorded. As a context manager it becomes the current span, then ends."""
 
     recorded = False
 
@@ -24,7 +24,7 @@ class Span:
         return None
 
     def rename(self, name: str) -> None:
-        """Give it another name."""
+        """Rename the span."""
 
     def note(self, attributes: Mapping[str, Value]) -> None:
         """Add attributes."""
@@ -33,17 +33,17 @@ class Span:
         """Add one to an attribute."""
 
     def fail(self, code: str) -> None:
-        """Say that it failed, with the code of a `ServiceError`, or the name of another."""
+        """Mark the span as failed, with the code of a `ServiceError`, or the name of another exception."""
 
     def link(self, other: "Span") -> None:
-        """Say that a span of another trace belongs to it."""
+        """Link a span of another trace."""
 
     def end(self) -> None:
-        """End it."""
+        """End the span."""
 
 
 class Tracer(Protocol):
-    """Makes spans; see the functions of this module for what each method does."""
+    """Makes spans; the functions of `runtime.tracing` describe the methods."""
 
     def span(
         self,
@@ -66,9 +66,9 @@ class Tracer(Protocol):
         """Return the id of the current trace."""
 
     def stop(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
 
 
 def failure_of(err: BaseException) -> str:
-    """Return what a span is told of an exception."""
+    """Return an exception's name for a span."""
     return err.code if isinstance(err, ServiceError) else type(err).__name__
