@@ -1,1 +1,1 @@
-"""The network and its loop."""
+"""The model worker: the network, and the loop that feeds it."""

@@ -1,4 +1,4 @@
-"""Pictures kept beside a version with its original's answers, which show on any processor whether it is right there."""
+"""Test pictures stored with a quantized version, to check its answers on any processor against the original's."""
 
 import zipfile
 
@@ -12,16 +12,16 @@ from runtime.errors import InferenceFailed
 FILE = "answers.npz"
 _MOST = 8
 
-# Of a score. On 1,000 photographs, bf16 moved an INT8 network's scores by up to 0.12 from those in f32.
+# Tolerance of a score. On 1,000 photographs, bf16 moved an INT8 network's scores by up to 0.12 from those in f32.
 _TOLERANCE = 0.25
-# What is kept leaves room for that.
+# The pictures kept agree more closely, to leave room for that.
 _ALIKE = 0.1
 
 
 def keep(original: Classifier, version: Classifier, pixels: NDArray[np.uint8]) -> None:
-    """Write to the version's folder what the original says of some of the pictures that the two answer alike.
+    """Write to the version's folder some pictures that both models answer alike, with the original's answers.
 
-    `pixels` are uint8 of shape (N, height, width, 3). Raises `ModelError` where no picture is answered alike.
+    `pixels` are uint8 of shape (N, height, width, 3). Raises `ModelError` if no picture is answered alike.
     """
     scores = _scores(original, pixels)
     classes, expected = scores.argmax(axis=1), scores.max(axis=1)
@@ -33,7 +33,7 @@ def keep(original: Classifier, version: Classifier, pixels: NDArray[np.uint8]) -
 
 
 def check(classifier: Classifier) -> None:
-    """Raise `ModelError` where a network does not say of the kept pictures what it should; there need not be any."""
+    """Raise `ModelError` if a network answers the kept pictures, if there are any, differently."""
     file = classifier.manifest.folder / FILE
     if not file.exists():
         return
@@ -56,11 +56,11 @@ def check(classifier: Classifier) -> None:
 def _differences(
     classifier: Classifier, pixels: NDArray[np.uint8], classes: NDArray[np.int64], expected: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far a network's score of each picture's class is from what is expected."""
+    """Return the absolute difference of a network's score of each picture's class from the expected score."""
     differences: NDArray[np.float64] = np.abs(_scores(classifier, pixels)[np.arange(len(classes)), classes] - expected)
     return differences
 
 
 def _scores(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    # One by one: what the engine generates for a batch of one is needed in any case.
+    # One by one: the engine needs the code for a batch of one in any case.
     return np.concatenate([classifier.scores(pixels[i : i + 1]) for i in range(len(pixels))])

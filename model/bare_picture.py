@@ -1,8 +1,8 @@
-"""Reduces an image file to what the pixels of its first frame need, so that a decoder sees nothing else.
+"""Reduces an image file to the data of its first frame's pixels, so that a decoder sees nothing else.
 
-Text, colour profiles, EXIF, thumbnails, further frames and pictures would cost a decoder time, and damage in them
-would have it refuse a picture that browsers show. What is kept can be read in one way only, so a decoder takes the same
-steps as the walk.
+Text, colour profiles, EXIF, thumbnails, further frames and pictures would cost decoding time, and damage in them would
+make a decoder refuse a picture that browsers show. The remaining data are unambiguous, so a decoder follows the same
+steps as jobs/image_walk.py.
 """
 
 import struct
@@ -36,33 +36,33 @@ from runtime.errors import NotAnImage
 
 _PNG_HEADER = struct.Struct(">IIBB3s")
 _PNG_PALETTE = 3
-# How many samples a transparent colour has, by the colour type.
+# The number of samples of a transparent colour, by colour type.
 _PNG_KEY_SAMPLES = {0: 1, 2: 3}
 _CHECKSUM_BYTES = 4
-# What the pixels of a frame begin with.
+# The length of the sequence number before a frame's pixels.
 _NUMBER_BYTES = 4
 
 _JPEG_PIXELS = JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN}
 _JPEG_EXIF = 0xE1
-# These application segments say how colours are stored, if they are as long as libjpeg wants them; all others are
+# These application segments say how colours are stored, if they are as long as libjpeg requires; all others are
 # metadata.
 _JPEG_COLOURS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
-# EXIF data begin with its name, and a header of 8 bytes.
+# EXIF data begin with their name and a header of 8 bytes.
 _JPEG_EXIF_BYTES = 14
 _JPEG_BEGINNING, _JPEG_ENDING = b"\xff\xd8", b"\xff\xd9"
-# No markers, and the first bit is 1: libjpeg itself continues with zeros where a file ends.
+# Filler without markers, whose first bit is 1: libjpeg itself continues with zeros when a file ends early.
 _MORE_PIXELS = bytes((149 + 101 * index) % 251 for index in range(256))
 
-# EXIF 2.32: how to turn what is stored into what was photographed, a short integer.
+# EXIF 2.32: the orientation tag, a short integer: how to turn the stored picture upright.
 _ORIENTATION, _SHORT, _AS_STORED = 0x0112, 3, 1
 
-# The area of a frame: width, height, and where it begins from the left and the top.
+# The area of a frame: width, height, and its left and top offset.
 _Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ColourKey:
-    """The one colour of a PNG that is transparent, in samples of `depth` bits."""
+    """The one transparent colour of a PNG, in samples of `depth` bits."""
 
     samples: tuple[int, ...]
     depth: int
@@ -70,13 +70,11 @@ class ColourKey:
 
 @dataclass(frozen=True, slots=True)
 class BarePicture:
-    """A file with the pixels of one frame, and what the file that it was made from says of them.
+    """A file with the pixels of one frame, and the original file's information on them.
 
-    * `screen` is the size (width, height) of the whole picture, and `offset` where in it the frame is; of a JPEG, the
-      frame is all.
-    * `orientation` is EXIF's, from 1 to 8.
-    * `continuation` is there for a JPEG without its end: the same file with made-up pixels after its last ones. If both
-      decode to the same picture, none was missing.
+    `screen` is the size (width, height) of the whole picture, `offset` the frame's position in it; a JPEG's frame is
+    the whole picture. `orientation` is EXIF's, from 1 to 8. `continuation` is set for a JPEG without its end: the same
+    file with made-up pixels after its last ones. If both decode to the same picture, none was missing.
     """
 
     file: bytes
@@ -88,10 +86,10 @@ class BarePicture:
 
 
 def bare_picture(data: bytes) -> BarePicture:
-    """Return what a PNG, JPEG or GIF file has for the pixels of its first frame.
+    """Return the data of a PNG, JPEG or GIF file that the pixels of its first frame need.
 
-    Raises `NotAnImage` where it has no picture, and `EOFError`, `LookupError`, `ValueError` or `struct.error` where it
-    ends within one.
+    Raises `NotAnImage` if it has no picture, and `EOFError`, `LookupError`, `ValueError` or `struct.error` if it ends
+    within one.
     """
     if data.startswith(PNG_SIGNATURE):
         return _bare_png(data)
@@ -124,7 +122,7 @@ def _bare_png(data: bytes) -> BarePicture:
 
 
 def _png_headers(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, bytes]:
-    """Return the first chunk of each kind that matters and has the right checksum."""
+    """Return the first chunk of each relevant kind that has the right checksum."""
     headers: dict[bytes, bytes] = {}
     for kind, content, end in chunks:
         if kind in {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL"} and kind not in headers:
@@ -137,7 +135,7 @@ def _png_headers(data: bytes, chunks: Sequence[Chunk]) -> dict[bytes, bytes]:
 def _png_frame(
     data: bytes, headers: dict[bytes, bytes], chunks: Sequence[Chunk], size: tuple[int, int]
 ) -> tuple[_Box, list[memoryview]]:
-    """Return the area and the pixels of the first frame: the default picture, unless the animation leaves that out."""
+    """Return the area and the pixels of the first frame: the default picture, unless the animation excludes that."""
     if _is_animated(headers) and b"fcTL" not in headers:
         others = [chunk for chunk in chunks if chunk.kind in {b"fcTL", b"fdAT"}]
         beginnings = list(takewhile(lambda chunk: chunk.kind == b"fcTL", others))
@@ -150,7 +148,7 @@ def _png_frame(
 
 
 def _png_palette(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the palette, and its alpha if that follows, filled up with the last colour, as browsers do."""
+    """Return the palette, and its alpha if that follows, padded with the last colour, as browsers do."""
     palette, order = headers.get(b"PLTE", b""), list(headers)
     count = len(palette) // 3
     pieces = [(b"PLTE", _repeating_last(palette[: 3 * count], 3))] if count else []
@@ -170,7 +168,7 @@ def _is_animated(headers: dict[bytes, bytes]) -> bool:
 def _png_pixels(data: bytes, chunks: Sequence[Chunk], skipped_bytes: int = 0) -> list[memoryview]:
     """Return deflated pixels without the last byte of their checksum.
 
-    So it cannot be wrong. A decoder that has all rows does not wait for it; one that has not misses the end.
+    So the checksum cannot be wrong. A decoder that has all rows does not wait for it; one that has not misses the end.
     """
     view = memoryview(data)
     pixels = [part for chunk in chunks if (part := view[chunk.content + skipped_bytes : chunk.end])]
@@ -180,7 +178,7 @@ def _png_pixels(data: bytes, chunks: Sequence[Chunk], skipped_bytes: int = 0) ->
 
 
 def _png_pixel_chunk(pixels: Sequence[memoryview]) -> list[bytes | memoryview]:
-    # Pillow does not look at the checksum of pixels, which takes as long as 5 % of their decoding.
+    # Pillow does not check the checksum of pixels, which takes 5 % of the time of their decoding.
     return [struct.pack(">I4s", sum(map(len, pixels)), b"IDAT"), *pixels, bytes(_CHECKSUM_BYTES)]
 
 
@@ -222,7 +220,7 @@ def _is_needed(data: bytes, segment: Segment) -> bool:
 
 
 def _content_bytes(segment: Segment) -> int:
-    """Return the size of a segment's content without its length."""
+    """Return the size of a segment's content, without its length field."""
     return segment.end - segment.content - 2
 
 
@@ -266,13 +264,13 @@ def _of_gif_frame(data: bytes, block: Block, transparency: bytes) -> BarePicture
         struct.pack("<c4HB", GIF_FRAME, 0, 0, width, height, flags),
         data[block.start + GIF_DESCRIPTOR_BYTES : block.end],
     ]
-    # Browsers make room for a first frame beyond the screen.
+    # Browsers enlarge the screen for a first frame that exceeds it.
     screen = max(screen_width, left + width), max(screen_height, top + height)
     return BarePicture(b"".join(file), screen, (left, top))
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation in EXIF data, or 1 where there is none that browsers follow."""
+    """Return the orientation in EXIF data, or 1 if there is none that browsers follow."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
         return _AS_STORED

@@ -1,7 +1,7 @@
-"""The spans of a batch and of its jobs, each of which goes on with its request's trace, where traces are on.
+"""Spans of a batch and of its jobs, which continue their requests' traces, if traces are on.
 
-A batch is of several traces. Its own span is in that of its first job, and has links to all; the other jobs' spans have
-one to it.
+A batch belongs to several traces. Its own span is in that of its first job, and links to all; the other jobs' spans
+link to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ class BatchTrace:
         self._jobs = jobs
 
     def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what became of the jobs, and where the time went."""
-        for span, outcome in zip(self._jobs, outcomes, strict=False):  # no spans, where traces are off
+        """Record the jobs' outcomes and timings."""
+        for span, outcome in zip(self._jobs, outcomes, strict=False):  # no spans if traces are off
             if isinstance(outcome, JobFailure):
                 span.fail(outcome.code)
             else:
@@ -37,7 +37,7 @@ _NOT_TRACED = BatchTrace(Span(), ())
 
 @contextmanager
 def traced(batch: Sequence[Delivery]) -> Iterator[BatchTrace]:
-    """Trace what becomes of a batch; what is recorded meanwhile is a part of it."""
+    """Trace the processing of a batch; spans made meanwhile are its children."""
     if not tracing.is_on():
         yield _NOT_TRACED
         return

@@ -1,4 +1,4 @@
-"""Pixels become predictions: a network on OpenVINO. No other file but int8.py knows the inference engine."""
+"""Turns pixels into predictions: a network on OpenVINO. Only this file and int8.py use the inference engine."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,7 +22,7 @@ _TIMED_ROUNDS = 3
 
 
 class Classifier:
-    """A network ready to run on the CPU. For one caller at a time; a worker process has its own."""
+    """A network ready to run on the CPU. For one caller at a time; every worker process has its own."""
 
     def __init__(self, manifest: ModelManifest, request: ov.InferRequest, *, is_quantized: bool = False) -> None:
         self.manifest = manifest
@@ -31,15 +31,15 @@ class Classifier:
 
     @classmethod
     def load(cls, manifest: ModelManifest, *, threads: int = 1, precision: Precision = "f32") -> "Classifier":
-        """Compile the manifest's network for `threads` threads, and check that the two fit each other.
+        """Compile the manifest's network for `threads` threads, and check that network and manifest match.
 
-        `precision` is the arithmetic inside the network; "auto" is bf16 where the processor has it, else f32.
-        Pixels go in as uint8 and answers come out as float32 either way.
+        `precision` is the arithmetic inside the network; "auto" is bf16 if the processor has it, else f32. Pixels go in
+        as uint8 and answers come out as float32 either way.
 
-        Batches of any size run in one compiled network. One per batch size was 2 to 20 % faster with a light
-        network whose batch sizes vary, and within 4 % with one like ResNet-50, of which each held 170 to 230 MB.
+        Batches of any size run in one compiled network. One per batch size was 2 to 20 % faster with a light network
+        whose batch sizes vary, and within 4 % with one like ResNet-50, of which each held 170 to 230 MB.
 
-        Raises `ModelError` where the network cannot be read or run, or is not what the manifest says.
+        Raises `ModelError` if the network cannot be read or run, or contradicts the manifest.
         """
         network = _read(manifest)
         _check_integers(network, manifest)
@@ -55,15 +55,15 @@ class Classifier:
 
     @property
     def precision(self) -> str:
-        """The arithmetic inside the network: "f32" or "bf16", behind "int8+" where it is quantized."""
+        """The arithmetic inside the network: "f32" or "bf16", after "int8+" if it is quantized."""
         floats = str(self._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string())
         return f"int8+{floats}" if self._is_quantized else floats
 
     def classify(self, pixels: NDArray[np.uint8]) -> list[Outcome]:
-        """Return, in the order of the batch, each picture's most probable classes, or why it has none.
+        """Return each picture's most probable classes, or why it has none, in the order of the batch.
 
-        `pixels` is uint8 RGB of shape (N, height, width, 3), any N. Raises `InferenceFailed` where the
-        engine fails on the batch as a whole.
+        `pixels` is uint8 RGB of shape (N, height, width, 3), any N. Raises `InferenceFailed` if the engine fails on the
+        batch as a whole.
         """
         return [self._outcome(answer) for answer in self._run(pixels)] if len(pixels) else []
 
@@ -72,11 +72,11 @@ class Classifier:
         return np.stack([self._scores(answer) for answer in self._run(pixels)])
 
     def warm_up(self, max_batch_size: int) -> dict[int, float]:
-        """Run every batch size up to `max_batch_size`; return how many seconds a batch of each takes.
+        """Run every batch size up to `max_batch_size`; return the seconds that a batch of each size takes.
 
-        The engine generates code for a batch size when it meets it first: that run took 1.3 to 3.6 times as long, and
-        does not count. Of the others the median does, and all sizes take turns, since what else the machine does
-        lasts longer than one batch.
+        The engine generates code for a batch size when it first meets it: that run took 1.3 to 3.6 times as long, and
+        is not counted. The result is the median of the other runs. All sizes take turns, since other load on the
+        machine lasts longer than one batch.
         """
         pixels = _noise(max_batch_size, self.manifest)
         batches = [pixels[:size] for size in range(1, max_batch_size + 1)]
@@ -124,9 +124,9 @@ class Classifier:
 
 @cache
 def _core() -> ov.Core:
-    """Return the engine, one for the process and kept to its end.
+    """Return the engine: one per process, kept to its end.
 
-    It lays an alternate stack for signals under the thread that first compiles a network, and frees it with the last
+    It installs an alternate signal stack for the thread that first compiles a network, and frees it with the last
     engine; a signal after that would end the process.
     """
     return ov.Core()
@@ -153,7 +153,7 @@ def _read(manifest: ModelManifest) -> ov.Model:
 
 
 def _check_numbers(kind: ov.Type, manifest: ModelManifest) -> None:
-    """Raise `ModelError` where what the manifest makes of pixels would be rounded to whole numbers."""
+    """Raise `ModelError` if normalised pixels would be rounded to whole numbers."""
     if kind.is_integral() and (set(manifest.mean), set(manifest.std)) != ({0}, {1}):
         raise ModelError(
             f"{manifest.network_path}: takes whole numbers ({kind.type_name}), so pixels as they are; set mean to"
@@ -167,7 +167,7 @@ def _listed(ports: Sequence[ov.Output], kind: str) -> str:
 
 
 def _check_files(manifest: ModelManifest) -> None:
-    """Raise `ModelError` where a file of the network is missing or something else."""
+    """Raise `ModelError` if a file of the network is missing or something else."""
     path = manifest.network_path
     try:
         if instead := files.instead_of_network(path):
@@ -182,7 +182,7 @@ def _check_files(manifest: ModelManifest) -> None:
 
 
 def _advice_on_missing_weights(manifest: ModelManifest) -> str:
-    """Return what to do about weights that are not beside the network: often, both files were renamed."""
+    """Return advice on weights that are not beside the network: often, both files were renamed."""
     known = {NETWORK, MANIFEST, LABELS, manifest.sample.file if manifest.sample else ""}
     others = sorted(each.name for each in manifest.folder.iterdir() if each.is_file() and each.name not in known)
     renamed = f"if they are what {', '.join(others)} has, give it that name, or " if others else ""
@@ -212,7 +212,7 @@ _COLOURS = 3
 
 
 def _advice_on_input(found: ov.PartialShape, manifest: ModelManifest) -> str:
-    """Return what to do about an input of another shape than the manifest says."""
+    """Return advice on an input whose shape contradicts the manifest."""
     if found.rank.is_dynamic or len(found) != 4:
         return "; networks take pictures in four dimensions: batch, channels, height and width"
     sizes = [size.get_length() if size.is_static else None for size in found]
@@ -243,8 +243,8 @@ def _check_integers(network: ov.Model, manifest: ModelManifest) -> None:
 def _with_preprocessing(network: ov.Model, manifest: ModelManifest) -> ov.Model:
     """Return the network with uint8 NHWC RGB as its input and float32 as its output.
 
-    A quarter of the bytes go in, and what the manifest says of channels, mean, std and layout becomes
-    part of the graph, where the engine fuses it.
+    A quarter of the bytes go in, and the manifest's channels, mean, std and layout become part of the graph, where the
+    engine fuses them.
     """
     processor = PrePostProcessor(network)
     source = processor.input()
@@ -270,23 +270,23 @@ def _settings(threads: int, precision: Precision) -> dict[str, object]:
 
 
 def native_precision() -> Precision:
-    """Return the fastest arithmetic that the processor has; imitating bf16 takes longer than f32 does."""
+    """Return the processor's fastest arithmetic; emulated bf16 is slower than f32."""
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def _squeezed(answers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return answers of shape (N, classes) where they are (N, classes, 1, 1) or the like, others as they are."""
+    """Return answers of shape (N, classes, 1, 1) or the like as (N, classes), others unchanged."""
     sizes = answers.shape[1:]
     return answers.reshape(len(answers), -1) if len(sizes) > 1 and max(sizes) == np.prod(sizes) else answers
 
 
-# What only gives the outputs another shape, and what moves or scales each of them by constants.
+# Operations that only change the outputs' shape or type, and those that shift or scale each output by constants.
 _RESHAPING = {"Result", "Convert", "Reshape", "Squeeze", "Unsqueeze", "Transpose"}
 _SCALING = {"Add", "Subtract", "Multiply", "Divide", "Power", "Clamp", "Minimum", "Maximum"}
 
 
 def _last_function(network: ov.Model) -> str:
-    """Return the type of the operation that makes the outputs, apart from what reshapes, scales or bounds them."""
+    """Return the type of the operation that makes the outputs, skipping those that reshape, scale or clip them."""
     node = network.get_results()[0]
     while True:
         sources = [value.get_node() for value in node.input_values()]
@@ -314,14 +314,14 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _best(scores: NDArray[np.float64], count: int) -> list[int]:
-    """Return the indices of the highest scores, up to `count`, the highest first; of equal ones, the lower index."""
-    # Sorting a thousand would take twice as long.
+    """Return the indices of up to `count` highest scores, in descending order; of equal ones, the lower index."""
+    # Sorting a thousand scores would take twice as long.
     candidates = np.argpartition(scores, -count)[-count:].tolist() if count < len(scores) else range(len(scores))
     return sorted(candidates, key=lambda i: (-scores[i], i))
 
 
 def _probes(manifest: ModelManifest) -> NDArray[np.uint8]:
-    """Two pictures of noise, and a black, a grey and a white one: uint8, shape (5, height, width, 3)."""
+    """Return pictures of noise (two), black, grey and white: uint8, shape (5, height, width, 3)."""
     flat = [np.full((1, manifest.height, manifest.width, 3), level, np.uint8) for level in (0, 128, 255)]
     return np.concatenate([_noise(2, manifest), *flat])
 
@@ -336,5 +336,5 @@ def _text(shape: ov.PartialShape) -> str:
 
 
 def _reason(err: RuntimeError) -> str:
-    # The lines before the last tell where in the engine's own source it happened.
+    # The lines before the last give the location in the engine's own source.
     return str(err).strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""A limit of the time that decoding one picture may take."""
+"""A limit on the time that decoding one picture may take."""
 
 import math
 import signal
@@ -10,14 +10,14 @@ from runtime.errors import DeadlinePassed, TooCostly
 
 T = TypeVar("T")
 
-# Code that has not come back to Python so much later is ended, with the process.
+# If the code has not returned to Python this much later, the process is ended.
 _GRACE_S = 0.5
 # An interruption that a decoder swallows is repeated after this time.
 _REPEAT_S = 0.1
 
 
 class _Interruption(BaseException):
-    """No `Exception`, which a decoder might take for damage."""
+    """Interrupts a decoder. It is no `Exception`, which a decoder might take for damage."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,11 +26,11 @@ class _Interruption(BaseException):
 class DecodingLimit:
     """Interrupts the decoding of a picture at its deadline, or after `limit_s` of this process's processor time.
 
-    Processor time, so that no picture is refused because the machine is busy or the storage slow. Python is interrupted
-    by an exception, and the picture fails alone. Machine code may not come back to Python, or even hold its lock; the
-    kernel then ends the process, and the queue finds out which picture it was.
+    Processor time, so that no picture is refused because the machine is busy or the storage slow. Python code is
+    interrupted by an exception, and the picture fails alone. Machine code may not return to Python, or may even hold
+    its lock; the kernel then ends the process, and the queue identifies the picture.
 
-    Python handles signals in its main thread: make it there, and decode there.
+    Python handles signals in its main thread: create this there, and decode there.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -38,16 +38,16 @@ class DecodingLimit:
         self._is_decoding = False
         for number in (signal.SIGPROF, signal.SIGALRM):
             signal.signal(number, self._interrupt)
-        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)  # which ends the process
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)  # the default ends the process
 
     def _interrupt(self, number: int, _: object) -> None:
         if self._is_decoding:
             raise _Interruption(number)
 
     def __call__(self, decode: Callable[[], T], deadline: float = math.inf) -> T:
-        """Return what `decode` returns; the deadline is on the monotonic clock.
+        """Return `decode()`'s result; the deadline is on the monotonic clock.
 
-        Raises what it does, `TooCostly` or `DeadlinePassed`.
+        Raises what it raises, `TooCostly` or `DeadlinePassed`.
         """
         try:
             self._is_decoding = True
@@ -62,12 +62,12 @@ class DecodingLimit:
 
     def _set_timers(self, left_s: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, self._limit_s, _REPEAT_S)
-        # Its clock leaves out the kernel's work for the process, so it is never ahead of the other.
+        # This timer's clock excludes the kernel's work for the process, so it is never ahead of the other.
         signal.setitimer(signal.ITIMER_VIRTUAL, self._limit_s + _GRACE_S)
         if left_s < math.inf:
             signal.setitimer(signal.ITIMER_REAL, max(left_s, _REPEAT_S), _REPEAT_S)
 
 
 def unlimited(decode: Callable[[], T], deadline: float) -> T:  # noqa: ARG001
-    """Return what `decode` returns, however long it takes."""
+    """Return `decode()`'s result, without a time limit."""
     return decode()

@@ -1,4 +1,4 @@
-"""Tells what a file is that stands in a model folder in place of an ONNX network, its weights, or a text."""
+"""Identifies files that are in a model folder in place of an ONNX network, its weights, or a text."""
 
 import re
 import zipfile
@@ -14,7 +14,7 @@ _TENSORFLOW = "convert it with tf2onnx"
 _UNPACK = "unpack it"
 _COPY = "copy or download it again"
 
-# Of something that is no network at all, whatever it should have been.
+# Files that are no model data at all, whatever was expected.
 _NO_FILE = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the file that it stands for: run `git lfs pull`"),
     (rb"\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)\b", "a web page: download the file itself, not its page"),
@@ -45,7 +45,7 @@ _IN_ARCHIVES = (
 
 
 def instead_of_network(file: Path) -> str | None:
-    """Return what a file is that is no ONNX network, and what to do; None where it may be one. Raises `OSError`."""
+    """Describe a file that is not an ONNX network, with advice; None if it may be one. Raises `OSError`."""
     head = _head(file)
     if head.startswith(b"PK\x03\x04"):
         return _archive(file)
@@ -53,7 +53,7 @@ def instead_of_network(file: Path) -> str | None:
 
 
 def instead_of_data(file: Path) -> str | None:
-    """Return what a file is that can be neither weights nor a text, and what to do, or None. Raises `OSError`."""
+    """Describe a file that can be neither weights nor a text, with advice, else None. Raises `OSError`."""
     head = _head(file)
     return _empty(head) or _known(head, _NO_FILE)
 
@@ -83,7 +83,7 @@ def _archive(file: Path) -> str:
 
 def _text(head: bytes) -> str | None:
     try:
-        text = getincrementaldecoder("utf-8")().decode(head)  # which may end within a character
+        text = getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
     except UnicodeDecodeError:
         return None
     if not all(character.isprintable() or character.isspace() for character in text):
@@ -92,7 +92,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _cut_short(file: Path) -> str | None:
-    """Return what a file is that does not end where the last of its fields does: ONNX is one protobuf message."""
+    """Describe a file that ends within a field: ONNX is one protobuf message. None if it ends after one."""
     with file.open("rb") as opened:
         try:
             while opened.peek(1):
@@ -103,9 +103,9 @@ def _cut_short(file: Path) -> str | None:
 
 
 def _skip_field(opened: BufferedReader) -> None:
-    """Move behind a protobuf field: a number and a type, then a number, 8 or 4 bytes, or a length and as many bytes.
+    """Skip a protobuf field: a number and a type, then a number, 8 or 4 bytes, or a length and as many bytes.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` if there is none.
     """
     kind = _varint(opened) & 7
     if kind == 0:
@@ -119,7 +119,7 @@ def _skip_field(opened: BufferedReader) -> None:
 
 
 def _varint(opened: BufferedReader) -> int:
-    """Read a number: seven bits a byte, the lowest first, and a first bit that says whether more follow."""
+    """Read a number: seven bits per byte, lowest first; the top bit says whether more bytes follow."""
     number = 0
     for shift in range(0, 64, 7):
         [byte] = opened.read(1)

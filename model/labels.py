@@ -1,4 +1,4 @@
-"""The labels of a network's classes: `labels.txt`, and what is wrong with one that is something else."""
+"""Parses `labels.txt`, the labels of a network's classes, and explains what is wrong with a bad one."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ def parse(text: str) -> tuple[str, ...]:
     """Return the labels. Raises `ValueError`."""
     if not text.strip():
         raise ValueError(f"empty; {_SHAPE}")
-    # Not splitlines(), which also splits at characters that may stand inside a label.
+    # Not splitlines(), which also splits at characters that may be inside a label.
     labels = tuple(line.strip() for line in text.rstrip().split("\n"))
     if "" in labels:
         raise ValueError(f"line {labels.index('') + 1} is empty; every output needs its label")
@@ -34,7 +34,7 @@ def _instead_of_labels(text: str, lines: Sequence[str]) -> str | None:
         return "is a YAML list"
     if any("\t" in line for line in lines):
         return "is a table whose columns are separated by tabs"
-    for rows in (lines, lines[1:]):  # a table may have a heading
+    for rows in (lines, lines[1:]):  # a table may have a header
         for column in (_FIRST_NUMBER, _LAST_NUMBER):
             if _are_numbered(rows, column):
                 return f"has labels with numbers, as {rows[0]!r}: remove the numbers"
@@ -53,7 +53,7 @@ def _is_literal(text: str) -> bool:
 
 
 def _are_numbered(rows: Sequence[str], column: re.Pattern[str]) -> bool:
-    """Return whether every row has one of the numbers from 0 or 1 on, beside what tells the rows apart.
+    """Return whether all rows are numbered from 0 or 1 on, with distinct text beside the numbers.
 
     So "0 fingers" to "5 fingers" are labels, and so are "0 - zero" and "1 - one".
     """
@@ -66,7 +66,7 @@ def _are_numbered(rows: Sequence[str], column: re.Pattern[str]) -> bool:
 
 
 def advice(labels: Sequence[str], outputs: int) -> str:
-    """Return what may be wrong where a network has another number of outputs, or nothing."""
+    """Return what may be wrong if a network has another number of outputs, or ""."""
     if len(labels) == 1 and "," in labels[0]:
         return "; its labels stand in one line: write one label per line"
     if outputs == 1 and len(labels) == 2:

@@ -1,4 +1,4 @@
-"""What a model folder says about its network: `model.toml`, read and written, and `labels.txt`."""
+"""The description of a network in its model folder: reads and writes `model.toml` and `labels.txt`."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from runtime.validation import said
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    # Absent where it is not needed, so which of the two codes applies depends on the Python that checks.
+    # The ignore is unused on some Python versions, so which of the two codes applies depends on the Python that checks.
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 NETWORK, MANIFEST, LABELS = "model.onnx", "model.toml", "labels.txt"
@@ -31,12 +31,12 @@ Layout = Literal["NCHW", "NHWC"]
 
 
 class ModelError(SetupError):
-    """A model folder that cannot be served. The message names the file and what to change in it."""
+    """A model folder cannot be served. The message names the file and what to change in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture beside the network, by the name of its file, and the class that the network says it is."""
+    """A picture file beside the network, and the class that the network assigns to it."""
 
     file: str
     label: str
@@ -46,11 +46,10 @@ class Sample:
 class ModelManifest:
     """How to feed a network and how to read its answer.
 
-    `height` and `width` are the network's input in pixels. `crop` is the share of the largest centred
-    box that is kept, and None where the whole picture is squashed. `mean` and `std` are on the 0..255
-    scale, in the order of `channels`. `logits` is False where the network ends in a softmax. `labels`
-    stand in the order of the network's outputs. A network that does not say of its `sample`, where it has one, what it
-    should is not served. Manifests are equal whatever their `folder`.
+    `height` and `width` are the network's input in pixels. `crop` is the share of the largest centred box that is kept,
+    None if the whole picture is squashed. `mean` and `std` are on the 0..255 scale, in the order of `channels`.
+    `logits` is False if the network ends in a softmax. `labels` are in the order of the network's outputs. If there is
+    a `sample`, a network that answers it wrongly is not served. Manifests are equal regardless of their `folder`.
     """
 
     name: str
@@ -75,7 +74,7 @@ class ModelManifest:
         return self.folder / NETWORK
 
     def network_files(self) -> tuple[Path, ...]:
-        """Return the ONNX file and those of its weights that stand beside it. Raises `ModelError`, `OSError`."""
+        """Return the ONNX file and the files of its weights beside it. Raises `ModelError`, `OSError`."""
         names = sorted(set(_names_of_weights(self.network_path.read_bytes())))
         if outside := next((name for name in names if Path(name).is_absolute() or ".." in Path(name).parts), None):
             raise ModelError(f"{self.network_path}: its weights are in {outside!r}, which is not in its folder")
@@ -83,7 +82,7 @@ class ModelManifest:
 
     @classmethod
     def load(cls, folder: Path) -> "ModelManifest":
-        """Return what the files in `folder` say; raise `ModelError` where they are missing or wrong."""
+        """Read the manifest in `folder`. Raises `ModelError` if files are missing or wrong."""
         toml, names = _read(folder / MANIFEST), _read(folder / LABELS)
         _check_exists(folder / NETWORK)
         return cls._parse(toml, names, folder)
@@ -91,8 +90,8 @@ class ModelManifest:
     def write(self, folder: Path) -> None:
         """Write `model.toml` and `labels.txt`, from which `load` returns an equal manifest.
 
-        The folder is made if need be; the network is the caller's to put there. Raises `ModelError`,
-        and writes nothing, where `load` would refuse what was written or understand it differently.
+        The folder is created if necessary; the caller adds the network. Raises `ModelError`, and writes nothing, if
+        `load` would refuse the files or read them differently.
         """
         toml, names = self.to_toml(), "".join(f"{label}\n" for label in self.labels)
         if self._parse(toml, names, folder) != self:
@@ -102,7 +101,7 @@ class ModelManifest:
         (folder / LABELS).write_text(names, encoding="utf-8")
 
     def copy_sample(self, folder: Path) -> None:
-        """Put the sample, where there is one, into another model's folder, too."""
+        """Copy the sample, if there is one, to another model's folder."""
         if self.sample:
             shutil.copyfile(self.folder / self.sample.file, folder / self.sample.file)
 
@@ -160,8 +159,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-# Strict, so that "224" or true is refused where a number is meant. The tuples themselves are not:
-# TOML has lists only.
+# Strict, so that "224" or true is refused as a number. The tuples themselves are not: TOML has lists only.
 _Text = Annotated[str, Field(strict=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Name = Annotated[_Text, Field(max_length=100), AfterValidator(lambda name: _reachable(name))]
 _Pixels = Annotated[int, Field(strict=True, gt=0)]
@@ -170,12 +168,13 @@ _Spread = Annotated[float, Field(strict=True, gt=0)]
 _Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-# In the paths of /v1/models and /v2/models, in `name@version`, or on a command line, these mean something else.
+# These characters have another meaning in the paths of /v1/models and /v2/models, in `name@version`, or on a command
+# line.
 _NOT_IN_NAMES = re.compile(r"[/\\@?#%]|^-|^\s|\s$|^\.{1,2}$")
 
 
 def _reachable(name: str) -> str:
-    """Return the name of a model or a version where it can be asked for by that. Raises `ValueError`."""
+    """Return a model's or version's name if requests can use it. Raises `ValueError`."""
     found = _NOT_IN_NAMES.search(name)
     if found or not name.isprintable() or name != unicodedata.normalize("NFC", name):
         what = repr(found[0]) if found else "characters that are invisible or can be written in two ways"
@@ -229,10 +228,10 @@ class _Keys(_Table):
 
 
 def _names_of_weights(network: bytes) -> Iterator[str]:
-    """Yield the names of the files that tensors of an ONNX network are in.
+    """Yield the names of the files that hold tensors of an ONNX network.
 
-    ONNX has them as TensorProto.external_data, pairs of a key and a value: here, "location" and the file's name, each
-    behind the number of its field and its length.
+    ONNX stores them as TensorProto.external_data, pairs of a key and a value: here, "location" and the file's name,
+    each after its field number and length.
     """
     for found in re.finditer(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", network):
         low, high = found[1][0] & 0x7F, found[1][1:]
@@ -253,7 +252,7 @@ def _read(path: Path) -> str:
     try:
         if instead := files.instead_of_data(path):
             raise ModelError(f"{path}: is {instead}")
-        # -sig: Windows editors begin a UTF-8 file with a mark that would become part of the first label.
+        # -sig: Windows editors begin a UTF-8 file with a byte order mark that would become part of the first label.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise ModelError(f"{path}: not found; a model folder needs {NETWORK}, {MANIFEST} and {LABELS}") from err
@@ -293,5 +292,5 @@ def _parse_labels(text: str, path: Path) -> tuple[str, ...]:
 
 
 def _line(key: str, value: str | bool | float | tuple[float, ...]) -> str:
-    # JSON writes these types just as TOML does.
+    # JSON writes these types as TOML does.
     return f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -1,4 +1,4 @@
-"""What a worker counts of its batches: for Prometheus, and for operators, whom the queue tells."""
+"""A worker's metrics: for Prometheus, and for operators by way of the queue."""
 
 import time
 from collections import Counter, deque
@@ -21,15 +21,15 @@ _BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 _DURATION_BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8)
 _WAIT_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
 
-# Over which time the images of a second are reckoned.
+# The period over which images per second are averaged.
 _WINDOW_S = 10.0
 
 
 class _Instruments:
-    """What Prometheus is told."""
+    """The Prometheus metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the start times are of no use
         self._registry = registry
         self.jobs = prometheus_client.Counter(
             "mlapi_worker_jobs",
@@ -60,7 +60,7 @@ class _Instruments:
 
 
 class WorkerMetrics:
-    """The counts of one worker, which serves `model`, and whose network does so many images a second at most.
+    """The metrics of one worker, which serves `model` at no more than `limit_images_per_s`.
 
     One thread counts, and one reports.
     """
@@ -76,10 +76,10 @@ class WorkerMetrics:
         self._failures = 0
         self._batches: Counter[int] = Counter()
         self._decode_s = self._inference_s = 0.0
-        self._lately: deque[tuple[float, int]] = deque()  # when, on the monotonic clock, and the images until then
+        self._lately: deque[tuple[float, int]] = deque()  # monotonic time, and total images by then
 
     def dropped(self, failure: JobFailure) -> None:
-        """Count a job that was not computed."""
+        """Count a job that was not processed."""
         self._told.jobs.labels(failure.code).inc()
 
     def finished(self, batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: float) -> None:
@@ -103,7 +103,7 @@ class WorkerMetrics:
             self._scores.observe(outcome.score)
 
     def _timed(self, timings: Timings) -> None:
-        """Count where the time of a batch went."""
+        """Count the durations of a batch."""
         decode_s, inference_s = timings.decode_ms / 1000, timings.inference_ms / 1000
         self._decode_s += decode_s
         self._inference_s += inference_s
@@ -111,7 +111,7 @@ class WorkerMetrics:
         self._told.inference.observe(inference_s)
 
     def report(self) -> WorkerReport:
-        """Return what operators are told; to be called every second or so."""
+        """Return the report for operators; call it every second or so."""
         batches = dict(self._batches)
         images = sum(size * count for size, count in batches.items())
         return WorkerReport(
@@ -127,7 +127,7 @@ class WorkerMetrics:
         )
 
     def _rate(self, now: float, images: int) -> float:
-        """Return the images a second since the oldest report of the window, and note this one."""
+        """Return the images per second since the oldest report of the window, and record this one."""
         while len(self._lately) > 1 and self._lately[0][0] < now - _WINDOW_S:
             self._lately.popleft()
         self._lately.append((now, images))
@@ -136,7 +136,7 @@ class WorkerMetrics:
 
 
 def show(metrics: WorkerMetrics, settings: ModelSettings) -> WSGIServer | None:
-    """Have Prometheus told, where a port is set, by what this returns. Raises `SetupError` where the port is taken."""
+    """Serve the metrics if a port is set, and return the server. Raises `SetupError` if the port is taken."""
     if not settings.metrics_port:
         return None
     try:

@@ -49,31 +49,31 @@ from runtime.errors import (
 
 log = logging.getLogger(__name__)
 
-# A worker that waits for a job notices within this time that it is to stop, or that another worker died.
+# The longest wait for jobs: within this time a worker notices that it is to stop, or that another worker died.
 _WAIT_S = 0.5
-# A pause between attempts to reach Redis.
+# The pause between attempts to reach Redis.
 _RETRY_S = 0.2
 _HEARTBEAT_EVERY_S = WORKER_TTL_S / 4
-# An image takes what one of the median batch among so many took. A picture that takes seconds to decode makes one batch
-# slow, which changes nothing; that the machine or the pictures have become slower is known after half of them.
+# The time per image is the median over this many batches. One picture that takes seconds to decode slows one batch,
+# which does not change the median; a machine or pictures that became slower show after half of them.
 _TIMED_BATCHES = 9
-# Images that are decoded wait no longer than this for the others of their batch.
+# Decoded images wait no longer than this for the others of their batch.
 _DECODE_S = 0.5
-# A larger batch makes everybody in it wait longer; it has to be worth more than the noise of its measurement.
+# A larger batch makes all its images wait longer; its gain must exceed the noise of the measurement.
 _WORTHWHILE = 0.03
-# Under load, workers compute all the time, and the API has a moment's work now and then, which people wait for.
+# Under load, workers compute all the time, while the API has short bursts of work that clients wait for.
 _NICENESS = 10
 
-# Classifies images by name, each until its deadline on the monotonic clock: all, or the first of them.
+# Classifies images by name, each until its deadline on the monotonic clock: all of them, or only the first ones.
 Classify = Callable[[Sequence[str], Sequence[float]], list[Outcome]]
 Pixels = NDArray[np.uint8]
 
 
 class Limit(Protocol):
-    """Calls a function that decodes a picture, and may raise `TooCostly` or `DeadlinePassed` while it does."""
+    """Calls a function that decodes a picture, and may raise `TooCostly` or `DeadlinePassed` meanwhile."""
 
     def __call__(self, decode: Callable[[], Pixels], deadline: float) -> Pixels:
-        """Return what `decode` returns."""
+        """Return `decode()`'s result."""
 
 
 def predict(
@@ -88,8 +88,8 @@ def predict(
 ) -> list[Outcome]:
     """Classify one batch of stored images; return their outcomes in the same order. A bad image fails alone.
 
-    An image is decoded until its deadline, on the monotonic clock. When `decode_s` have passed, no further image is
-    decoded, and the outcomes are those of the first ones.
+    Decoding of an image stops at its deadline, on the monotonic clock. After `decode_s` no further image is decoded,
+    and only the outcomes of the first ones are returned.
     """
     started = time.monotonic()
     inputs: list[Pixels | JobFailure] = []
@@ -140,7 +140,7 @@ def _read_input(
 
 
 def _classify(classifier: Classifier, pixels: list[Pixels]) -> list[Outcome]:
-    """Classify inputs of shape (height, width, 3) as one batch, or one by one where the engine fails on the batch."""
+    """Classify inputs of shape (height, width, 3) as one batch, or one by one if the engine fails on the batch."""
     if not pixels:
         return []
     try:
@@ -152,7 +152,7 @@ def _classify(classifier: Classifier, pixels: list[Pixels]) -> list[Outcome]:
 
 
 class Worker:
-    """One worker: what it is called, what it takes, and how long an image takes it."""
+    """One worker: takes jobs from the queue, classifies their images, and measures the time per image."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
         self._times_s = deque([service_time_s] * _TIMED_BATCHES, maxlen=_TIMED_BATCHES)
-        # What it begins with was measured with the network alone.
+        # The initial time was measured with the network alone.
         self.metrics = WorkerMetrics(model.id, limit_images_per_s=1 / service_time_s)
         self._queue = queue
         self._classify = classify
@@ -176,21 +176,21 @@ class Worker:
 
     @property
     def service_time_s(self) -> float:
-        """How long an image takes, by the latest batches."""
+        """The seconds per image, by the latest batches."""
         return median(self._times_s)
 
     def step(self) -> bool:
-        """Take what waits, classify and answer it; tell whether there was anything. Raises `QueueUnavailable`."""
+        """Take jobs, classify and answer them; return whether there were any. Raises `QueueUnavailable`."""
         taken = self._queue.take_batch(self.name, self._jobs_at_once, _WAIT_S, self._batch_size)
         worked = False
-        # While a batch is computed, others of those taken may expire.
+        # While a batch is processed, other jobs taken may expire.
         while wanted := self._answer_untried(taken):
             taken = wanted[self._process(wanted[: self._batch_size]) :]
             worked = True
         return worked
 
     def _answer_untried(self, taken: Sequence[Delivery]) -> list[Delivery]:
-        """Answer the jobs that have failed before they are tried; return the others."""
+        """Answer the jobs that failed before processing; return the others."""
         failures = [(delivery, failure) for delivery in taken if (failure := delivery.failure())]
         if failures:
             self._finish(failures)
@@ -201,7 +201,7 @@ class Worker:
         return [delivery for delivery in taken if delivery.receipt not in failed]
 
     def _process(self, batch: list[Delivery]) -> int:
-        """Classify and answer a batch, or its first jobs where decoding takes long; return how many."""
+        """Classify and answer a batch, or only its first jobs if decoding takes long; return their number."""
         with batch_trace.traced(batch) as trace:
             started = time.monotonic()
             outcomes = self._classify(
@@ -219,14 +219,14 @@ class Worker:
         return len(batch)
 
     def _sign(self, delivery: Delivery, outcome: Outcome) -> Outcome:
-        """Add to a prediction which model made it, and how long it waited for that."""
+        """Add the model's id and the queue time to a prediction."""
         if isinstance(outcome, JobFailure):
             return outcome
         timings = outcome.timings and replace(outcome.timings, queue_ms=delivery.waited_ms)
         return replace(outcome, model=self._model.id, timings=timings)
 
     def _finish(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
-        """Send the answers, trying again while Redis is away, as long as anybody may wait for them."""
+        """Send the answers, retrying while Redis is away, as long as a client may wait for them."""
         deadline = time.monotonic() + max(delivery.job.timeout_s for delivery, _ in outcomes)
         while True:
             try:
@@ -237,14 +237,14 @@ class Worker:
                 time.sleep(_RETRY_S)
 
     def heartbeat(self) -> None:
-        """Say that this worker is alive, and what it knows; that Redis is away is for `step` to notice."""
+        """Send the heartbeat and the report; if Redis is away, `step` handles it."""
         with suppress(QueueUnavailable):
             self._queue.publish(self._model)
             self._queue.heartbeat(self.name, self.service_time_s, self._model.id)
             self._queue.report(self.name, self.metrics.report())
 
     def retire(self) -> None:
-        """Say that this worker takes no more jobs."""
+        """Tell the queue that this worker takes no more jobs."""
         with suppress(QueueUnavailable):
             self._queue.retire(self.name)
 
@@ -265,7 +265,7 @@ def _log_batch(batch: Sequence[Delivery], outcomes: Sequence[Outcome], batch_s: 
 
 
 def classify_process(worker: Worker, stopped: threading.Event) -> None:
-    """Classify what comes until `stopped` is set; the batch in hand is finished first."""
+    """Process batches until `stopped` is set; the current batch is finished first."""
     with _heartbeats(worker):
         while not stopped.is_set():
             try:
@@ -276,7 +276,7 @@ def classify_process(worker: Worker, stopped: threading.Event) -> None:
 
 @contextmanager
 def _heartbeats(worker: Worker) -> Iterator[None]:
-    """Keep saying that the worker is alive, from a thread of its own, until it has finished."""
+    """Send heartbeats from a separate thread until the worker has finished."""
     finished = threading.Event()
 
     def beat() -> None:
@@ -297,14 +297,14 @@ def _heartbeats(worker: Worker) -> Iterator[None]:
 def knee(batch_times_s: Mapping[int, float]) -> int:
     """Return the smallest batch size that classifies nearly as many images per second as the best one.
 
-    `batch_times_s` holds the seconds that a batch takes by its size.
+    `batch_times_s` maps batch sizes to seconds per batch.
     """
     speeds = {size: size / seconds for size, seconds in batch_times_s.items()}
     return min(size for size, speed in speeds.items() if speed >= (1 - _WORTHWHILE) * max(speeds.values()))
 
 
 def load_classifier(settings: ModelSettings) -> Classifier:
-    """Load the model, try it, and have it classify its sample and what was kept with it. Raises `ModelError`."""
+    """Load the model, and check its answers to its sample and the pictures kept with it. Raises `ModelError`."""
     manifest = ModelManifest.load(settings.model)
     classifier = Classifier.load(manifest, threads=settings.threads, precision=settings.precision)
     if manifest.sample:
@@ -314,7 +314,7 @@ def load_classifier(settings: ModelSettings) -> Classifier:
 
 
 def _check_sample(classifier: Classifier, file: Path, label: str) -> None:
-    """Raise `ModelError` where a picture is not what it should be."""
+    """Raise `ModelError` if a picture does not get its label."""
     try:
         data = file.read_bytes()
         [answer] = classifier.classify(preprocess(data, classifier.manifest, max_pixels=sys.maxsize)[np.newaxis])
@@ -329,7 +329,7 @@ def _check_sample(classifier: Classifier, file: Path, label: str) -> None:
 
 
 def identity(manifest: ModelManifest, precision: str) -> str:
-    """Return a name that changes with whatever changes the model's answers, its version forgotten or not."""
+    """Return an id that changes with anything that changes the model's answers, even if its version does not."""
     digest = hashlib.sha256()
     for file in (*manifest.network_files(), manifest.folder / MANIFEST, manifest.folder / LABELS):
         digest.update(file.read_bytes())
@@ -337,7 +337,7 @@ def identity(manifest: ModelManifest, precision: str) -> str:
 
 
 def _info(manifest: ModelManifest, precision: str) -> ModelInfo:
-    """Return what the API may tell of the model."""
+    """Return the model's information for the API."""
     return ModelInfo(
         id=identity(manifest, precision),
         name=manifest.name,
@@ -355,8 +355,8 @@ def main() -> None:
     settings = ModelSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
     tracing.start(settings, "mlapi-worker")
-    os.nice(_NICENESS)  # and so all threads that there will be
-    # Pillow's, of damaged metadata: one image may give thousands, and nobody can do anything about them.
+    os.nice(_NICENESS)  # applies to all later threads, too
+    # Pillow's, about damaged metadata: one image may cause thousands, and there is nothing to do about them.
     warnings.filterwarnings("ignore", module="PIL")
     stopped = signals.stop_event()
     classifier = load_classifier(settings)

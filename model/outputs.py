@@ -1,4 +1,4 @@
-"""Whether a network's outputs for test pictures are what its manifest says they are."""
+"""Checks whether a network's outputs for test pictures match its manifest."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,21 @@ EXPORT_HINT = "export the network with a dynamic batch dimension"
 # A bf16 softmax rounds each of its shares by up to 2**-9, hence their sum by up to 0.2 %.
 _SUM_TOLERANCE = 0.01
 
-# Of the largest answer. Kernels for other batch sizes may round differently; mixed-up images differ by far more.
+# As a share of the largest answer. Kernels for other batch sizes may round differently; mixed-up images differ far
+# more.
 _BATCH_TOLERANCE = 0.05
 
 _SIGMOIDS = {"Sigmoid", "HardSigmoid"}
-# Of these, sigmoids are made in other ways: 1 / (1 + exp(-x)) and 0.5 + 0.5 * tanh(x / 2).
+# Operations in other forms of a sigmoid: 1 / (1 + exp(-x)) and 0.5 + 0.5 * tanh(x / 2).
 _PARTS_OF_SIGMOIDS = {"Exp", "Tanh"}
 
 Answers = NDArray[np.float32]
 
 
 def check(together: Answers, alone: Answers, last_function: str, manifest: ModelManifest) -> None:
-    """Raise `ModelError` where the answers to the same pictures, in one batch and one by one, do not fit the manifest.
+    """Raise `ModelError` if the answers to the same pictures, batched and one by one, do not fit the manifest.
 
-    `last_function` is the operation that makes them, as the engine calls it.
+    `last_function` is the engine's name of the operation that makes them.
     """
     _check_shape(together, len(alone), manifest)
     _check_independence(together, alone, manifest)
@@ -48,7 +49,7 @@ def _check_shape(answers: Answers, count: int, manifest: ModelManifest) -> None:
 
 
 def _advice_on_outputs(sizes: Sequence[int], manifest: ModelManifest) -> str:
-    """Return what to do about outputs of other sizes than one number for each label."""
+    """Return advice on outputs whose sizes are not one number per label."""
     if len(sizes) > 1:
         return "; export the network with one number for each class, which a last pooling or flattening makes"
     return labels.advice(manifest.labels, sizes[0] if sizes else 1)
@@ -64,7 +65,7 @@ def _check_independence(together: Answers, alone: Answers, manifest: ModelManife
 
 
 def _check_several_classes(last: str, answers: Answers, manifest: ModelManifest) -> None:
-    """Raise `ModelError` where each output is a probability by itself: of these, a picture may have several."""
+    """Raise `ModelError` if each output is an independent probability: then a picture may have several classes."""
     shares = answers.min() >= 0 and answers.max() <= 1 + _SUM_TOLERANCE
     apart = shares and not _are_probabilities(answers)
     if last in _SIGMOIDS or (apart and (last in _PARTS_OF_SIGMOIDS or not manifest.logits)):
@@ -77,7 +78,7 @@ def _check_several_classes(last: str, answers: Answers, manifest: ModelManifest)
 
 
 def _check_sum(last: str, answers: Answers, manifest: ModelManifest) -> None:
-    """Raise `ModelError` where a softmax's probabilities are scaled, as to percent."""
+    """Raise `ModelError` if a softmax's probabilities are scaled, as to percent."""
     if last == "Softmax" and not _are_probabilities(answers):
         raise ModelError(
             f"{manifest.network_path}: ends in a softmax, whose outputs are then changed: they go from"

@@ -1,4 +1,4 @@
-"""An uploaded file's bytes become the pixels that a network takes: decoded as a person sees them, cropped, resized."""
+"""Turns an uploaded file into the pixels that a network takes: decoded as a person sees them, cropped, resized."""
 
 import struct
 import zlib
@@ -16,17 +16,18 @@ from model.manifest import ModelManifest
 from model.resizing import resize, with_pillow
 from runtime.errors import NotAnImage, TooManyPixels
 
-# Pillow's own limit would come before `max_pixels`, which looks at the same sizes.
+# Pillow's own limit would apply before `max_pixels`, which checks the same sizes.
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = ("PNG", "JPEG", "GIF")
 
-# How many times as large as the network's input a JPEG's crop stays when it is decoded small. What is then resized by
-# less comes out sharper than the reference, and fewer pictures are classified like it (docs/notes/measurements.md).
+# A JPEG that is decoded at reduced size keeps a crop at least this many times as large as the network's input. With a
+# smaller factor, resized pictures are sharper than the reference, and fewer are classified like it
+# (docs/notes/measurements.md).
 LEAST_SPARE = 2.0
 
-# What Pillow raises on damaged files. Of 660,000 files with changed bytes, all refused ones raised one of
-# the first three; the others are what its parsers could raise, by their source, over impossible values.
+# Exceptions of Pillow on damaged files. Of 660,000 files with changed bytes, all refused ones raised one of the first
+# three; the others are those that its parsers could raise, by their source, over impossible values.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -43,7 +44,7 @@ _DAMAGE = (
 
 _DAMAGED = "The image is damaged or incomplete. Open it, save it anew and send it again."
 
-# EXIF 2.32, tag 0x0112: how to turn what is stored into what was photographed.
+# EXIF 2.32, tag 0x0112: how to turn the stored picture upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,10 +63,10 @@ def preprocess(
 
     Channel order, mean, std and layout are left to the network's graph. Raises as `decode` does.
 
-    `fit(decode(data))` is the reference; this is faster, nearly always classified alike (docs/notes/measurements.md).
-    Of a JPEG with pixels to spare, not all are decoded, as long as its crop stays `least_spare` times as large as the
-    network's input; and where there is a package for it, SIMD resizes. "nearest", which takes single pixels of the full
-    picture, is left to the reference.
+    `fit(decode(data))` is the reference; this is faster, and nearly always classified alike
+    (docs/notes/measurements.md). A JPEG with pixels to spare is decoded at reduced size, as long as its crop stays
+    `least_spare` times as large as the network's input; and if the package is installed, SIMD resizes. "nearest", which
+    takes single pixels of the full picture, uses the reference.
     """
     if manifest.interpolation == "nearest":
         return fit(decode(data, max_pixels), manifest)
@@ -80,9 +81,9 @@ def preprocess(
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """Return the picture in a PNG, JPEG or GIF file as a person sees it: RGB, upright, on white.
 
-    Of an animation, that is the first frame. The type is told by the content. Raises `NotAnImage` where
-    the bytes cannot be decoded, and `TooManyPixels`, before any pixel is decoded, where the picture has more
-    than `max_pixels` pixels. A lack of memory is no damage: `MemoryError` is passed on.
+    Of an animation, that is the first frame. The content determines the type. Raises `NotAnImage` if the bytes cannot
+    be decoded, and `TooManyPixels`, before any pixel is decoded, if the picture has more than `max_pixels` pixels. A
+    lack of memory is no damage: `MemoryError` is passed on.
     """
     with _refusing_damage():
         return _decode(_bare(data, max_pixels), max_pixels)
@@ -97,9 +98,9 @@ def fit(image: Image.Image, manifest: ModelManifest) -> NDArray[np.uint8]:
 def crop_box(size: tuple[int, int], manifest: ModelManifest) -> tuple[int, int, int, int]:
     """Return the part of a picture of `size` (width, height) that the network sees: (left, top, right, bottom).
 
-    The box is centred, has the aspect ratio of the network's input, and its sides are `crop` times those of the
-    largest such box, all in whole pixels, rounded down. EfficientNet's reference crops so too, only that of an odd
-    margin it puts the larger part before (`_decode_and_center_crop` in preprocessing.py of tensorflow/tpu).
+    The box is centred, has the aspect ratio of the network's input, and its sides are `crop` times those of the largest
+    such box, all in whole pixels, rounded down. EfficientNet's reference crops the same way, except that it puts the
+    larger part of an odd margin before (`_decode_and_center_crop` in preprocessing.py of tensorflow/tpu).
     """
     width, height = size
     if manifest.crop is None:
@@ -134,10 +135,10 @@ def _bare(data: bytes, max_pixels: int) -> BarePicture:
 def _decode_small(
     picture: BarePicture, manifest: ModelManifest, max_pixels: int, least_spare: float
 ) -> tuple[Image.Image, int] | None:
-    """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None where that cannot be.
+    """Return a JPEG as `decode` does, at 1/2, 1/4 or 1/8 of its size, and that divisor; None if that is impossible.
 
-    JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed right away. The crop may
-    then begin inside a pixel, as it would not in whole ones of the full size.
+    JPEG stores frequencies of blocks of 8 x 8 pixels, from which fewer pixels can be computed directly. The crop may
+    then begin inside a pixel, which it never does at full size.
     """
     if not picture.file.startswith(JPEG_SIGNATURE):
         return None
@@ -145,13 +146,13 @@ def _decode_small(
         divisor = _divisor(_open(picture.file, max_pixels).size, manifest, least_spare)
         return None if divisor == 1 else (_decode(picture, max_pixels, divisor), divisor)
     except _DAMAGE:
-        # A lossless JPEG has no frequencies; and of a damaged file, `decode` says what is wrong.
+        # A lossless JPEG has no frequencies; for a damaged file, `decode` reports the problem.
         return None
 
 
 def _divisor(size: tuple[int, int], manifest: ModelManifest, least_spare: float) -> int:
-    """Return by how much a picture of `size` can be divided for its crop to stay `least_spare` times the input."""
-    # A turn, which is not known yet, may swap the sides.
+    """Return the divisor by which a picture of `size` can shrink while its crop stays `least_spare` times the input."""
+    # A rotation, which is not known yet, may swap the sides.
     boxes = [crop_box(sides, manifest) for sides in (size, size[::-1])]
     spare = min(min((b[2] - b[0]) / manifest.width, (b[3] - b[1]) / manifest.height) for b in boxes)
     return next((divisor for divisor in (8, 4, 2) if divisor * least_spare <= spare), 1)
@@ -193,7 +194,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _on_white(image: Image.Image, picture: BarePicture) -> Image.Image:
-    """Return the frame in RGB, where it is in the whole picture, on white."""
+    """Return the frame in RGB, at its position in the whole picture, on white."""
     layer, mask = _layer(image, picture)
     screen = picture.screen or image.size
     if mask is None and screen == image.size:
@@ -204,7 +205,7 @@ def _on_white(image: Image.Image, picture: BarePicture) -> Image.Image:
 
 
 def _layer(image: Image.Image, picture: BarePicture) -> tuple[Image.Image, Image.Image | None]:
-    """Return a frame, and how opaque its pixels are; None where all are."""
+    """Return a frame, and the opacity of its pixels; None if all are opaque."""
     if picture.colour_key:
         opaque = ~_is_of_colour(image, picture.colour_key, picture.file)
         return _rgb(image), Image.fromarray(opaque)
@@ -215,12 +216,12 @@ def _layer(image: Image.Image, picture: BarePicture) -> tuple[Image.Image, Image
 
 
 def _is_of_colour(image: Image.Image, key: ColourKey, file: bytes) -> NDArray[np.bool_]:
-    """Return which pixels of a PNG are of a colour."""
+    """Return a mask of the pixels of a PNG that have a colour."""
     bands, samples = [*image.split()], key.samples
     if key.depth < 8:  # Pillow has scaled them
         bands = [image.convert("L")]
         samples = tuple(sample * 255 // (2**key.depth - 1) for sample in samples)
-    elif key.depth == 16 and image.mode == "RGB":  # it has left out the low bytes
+    elif key.depth == 16 and image.mode == "RGB":  # Pillow has dropped the low bytes
         bands += _low_bytes(file).split()
         samples = (*(sample >> 8 for sample in samples), *(sample & 255 for sample in samples))
     of_colour = np.ones(image.size[::-1], bool)
@@ -230,7 +231,7 @@ def _is_of_colour(image: Image.Image, key: ColourKey, file: bytes) -> NDArray[np
 
 
 def _low_bytes(file: bytes) -> Image.Image:
-    """Return the low bytes of a PNG's 16-bit colours: those that would be the high ones in the other byte order."""
+    """Return the low bytes of a PNG's 16-bit colours: they would be the high ones in the other byte order."""
     image = Image.open(BytesIO(file), formats=FORMATS)
     image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
     image.load()
@@ -244,7 +245,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow's convert() would turn every 16-bit grey above 255 white. The high byte is what it takes itself
-    # of the channels of 16-bit colour.
+    # Pillow's convert() would turn every 16-bit grey above 255 white. For the channels of 16-bit colour, it takes the
+    # high byte itself.
     deep = np.asarray(image).astype(np.uint16)
     return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")

@@ -1,7 +1,7 @@
-"""A part of a picture becomes pixels of another size: with SIMD where there is a package for it, else with Pillow.
+"""Resizes a part of a picture: with SIMD if the package is installed, else with Pillow.
 
 cykooz.resizer, a binding of Rust's fast_image_resize, computes Pillow's filters in a quarter of the time. It has wheels
-for x86-64 alone.
+for x86-64 only.
 """
 
 import math
@@ -27,8 +27,8 @@ _SIMD_FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "l
 def resize(image: Image.Image, box: Box, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
     """Return the part of an RGB image in `box` (left, top, right, bottom) as uint8 RGB of shape (height, width, 3).
 
-    `size` is (width, height). The box may begin and end inside a pixel; none that lies outside it altogether is used.
-    With SIMD, rounding makes a channel differ from Pillow's by one or two of 255 levels.
+    `size` is (width, height). The box may begin and end inside a pixel; pixels entirely outside it are not used. With
+    SIMD, rounding makes a channel differ from Pillow's by one or two of 255 levels.
     """
     part, inner = _cut(image, box)
     if simd is None or interpolation not in _SIMD_FILTERS:
@@ -37,12 +37,12 @@ def resize(image: Image.Image, box: Box, size: tuple[int, int], interpolation: I
 
 
 def with_pillow(image: Image.Image, box: Box, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
-    """Do as `resize` does with Pillow, the reference; pixels just outside the box may count too."""
+    """Resize as `resize` does, with Pillow, the reference; pixels just outside the box may count, too."""
     return np.asarray(image.resize(size, Image.Resampling[interpolation.upper()], box), dtype=np.uint8)
 
 
 def _cut(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
-    """Return the whole pixels that the box touches, and the box in them."""
+    """Return the whole pixels that the box touches, and the box relative to them."""
     left, top, right, bottom = box
     x, y = math.floor(left), math.floor(top)
     return image.crop((x, y, math.ceil(right), math.ceil(bottom))), (left - x, top - y, right - x, bottom - y)
@@ -50,8 +50,8 @@ def _cut(image: Image.Image, box: Box) -> tuple[Image.Image, Box]:
 
 def _with_simd(image: Image.Image, box: Box, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
     (left, top, right, bottom), (width, height) = box, size
-    # Across first and then down, as Pillow does, so that the same is cut off at 0 and 255 in between. Bytes, though the
-    # package takes images too: for that it relies on how Pillow lays them out in memory.
+    # First horizontally, then vertically, as Pillow does, so that intermediate values are clipped to 0..255 alike.
+    # Bytes, though the package accepts images, too: for those it relies on how Pillow lays them out in memory.
     narrow = (width, image.height)
     across = _convolved(image.tobytes(), image.size, (left, 0, right - left, image.height), narrow, interpolation)
     pixels = _convolved(across, narrow, (0, top, width, bottom - top), size, interpolation)

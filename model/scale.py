@@ -1,14 +1,14 @@
-"""Notices a mean and a standard deviation that are of another scale than pixels, which go from 0 to 255."""
+"""Detects a mean and a standard deviation that are not on the scale of pixels, which is 0 to 255."""
 
 from collections.abc import Sequence
 
 _LARGEST = 255
-# Below it, a standard deviation is the factor that a pixel is multiplied by, such as 1/255.
+# A standard deviation below this is a factor that pixels are multiplied by, such as 1/255.
 _LARGEST_FACTOR = 1 / 64
 
 
 def meant(mean: Sequence[float], std: Sequence[float]) -> str | None:
-    """Return what is wrong with them, and what was probably meant, or None."""
+    """Return what is wrong with them, and the probable intention, or None."""
     if max(mean) <= 0 and min(mean) < -1:
         return _said("mean is below 0, and it is taken off the pixels", [abs(each) for each in mean], std)
     if max(std) < _LARGEST_FACTOR:

@@ -1,4 +1,4 @@
-"""What can be set about the model workers."""
+"""Settings of the model workers."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The models that can be made here by name, and the one way to make them."""
+"""The models that can be made by name, and the function that makes them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +26,14 @@ class Recipe(Protocol):
         """Write `model.onnx`, `model.toml`, `labels.txt` and any sample into a folder that exists and is empty."""
 
     def version(self, weights: str | None = None) -> str:
-        """Return the manifest's version that `build` writes for these weights."""
+        """Return the version that `build` writes to the manifest for these weights."""
 
 
 RECIPES: dict[str, Recipe] = {recipe.NAME: recipe for recipe in (efficientnet_lite0, resnet50)}
 
 
 def names() -> list[str]:
-    """Return the names that `add` knows."""
+    """Return the names that `add` accepts."""
     return list(RECIPES)
 
 
@@ -41,8 +41,8 @@ def add(name: str, models_dir: Path, *, weights: str | None = None, echo: Echo =
     """Make the model `name` in `models_dir`, unless it is there, and return its folder, `models_dir / name`.
 
     `weights` is the path of a weights file, instead of the model's own source. The folder appears whole or not at all,
-    also when several processes add the same model. A folder that holds something else is left alone.
-    Raises `ZooError`, which says what to do.
+    even if several processes add the same model. A folder that holds something else is left alone. Raises `ZooError`,
+    which says what to do.
     """
     recipe = _recipe(name)
     folder = models_dir / name
@@ -82,7 +82,7 @@ def _move(built: Path, folder: Path) -> None:
     except OSError:
         if not _is_taken(folder):
             raise
-        # Another process was faster; `add` looks at what it made as it looks at any folder that was there before.
+        # Another process was faster; `add` checks its result like any folder that already existed.
 
 
 def _verified(folder: Path, recipe: Recipe, weights: str | None) -> Path:

@@ -1,8 +1,8 @@
-"""Reads PyTorch's old (non-zip) checkpoint files without PyTorch, and admits nothing but tensors.
+"""Reads PyTorch's old (non-zip) checkpoint files without PyTorch, and accepts only tensors.
 
 The layout, as `torch.save` wrote it before version 1.6: five pickles (a magic number, the protocol's version, facts
-about the machine, the object itself, the keys of its storages), then every storage: its length as a 64-bit integer,
-and its values.
+about the machine, the object itself, the keys of its storages), then every storage: its length as a 64-bit integer, and
+its values.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "IntStorage": np.dtype("<i4"),
     "LongStorage": np.dtype("<i8"),
 }
-# What a damaged pickle raises: the documentation of `pickle` lists these as examples and promises no complete list.
+# Exceptions of a damaged pickle: the documentation of `pickle` gives these as examples and promises no complete list.
 UNPICKLING_ERRORS = (
     pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
     TypeError, ValueError,
@@ -50,7 +50,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class TensorView:
-    """A tensor before its values are read: where in its storage each of its elements stands, in elements."""
+    """A tensor before its values are read: the position of its elements in its storage, in elements."""
 
     storage: Storage
     offset: int
@@ -59,11 +59,11 @@ class TensorView:
 
     @classmethod
     def rebuild(cls, storage: Storage, offset: int, shape: Shape, strides: Shape, *_: object) -> "TensorView":
-        """Stand in for `torch._utils._rebuild_tensor_v2`; the arguments it ignores matter to training alone."""
+        """Replace `torch._utils._rebuild_tensor_v2`; the ignored arguments matter only to training."""
         return cls(storage, offset, shape, strides)
 
     def read(self, storages: Mapping[str, Array]) -> Array:
-        """Return the tensor's values as an array of its own, in C order."""
+        """Return the tensor's values as a new array, in C order."""
         values = storages[self.storage.key]
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         smallest = min(self.offset, *self.shape, *self.strides, 0)
@@ -82,10 +82,10 @@ ADMITTED = {
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """An unpickler that knows the few names a dictionary of tensors needs, and refuses every other."""
+    """An unpickler that accepts the few names that a dictionary of tensors needs, and refuses all others."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Return what stands for `module.name` here; nothing is ever imported."""
+        """Return our replacement for `module.name`; nothing is ever imported."""
         if (module, name) not in ADMITTED:
             raise CheckpointError(f"the checkpoint asks for {module}.{name}, which is no tensor; do not use this file")
         return ADMITTED[module, name]
@@ -111,8 +111,8 @@ def verified_bytes(path: Path, sha256: str) -> bytes:
 def read_checkpoint(data: bytes) -> dict[str, Array]:
     """Return the tensors of a checkpoint by name, each in its own dtype and in C order.
 
-    Verify first where `data` is from (`verified_bytes`): no pickle gets code to run here, but one written for it can
-    ask for more memory than there is.
+    Verify the source of `data` first (`verified_bytes`): no pickle can run code here, but a malicious one can ask for
+    more memory than there is.
     """
     try:
         return _read(io.BytesIO(data))

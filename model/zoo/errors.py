@@ -1,4 +1,4 @@
-"""What can go wrong while a model is made ready; every message says what to do about it."""
+"""Errors of making a model; every message says what to do about it."""
 
 from runtime.errors import SetupError
 

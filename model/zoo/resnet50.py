@@ -35,15 +35,15 @@ WEIGHTS_URL = (
 def build(folder: Path, weights: str | None = None) -> None:
     """Write the model's folder: `model.onnx`, `model.toml`, `labels.txt`.
 
-    `weights` is the path of a Keras weights file (.h5) for this network; without it, Keras downloads those it was
-    trained with on ImageNet. Raises `ZooError` where the download fails or the file does not fit.
+    `weights` is the path of a Keras weights file (.h5) for this network; by default, Keras downloads its ImageNet
+    weights. Raises `ZooError` if the download fails or the file does not fit.
     """
-    made = version(weights)  # first, since it also says whether the file is there
+    made = version(weights)  # first, since it also checks that the file is there
     export(network(weights or IMAGENET), folder, made)
 
 
 def version(weights: str | None = None) -> str:
-    """Return the version of what `build` makes: the converter's revision, and of which file where one is named."""
+    """Return the version of what `build` makes: the converter's revision, and the hash of a given file."""
     if weights is None:
         return REVISION
     try:
@@ -61,12 +61,12 @@ def network(weights: str | None) -> keras.Model:
     os.environ.setdefault("KERAS_BACKEND", "torch")  # read when Keras is first imported; its own default is TensorFlow
     import keras
 
-    # A user's ~/.keras/keras.json may say otherwise, and the manifest below says NHWC.
+    # A user's ~/.keras/keras.json may set another format, and the manifest below says NHWC.
     keras.config.set_image_data_format("channels_last")
     try:
         with socket_timeout(NETWORK_TIMEOUT_S):
             return keras.applications.ResNet50(weights=weights)
-    except Exception as err:  # Keras raises just that when a download fails
+    except Exception as err:  # Keras raises a plain Exception when a download fails
         raise ZooError(_advice(weights, err)) from err
 
 
@@ -81,7 +81,7 @@ def _advice(weights: str | None, err: Exception) -> str:
 
 @contextmanager
 def socket_timeout(timeout_s: float) -> Iterator[None]:
-    """Bound every wait on a new connection: Keras's download sets no bound itself, and offers no way to."""
+    """Limit every wait on a new connection: Keras's download sets no limit, and has no option for one."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout_s)
     try:
@@ -104,7 +104,7 @@ def export(network: keras.Model, folder: Path, version: str) -> None:
 
 
 def manifest(folder: Path, version: str) -> ModelManifest:
-    """Describe what Keras does by `load_img(target_size=(224, 224))` and `resnet50.preprocess_input`.
+    """Describe the preprocessing of Keras's `load_img(target_size=(224, 224))` and `resnet50.preprocess_input`.
 
     The first squashes with nearest neighbour. The second is of Caffe's kind: BGR, the means of ImageNet subtracted, and
     no scaling (`imagenet_utils.py` in Keras).
