@@ -1,4 +1,4 @@
-"""What the tests of every package share: options, figures, and a real Redis and object storage, started for them."""
+"""Fixtures and options of all packages' tests: figures, a real Redis and object storage."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import pytest
 from testing.redis_servers import Cluster, Sentinels, cluster_of_one
 from testing.s3_server import S3Server
 
-# The same inputs in every run, wherever it is, however slow; `make fuzz` looks for others.
+# The same inputs in every run, everywhere and at any speed; `make fuzz` searches for others.
 hypothesis.settings.register_profile("tests", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("tests")
 
@@ -19,18 +19,18 @@ _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the caller ask for tests that need more than Python and make."""
+    """Add options for tests that need more than Python and make."""
     parser.addoption("--compose", action="store_true", help="run the tests that need a Docker engine")
     parser.addoption("--require-browser", action="store_true", help="fail, not skip, where Chromium is missing")
 
 
 def pytest_configure() -> None:
-    """Leave out the settings that are kept here, also in the programs and Compose projects that tests start."""
+    """Ignore settings in this checkout, also in the programs and Compose projects that tests start."""
     os.environ |= {"ENV_FILE": os.devnull, "COMPOSE_DISABLE_ENV_FILE": "1"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what was not asked for."""
+    """Skip the tests that were not asked for."""
     if not config.getoption("--compose"):
         for item, marker in product(items, ("compose", "hosts")):
             if item.get_closest_marker(marker):
@@ -39,12 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> list[str]:
-    """What tests have measured: texts that the run ends with."""
+    """Measurements of tests: texts that are printed at the end of the run."""
     return pytestconfig.stash.setdefault(_FIGURES, [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the tests have measured."""
+    """Print the tests' measurements."""
     if figures := config.stash.get(_FIGURES, []):
         terminalreporter.write_sep("=", "figures")
         terminalreporter.write_line("\n".join(figures))
@@ -52,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
-    """A master, its replica and their sentinels, of the test's own."""
+    """A master, its replica and their sentinels, for one test."""
     group = Sentinels(tmp_path)
     yield group
     group.stop()
@@ -60,7 +60,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A Redis Cluster of the test's own."""
+    """A Redis Cluster, for one test."""
     cluster = Cluster(tmp_path)
     yield cluster
     cluster.stop()
@@ -68,7 +68,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Redis that all tests share: in cluster mode, so that all show whether keys lie in one slot."""
+    """The URL of a Redis that all tests share, in cluster mode, so that keys in several slots are detected."""
     server = cluster_of_one(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
@@ -76,7 +76,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """Object storage that all tests share; the tests in the containers' images go without."""
+    """Object storage that all tests share; the tests in the containers' images do without it."""
     pytest.importorskip("moto", reason="speaks S3; it comes with deploy/requirements/dev.txt")
     server = S3Server()
     yield server
@@ -85,7 +85,7 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """Object storage that the environment leads to."""
+    """Object storage that the environment variables point to."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server

@@ -1,1 +1,1 @@
-"""What tests, fuzzing, faults and benchmarks share; it is not installed."""
+"""Helpers shared by tests, fuzzing, fault injection and benchmarks; not installed."""

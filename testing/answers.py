@@ -1,10 +1,10 @@
-"""Decides what counts as a success: nothing but the answer that the service promises."""
+"""Checks whether an answer is a success: exactly the answer that the service promises."""
 
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# What the page has whenever it works, and only when a report was kept.
+# Texts that the page has whenever it works, and only when a report was kept.
 _UPLOAD_FIELD = b'name="file"'
 _THANKS = b'role="status"'
 _LONGEST_QUOTE = 60
@@ -15,7 +15,7 @@ class WrongAnswer(Exception):
 
 
 class Answer(NamedTuple):
-    """What came back for a request; the headers' names are in lower case."""
+    """A response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,7 +55,7 @@ def read_thanks(answer: Answer) -> None:
 def _require_ok(answer: Answer) -> None:
     if answer.status != 200:
         reason = answer.headers.get("x-error") or "without an X-Error header"
-        # Not for how long: the seconds differ, and each would be a reason of its own.
+        # Without the number of seconds: every number would be a reason of its own.
         retry = " (Retry-After)" if answer.headers.get("retry-after") else ""
         raise WrongAnswer(f"{answer.status} {reason}{retry}")
 
@@ -74,7 +74,7 @@ def _checked_label(label: str) -> str:
 
 
 def _checked_score(score: float) -> float:
-    # Python's parser accepts NaN, which is in no range; a bool is an int to it.
+    # Python's parser accepts NaN, which is in no range; and a bool is an int in Python.
     if isinstance(score, bool) or not 0 <= score <= 1:
         raise WrongAnswer("200, but the score is not from 0 to 1")
     return float(score)

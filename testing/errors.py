@@ -1,4 +1,4 @@
-"""What keeps a stress test from starting."""
+"""Errors that prevent a test from starting."""
 
 
 class CannotRun(Exception):

@@ -1,4 +1,4 @@
-"""A server that gives the answers it was told to, and knows what it was asked."""
+"""An HTTP server that gives prepared answers and records the requests."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ def problem(code: str, status: int, detail: str, **headers: str) -> Answer:
 
 
 def failed(code: str, status: int, detail: str) -> dict[str, object]:
-    """Return what is told of an image that fails alone."""
+    """Return the result of an image that fails alone."""
     return {"predictions": None, "timings": None, "error": {"code": code, "status": status, "detail": detail}}
 
 
@@ -38,17 +38,17 @@ def predictions(*results: object, **headers: str) -> Answer:
 
 
 def dogs(body: bytes) -> Answer:
-    """Say of each image that it shows a dog."""
+    """Answer that every image shows a dog."""
     return predictions(*[DOG] * image_count(body))
 
 
 def image_count(body: bytes) -> int:
-    """Return how many images are in a request: a form has several, and an image as it is has no fields."""
+    """Return the number of images in a request: a form has several, and a bare image has no fields."""
     return body.count(b'name="file"') or 1
 
 
 class Server:
-    """Gives the answers in turn, the last one again and again; None ends the connection without any."""
+    """Gives the answers in turn, repeating the last one; None closes the connection without an answer."""
 
     def __init__(self) -> None:
         self.answers: list[Answer | Answering | None] = [dogs]

@@ -1,4 +1,4 @@
-"""Writes PNG and GIF files of every kind, piece by piece, and the segments of JPEG files."""
+"""Writes PNG and GIF files of every kind, chunk by chunk, and the segments of JPEG files."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 # The first column and row of each pass of an interlaced PNG, and the steps between them (PNG, 8.2).
 _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
-# Samples of a pixel by colour type.
+# Samples per pixel by colour type.
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
@@ -65,7 +65,7 @@ def animated_png(
 
 
 def halves(content: bytes) -> tuple[bytes, bytes]:
-    """Return content in two parts."""
+    """Return content in two halves."""
     return content[: len(content) // 2], content[len(content) // 2 :]
 
 
@@ -75,7 +75,7 @@ def segment(marker: int, content: bytes = b"") -> bytes:
 
 
 def sub_blocks(content: bytes) -> bytes:
-    """Return content as a GIF file has it."""
+    """Return content split into a GIF's sub-blocks."""
     blocks = (content[start : start + 255] for start in range(0, len(content), 255))
     return b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
 
@@ -86,12 +86,12 @@ def gif_start(width: int, height: int, palette: NDArray[np.uint8]) -> bytes:
 
 
 def gif_control(transparent: int | None) -> bytes:
-    """Return what stands before a frame with or without a transparent colour."""
+    """Return the control block of a frame with or without a transparent colour."""
     return b"!\xf9\4" + struct.pack("<BHB", transparent is not None, 0, transparent or 0) + b"\0"
 
 
 def gif_frame(indices: NDArray[np.int_], left: int = 0, top: int = 0, palette: bytes = b"") -> bytes:
-    """Return a GIF's frame of colours of its palette, which may be one of its own."""
+    """Return a GIF frame with the colours of its palette, which may be its own."""
     height, width = indices.shape
     descriptor = struct.pack("<HHHHB", left, top, width, height, 0x87 if palette else 0)
     return b"," + descriptor + palette + b"\x08" + sub_blocks(_codes(indices.ravel().tolist()))

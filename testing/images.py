@@ -1,4 +1,4 @@
-"""One photo in every form that people send, and files that are no images."""
+"""One photo in all forms that people send, and files that are no images."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ DOG = (Path(__file__).parents[1] / "tests" / "dog.jpeg").read_bytes()
 
 @dataclass(frozen=True)
 class Form:
-    """A file, and what a person sees in it."""
+    """A file, and the picture that a person sees in it."""
 
     filename: str
     data: bytes
@@ -29,7 +29,7 @@ def save(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def forms() -> dict[str, Form]:
-    """Return the photo of a dog in each form."""
+    """Return the photo of a dog in every form."""
     photo = Image.open(io.BytesIO(DOG)).convert("RGB")
     grey = photo.convert("L")
     palette = photo.quantize(256)
@@ -60,7 +60,7 @@ def forms() -> dict[str, Form]:
 
 
 def _cut_out(photo: Image.Image) -> tuple[Image.Image, Image.Image]:
-    """Return the photo with its left third made transparent, and how that looks on a white page."""
+    """Return the photo with its left third made transparent, and its appearance on a white page."""
     mask = Image.new("L", photo.size, 255)
     mask.paste(0, (0, 0, photo.width // 3, photo.height))
     cut_out = photo.copy()
@@ -71,7 +71,7 @@ def _cut_out(photo: Image.Image) -> tuple[Image.Image, Image.Image]:
 
 
 def _cut_out_of_grey(grey: Image.Image) -> Form:
-    """Return the grey photo with its left third in a transparent colour, which has a low byte of its own."""
+    """Return the grey photo with its left third in a transparent colour, which has a distinct low byte."""
     third, colour = grey.width // 3, 0x1234
     seen = grey.copy()
     seen.paste(255, (0, 0, third, grey.height))
@@ -81,7 +81,7 @@ def _cut_out_of_grey(grey: Image.Image) -> Form:
 
 
 def _framed(palette: Image.Image) -> Form:
-    """Return the photo as a GIF with 20 pixels of free screen around it."""
+    """Return the photo as a GIF with 20 pixels of empty screen around it."""
     seen = Image.new("RGB", (palette.width + 40, palette.height + 40), "white")
     seen.paste(palette.convert("RGB"), (20, 20))
     data = save(palette, "GIF")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Shape = Sequence[int | str | None]
 
-# Of pixels scaled to -1..1: the rows are R, G and B, the columns say how red, green, blue and white a picture is.
+# For pixels scaled to -1..1: the rows are R, G and B, the columns score red, green, blue and white.
 COLOUR_WEIGHTS = ((6, -6, -6, 6), (-6, 6, -6, 6), (-6, -6, 6, 6))
 
 
@@ -69,7 +69,7 @@ def save_network(
 
 
 def extend(path: Path, *functions: str | tuple[str, float]) -> None:
-    """Have functions follow a saved network's outputs, one after another, each with a second number or without."""
+    """Append functions to a saved network's outputs, one after another, each with or without a second operand."""
     network = onnx.load(path)
     output = network.graph.output[0]
     for step, function in enumerate(functions):
@@ -83,7 +83,7 @@ def extend(path: Path, *functions: str | tuple[str, float]) -> None:
 
 
 def move_weights(path: Path, name: str) -> Path:
-    """Move the weights of a network to a file beside it, as PyTorch's exporter does; return that."""
+    """Move the weights of a network to a file beside it, as PyTorch's exporter does; return that file."""
     onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=name, size_threshold=0)
     return path.with_name(name)
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their links, headings and blocks of code, as GitHub reads them."""
+"""The documentation's pages: their links, headings and code blocks, as GitHub reads them."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ INLINE_CODE = re.compile(r"`[^`\n]+`")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code, and what the comment before it says of its test."""
+    """A code block, and the test marker in the comment before it."""
 
     page: str
     line: int
@@ -45,7 +45,7 @@ def read(page: str) -> str:
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the page's blocks of code, those by indentation too, which have no language."""
+    """Return the page's code blocks, including indented ones, which have no language."""
     text = read(page)
     return [
         Block(
@@ -60,25 +60,25 @@ def blocks(page: str) -> list[Block]:
 
 
 def code(page: str) -> str:
-    """Return all that the page sets as code, in blocks and within its sentences."""
+    """Return all text that the page marks as code, in blocks and in sentences."""
     prose = BLOCK.sub("", read(page))
     return "\n".join([*(block.text for block in blocks(page)), *INLINE_CODE.findall(prose)])
 
 
 def links(page: str) -> list[str]:
-    """Return where the page's links and pictures lead within the documentation."""
+    """Return the targets of the page's links and pictures within the documentation."""
     targets = re.findall(r"\]\(([^)\s]+)\)", INLINE_CODE.sub("", BLOCK.sub("", read(page))))
     return [target for target in targets if "://" not in target]
 
 
 def anchors(page: str) -> set[str]:
-    """Return what a link to a heading of the page may have after its #."""
+    """Return the anchors of the page's headings."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", read(page)), re.MULTILINE)
     return set(_numbered(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings))
 
 
 def _numbered(names: Iterator[str]) -> Iterator[str]:
-    """Yield the names; from its second time on, one has the number of times that it came before."""
+    """Yield the names; repeated ones get a number, counting earlier occurrences."""
     seen: Counter[str] = Counter()
     for name in names:
         yield f"{name}-{seen[name]}" if seen[name] else name

@@ -1,4 +1,4 @@
-"""The pictures that are asked about, each with the answer that is right."""
+"""Test pictures, each with its correct answer."""
 
 import io
 import itertools
@@ -27,7 +27,7 @@ def render(photos: Path | None, count: int = images.PICTURES) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A picture's right answers: more than one label where rounding decides between two, and about which score."""
+    """A picture's correct answers: several labels if rounding decides between them, and the approximate score."""
 
     labels: frozenset[str]
     score: float
@@ -39,14 +39,14 @@ class Expected:
 
 
 class Question(NamedTuple):
-    """A request's body, and what must come back."""
+    """A request's body, and the expected answer."""
 
     body: bytes
     expected: Expected
 
 
 class Questions:
-    """Asks about the prepared pictures in turn, never twice with the same bytes."""
+    """Produces requests for the prepared pictures in turn, never twice with the same bytes."""
 
     def __init__(self, pictures: Sequence[bytes], expected: Sequence[Expected]) -> None:
         self._images = UniqueImages(pictures)

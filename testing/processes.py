@@ -1,4 +1,4 @@
-"""Starts processes, ends them, and reads what they use."""
+"""Starts and ends processes, and measures their resource use."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @contextlib.contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in the project's folder, what it prints going to `log`, and end it with all that it started."""
+    """Run a command in the project's folder with its output in `log`, and end it with all its child processes."""
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
             command,
@@ -27,7 +27,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which ends the others in order
+            start_new_session=True,  # Ctrl-C reaches only the benchmark, which ends the others in order
         )
     try:
         yield process
@@ -36,7 +36,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 
 def stop_on_sigterm() -> None:
-    """Have SIGTERM end this process as Ctrl-C does, so that it ends what it has started."""
+    """Make SIGTERM end this process as Ctrl-C does, so that it ends its child processes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
@@ -64,7 +64,7 @@ def wait_until(ready: Callable[[], object], process: subprocess.Popen[bytes], lo
 
 
 def tree(pid: int) -> list[int]:
-    """Return the process and those that it, and they, have started."""
+    """Return a process and all its descendants."""
     parents = {int(entry.name): int(_stat(entry.name)[1]) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
     found = [pid]
     for parent in found:
@@ -73,12 +73,12 @@ def tree(pid: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that this one has started itself."""
+    """Return the direct children of a process."""
     return [child for child in tree(pid) if int(_stat(child)[1]) == pid]
 
 
 def command(pid: int) -> str:
-    """Return the command of a process; nothing for one that has ended."""
+    """Return the command of a process, empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
     except OSError:
@@ -94,19 +94,19 @@ def _stat(pid: object) -> list[str]:
 
 
 def processor_s(pid: int) -> float:
-    """Return the processor time that a process and its descendants have taken."""
+    """Return the processor time that a process and its descendants have used."""
     stats = [_stat(one) for one in tree(pid)]
     return sum(int(stat[11]) + int(stat[12]) for stat in stats) / _TICKS_PER_S
 
 
 def memory_mb(pid: int) -> float:
-    """Return the memory of a process and its descendants, shared pages counted once between them."""
+    """Return the memory of a process and its descendants, with shared pages counted once."""
     lines = [line for one in tree(pid) for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def threads(pid: int) -> int:
-    """Return how many threads a process and its descendants have."""
+    """Return the number of threads of a process and its descendants."""
     return sum(len(list(Path(f"/proc/{one}/task").iterdir())) for one in tree(pid))
 
 

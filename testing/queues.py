@@ -1,4 +1,4 @@
-"""What tests do with a queue, whichever it is."""
+"""Test helpers for any implementation of the queue."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ CAT = Prediction("tabby", 281, 0.91, "m1")
 T = TypeVar("T")
 MakeQueue = Callable[..., JobQueue]
 
-# For tests that wait for a worker's death, and so must not mind if one dies early.
+# For tests that wait for a worker's death, and so tolerate one that dies early.
 workers_soon_die = pytest.mark.parametrize("worker_ttl_s", [0.4])
 
 
@@ -39,7 +39,7 @@ def submit(
 
 
 def is_accepted(queue: JobQueue, job: ImageJob, service_time_s: float) -> bool:
-    """Submit a job; return False where the worker that was just heard of counts as dead again, so long did it take."""
+    """Submit a job; return False if this took so long that the worker counts as dead again."""
     queue.heartbeat("someone", service_time_s, "m1")
     try:
         queue.submit(job)
@@ -49,18 +49,18 @@ def is_accepted(queue: JobQueue, job: ImageJob, service_time_s: float) -> bool:
 
 
 def take(queue: JobQueue, worker: str = "w1", max_jobs: int = 10) -> list[Delivery]:
-    """Take what the queue gives a worker that is alive, within half a minute."""
+    """Return the jobs that the queue gives a live worker within half a minute."""
     return until(lambda: take_now(queue, worker, max_jobs))
 
 
 def take_now(queue: JobQueue, worker: str, max_jobs: int = 10, max_bulk: int = sys.maxsize) -> list[Delivery]:
-    """Take what the queue gives a worker that is alive now."""
+    """Return the jobs that the queue gives a live worker now."""
     queue.heartbeat(worker, 0.01, "m1")
     return queue.take_batch(worker, max_jobs, 0.05, max_bulk)
 
 
 def until(step: Callable[[], T], timeout_s: float = 30) -> T:
-    """Return what `step` gives as soon as that is something, or what it gives at the deadline."""
+    """Return `step()`'s result as soon as it is true, or the one at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not (found := step()) and time.monotonic() < deadline:
         pass
@@ -68,11 +68,11 @@ def until(step: Callable[[], T], timeout_s: float = 30) -> T:
 
 
 def names(batch: list[Delivery]) -> list[str]:
-    """Return the images of jobs."""
+    """Return the names of the jobs' images."""
     return [delivery.job.image_name for delivery in batch]
 
 
 def finish_all(queue: JobQueue) -> None:
-    """Answer whatever there is."""
+    """Answer all jobs in the queue."""
     while batch := take_now(queue, "w1"):
         queue.finish([(delivery, DOG) for delivery in batch])

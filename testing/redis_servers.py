@@ -1,4 +1,4 @@
-"""Redis servers of the tests' own: alone, behind sentinels, and in a cluster."""
+"""Redis servers for tests: alone, behind sentinels, and in a cluster."""
 
 import subprocess
 import time
@@ -18,7 +18,7 @@ from runtime import parent_watch
 
 
 def wait_until_written(connection: "redis.Redis") -> None:
-    """Return when all of a Redis's log is in its file, which it may put off while the disk is slow."""
+    """Return when all of a Redis's log is in its file: Redis may delay writing while the disk is slow."""
     deadline = time.monotonic() + 30
     while any(connection.info("persistence")[name] for name in ("aof_buffer_length", "aof_pending_bio_fsync")):
         assert time.monotonic() < deadline
@@ -26,12 +26,12 @@ def wait_until_written(connection: "redis.Redis") -> None:
 
 
 def free_node_port() -> int:
-    """Return a free port for a Redis that may be a node of a cluster: others reach it at one higher by 10,000."""
+    """Return a free port for a Redis that may be a node of a cluster, whose bus uses the port 10,000 higher."""
     return next(port for port in iter(redis_server.free_port, None) if port < 55_000)
 
 
 class RedisServer:
-    """A Redis of the tests' own, which they may stop and start again; it forgets everything, or `keeps` it."""
+    """A Redis that a test may stop and restart; it forgets everything, unless it `keeps` its data."""
 
     def __init__(self, folder: Path, *options: str, keeps: bool = False) -> None:
         self._folder, self._options = folder, options
@@ -41,7 +41,7 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start, and return when it answers; raise `redis.ConnectionError` when it does not within a minute."""
+        """Start, and return when it answers; raise `redis.ConnectionError` if it does not within a minute."""
         self._process = subprocess.Popen(
             [*redis_server.command(self._port, self._folder, self._kept), *self._options],
             preexec_fn=parent_watch.ending_with_starter(),
@@ -50,7 +50,7 @@ class RedisServer:
             connection.ping()
 
     def stop(self) -> None:
-        """Stop at once, but with all in the log of one that keeps it."""
+        """Stop at once; if it keeps its data, after writing its log."""
         if self._kept:
             with redis.Redis.from_url(self.url) as connection:
                 wait_until_written(connection)
@@ -59,7 +59,7 @@ class RedisServer:
 
 
 def cluster_of_one(folder: Path, *options: str) -> RedisServer:
-    """Return a Redis in cluster mode that has all slots: it refuses what names keys of several at once."""
+    """Return a Redis in cluster mode that has all slots: it refuses commands on keys of several slots."""
     server = RedisServer(folder, "--cluster-enabled", "yes", *options)
     with redis.Redis.from_url(server.url) as connection:
         connection.execute_command("CLUSTER ADDSLOTS", *range(REDIS_CLUSTER_HASH_SLOTS))
@@ -92,34 +92,34 @@ class Sentinels:
         self.ports = [redis_server.free_port() for _ in range(3)]
         for port in self.ports:
             self._start_sentinel(folder / str(port), port)
-        # A sentinel that knows no other cannot agree with any.
+        # A sentinel that knows no others cannot reach agreement.
         _wait_until(lambda: all(self._knows_all(port) for port in self.ports))
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         options = urlencode({"sentinel_password": self.SENTINEL_PASSWORD})
         self.url = f"redis+sentinel://:{quote(self.PASSWORD)}@{hosts}/queue?{options}"
 
     def info(self, port: int) -> dict[str, Any]:
-        """Return what a Redis says of its replication."""
+        """Return a Redis's replication information."""
         with self.connection(port) as connection:
             found: dict[str, Any] = connection.info("replication")
             return found
 
     def connection(self, port: int) -> "redis.Redis":
-        """Return a connection to one Redis, whichever part it plays."""
+        """Return a connection to one Redis, whatever its role."""
         return redis.Redis(port=port, password=self.PASSWORD, retry=Retry(ConstantBackoff(0.05), retries=200))
 
     def kill_master(self) -> None:
-        """Let the master die without a word."""
+        """Kill the master without warning."""
         self._processes[0].kill()
         self._processes[0].wait(10)
 
     def kill_sentinel(self, number: int) -> None:
-        """Let a sentinel die without a word."""
+        """Kill a sentinel without warning."""
         self._processes[2 + number].kill()
         self._processes[2 + number].wait(10)
 
     def promote(self) -> None:
-        """Have the sentinels put the replica in the master's place, which is well."""
+        """Make the sentinels promote the replica while the master is healthy."""
         with self._sentinel(self.ports[0]) as sentinel:
             sentinel.execute_command("SENTINEL FAILOVER", "queue")
 
@@ -179,7 +179,7 @@ class Cluster:
         self._processes: list[subprocess.Popen[bytes]] = []
         self.ports = [self._start(folder / f"node-{number}") for number in range(4)]
         owner, *others, replica = self.ports
-        # Each with an epoch of its own, or they had to agree first on who has which slots.
+        # Each with its own epoch; otherwise they would first have to agree on the owners of slots.
         for epoch, port in enumerate(self.ports, 1):
             self.ask(port, "CLUSTER SET-CONFIG-EPOCH", epoch)
             self.ask(port, "CLUSTER MEET", "127.0.0.1", owner)
@@ -194,7 +194,7 @@ class Cluster:
         self.url = self.node_url(owner).replace("redis:", "redis+cluster:")
 
     def connection(self, port: int) -> "redis.Redis":
-        """Return a connection to one node, whichever part it plays."""
+        """Return a connection to one node, whatever its role."""
         return redis.Redis(port=port, password=self.PASSWORD, retry=Retry(ConstantBackoff(0.05), retries=200))
 
     def node_url(self, port: int) -> str:
@@ -202,7 +202,7 @@ class Cluster:
         return f"redis://:{quote(self.PASSWORD)}@127.0.0.1:{port}"
 
     def ask(self, port: int, *command: object) -> Any:  # noqa: ANN401 - what the command gives
-        """Return what a node answers."""
+        """Return a node's answer to a command."""
         with self.connection(port) as connection:
             connection.response_callbacks.clear()
             return connection.execute_command(*command)
@@ -213,22 +213,22 @@ class Cluster:
         return {int(line.split()[1].partition("@")[0].rpartition(":")[2]) for line in lines}
 
     def holders(self, port: int) -> list[int]:
-        """Return the ports of the master that has the slot and of its replica, as a node knows them."""
+        """Return the ports of the slot's master and of its replica, as a node knows them."""
         slots = self.ask(port, "CLUSTER SLOTS")
         return [node[1] for first, last, *nodes in slots if first <= self.SLOT <= last for node in nodes]
 
     def kill_master(self) -> None:
-        """Let the master that has the slot die without a word."""
+        """Kill the slot's master without warning."""
         self._processes[0].kill()
         self._processes[0].wait(10)
 
     def wait_for_promotion(self) -> None:
-        """Return when every node that lives knows that the replica has the slot."""
+        """Return when every live node knows that the replica has the slot."""
         self._wait_for_owner(self.ports[-1])
 
     @contextmanager
     def moving_slot(self, source: int, target: int) -> Iterator[None]:
-        """Have the slot move from one master to another, all of its keys at the end."""
+        """Move the slot from one master to another; all of its keys move at the end."""
         source_id, target_id = self.ask(source, "CLUSTER MYID"), self.ask(target, "CLUSTER MYID")
         self.ask(target, "CLUSTER SETSLOT", self.SLOT, "IMPORTING", source_id)
         self.ask(source, "CLUSTER SETSLOT", self.SLOT, "MIGRATING", target_id)

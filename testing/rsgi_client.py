@@ -1,4 +1,4 @@
-"""Stands in for Granian: asks an RSGI application as a client over HTTP would."""
+"""A stand-in for Granian: calls an RSGI application as Granian does for an HTTP client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -28,7 +28,7 @@ class FakeHeaders:
 
 @dataclass
 class FakeScope:
-    """What a request says before its body."""
+    """A request's metadata."""
 
     method: str = "GET"
     path: str = "/livez"
@@ -42,7 +42,7 @@ class FakeScope:
 
 @dataclass
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -50,18 +50,18 @@ class Answer:
 
 
 class FakeStream:
-    """An answer that is sent in pieces."""
+    """A response that is sent in pieces."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
 
     async def send_bytes(self, data: bytes) -> None:
-        """Note a piece."""
+        """Record a piece."""
         self.pieces.append(data)
 
 
 class FakeProtocol:
-    """A client that sends `pieces` of a body and then, unless it is `slow`, the end of it."""
+    """A client that sends `pieces` of a body and then its end, unless it is `slow`."""
 
     def __init__(self, pieces: Iterable[bytes] = (), slow: bool = False) -> None:
         self.answer: Answer | None = None
@@ -72,7 +72,7 @@ class FakeProtocol:
         self._hang_up = asyncio.Event()
 
     def __call__(self) -> "asyncio.Future[bytes]":
-        """Return all of the body."""
+        """Return the whole body."""
         return asyncio.ensure_future(self._read())
 
     async def _read(self) -> bytes:
@@ -82,7 +82,7 @@ class FakeProtocol:
         return b"".join(self._pieces)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces and an empty one in the end, before it another where the client hangs up."""
+        """Yield the body in pieces, then an empty one; a client that hangs up sends one more before it."""
         for piece in self._pieces:
             yield piece
         if self._slow:
@@ -91,7 +91,7 @@ class FakeProtocol:
         yield b""
 
     def client_disconnect(self) -> "asyncio.Future[None]":
-        """Return what is done when the client has hung up."""
+        """Return a future that is done when the client has hung up."""
         return asyncio.ensure_future(self._gone())
 
     async def _gone(self) -> None:
@@ -102,15 +102,15 @@ class FakeProtocol:
         self._hang_up.set()
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Note the first answer."""
+        """Record the first answer."""
         self.answer = self.answer or Answer(status, dict(headers), body)
 
     def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
-        """Note the first answer, and the file."""
+        """Record the first answer, and the file."""
         self.file = file
         self.response_bytes(status, headers, Path(file).read_bytes())
 
     def response_stream(self, status: int, headers: list[tuple[str, str]]) -> FakeStream:
-        """Note the beginning of an answer that is sent in pieces."""
+        """Record the beginning of a streamed answer."""
         self.answer, self.stream = Answer(status, dict(headers), b""), FakeStream()
         return self.stream

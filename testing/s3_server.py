@@ -1,4 +1,4 @@
-"""Object storage of the tests' own."""
+"""Object storage for tests."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from runtime import parent_watch
 
 
 class S3Server:
-    """Object storage of the tests' own that speaks S3, with a bucket; stopped, it forgets everything."""
+    """An S3 server for tests, with one bucket; when stopped, it forgets everything."""
 
     bucket = "pictures"
 
@@ -30,7 +30,7 @@ class S3Server:
         self.start()
 
     def start(self) -> None:
-        """Start, and return when there is a bucket; fail when there is none within a minute."""
+        """Start, and return when the bucket exists; fail if there is none within a minute."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "--port", str(self._port)],
             stdout=subprocess.DEVNULL,
@@ -50,7 +50,7 @@ class S3Server:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Have nothing answered meanwhile."""
+        """Suspend all answers meanwhile."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield

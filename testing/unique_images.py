@@ -1,4 +1,4 @@
-"""Makes the pictures that are sent: variants of real photos, no two requests with the same bytes."""
+"""Makes the pictures to send: variants of real photos, with different bytes in every request."""
 
 import io
 import itertools
@@ -15,26 +15,26 @@ from PIL import Image, ImageOps
 
 from testing.errors import CannotRun
 
-# Rendering one takes some 20 ms of a core that the service may need, so it is done before the run. This many keep the
-# content varied and fit in some 30 MB.
+# Rendering one takes some 20 ms of a core that the service may need, so it is done before the run. This many give
+# varied content and fit in some 30 MB.
 PICTURES = 256
 
 _DOG = Path(__file__).parent.parent / "tests" / "dog.jpeg"
 _ENDINGS = {".jpg", ".jpeg", ".png", ".gif"}
 _SIDES_PX = (400, 800)
-# Smallest part of a photo's width and height that a crop keeps.
+# The smallest part of a photo's width and height that a crop keeps.
 _SMALLEST_CROP = 0.6
-# Enough to change most pixels of every variant; more would swell the files past the size of real photos.
+# Enough to change most pixels of every variant; more would make the files larger than real photos.
 _NOISE = 6
 _QUALITY = 90
 
-# Stands in the JPEG's comment segment where each request's serial goes: as long, so that the segment's length holds.
+# A placeholder of the same length in the JPEG's comment segment for each request's serial number.
 _SERIAL_LENGTH = 29
 _PLACEHOLDER = b"@serial@".center(_SERIAL_LENGTH, b".")
 
 
 class Upload(NamedTuple):
-    """A file as it is sent."""
+    """A file to upload."""
 
     filename: str
     data: bytes
@@ -55,7 +55,7 @@ class UniqueImages:
         self._numbers = itertools.count()
 
     def next(self) -> Upload:
-        """Return a file that was never sent before; it is named by its serial."""
+        """Return a file that was never sent before, named by its serial number."""
         serial = f"{self._run_id}-{next(self._numbers):012d}"
         head, tail = next(self._pictures)
         return Upload(f"stress-test-{serial}.jpeg", head + serial.encode() + tail)
@@ -70,7 +70,7 @@ def prepare(folder: Path | None, count: int = PICTURES) -> UniqueImages:
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """Return the image files of a folder and those below it, in the order of their names. Raises `CannotRun`."""
+    """Return the image files of a folder and its subfolders, sorted by name. Raises `CannotRun`."""
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
     if not photos:
         raise CannotRun(f"{folder} has no photos: files that end in {', '.join(sorted(_ENDINGS))}.")
@@ -78,7 +78,7 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def render(photos: Sequence[Path], count: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield `count` JPEG files with different pixels; the same seed gives the same ones. Raises `CannotRun`."""
+    """Yield `count` JPEG files with different pixels; the same seed gives the same files. Raises `CannotRun`."""
     choices, noise = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - nothing secret
     # Every photo is used before one is used again.
     order = itertools.cycle(choices.sample(photos, len(photos)))
