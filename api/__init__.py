@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: the page, /predict and /feedback."""
+"""The HTTP API: the page, /predict, /feedback, /v1 and /v2."""

@@ -1,4 +1,4 @@
-"""Puts the API together."""
+"""Builds the Flask application."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def create_app(
     results: ResultStore | None = None,
     counts: Metrics | None = None,
 ) -> Flask:
-    """Return the API as a WSGI application; what is not given is made from the environment. Raises `SettingsError`."""
+    """Return the API as a WSGI application; build missing arguments from the environment. Raises `SettingsError`."""
     settings = settings or ApiSettings.from_env()
     app = Flask(__name__)
     app.request_class = FormRequest
@@ -50,7 +50,7 @@ def create_app(
     )
     request_trace.install(app)
     metrics.install(app, counts)
-    request_log.install(app)  # before access, so that what is refused is logged too
+    request_log.install(app)  # before access, so that refused requests are logged too
     access.install(app, settings)
     headers.install(app)
     app.register_blueprint(views.blueprint)

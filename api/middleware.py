@@ -1,4 +1,4 @@
-"""Between the views and the queue: images in, their predictions out."""
+"""Submits images to the queue for the views, and waits for their predictions."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,9 +11,9 @@ from runtime.errors import ClientGone, ServiceError
 
 
 def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Prediction:
-    """Have a stored image classified. Raises the `ServiceError` that prevented it, at the latest after its timeout.
+    """Classify a stored image. Raises the `ServiceError` that prevented it, at the latest after the job's timeout.
 
-    Where the client hangs up, that is `ClientGone`, and nothing is computed for it.
+    If the client disconnects, cancels the job and raises `ClientGone`.
     """
     logs.bind(job_id=job.id, image=job.image_name)
     submit(queue.submit, job)
@@ -24,7 +24,7 @@ def model_predict(queue: JobQueue, job: ImageJob, client: Connection) -> Predict
 
 
 def submit(submit_to: Callable[[ImageJob], Admission], job: ImageJob) -> None:
-    """Submit a job, in a span that its worker goes on with, and note on the request's how it was taken."""
+    """Submit a job in a span that its worker continues, and count on the request's span how it was admitted."""
     with tracing.span("submit job", {"messaging.message.id": job.id}, kind="producer"):
         admission = submit_to(job_trace.carrying(job))
     tracing.current().count(f"mlapi.jobs.{admission}")
@@ -33,9 +33,9 @@ def submit(submit_to: Callable[[ImageJob], Admission], job: ImageJob) -> None:
 def model_predict_all(
     queue: JobQueue, submitted: Sequence[ImageJob], client: Connection
 ) -> dict[str, Prediction | ServiceError]:
-    """Return by job id what becomes of each of the jobs.
+    """Return each job's prediction or error, by job id.
 
-    Raises `ClientGone` where the client hangs up, and nothing is computed for it.
+    If the client disconnects, cancels the jobs and raises `ClientGone`.
     """
     logs.bind(job_ids=[job.id for job in submitted])
     client.when_closed(lambda: _cancel(queue, submitted))

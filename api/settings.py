@@ -1,4 +1,4 @@
-"""What can be set about the API."""
+"""Settings of the API."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from jobs.settings import SharedSettings
 from runtime import listening
 from runtime.listening import ListenAddress
 
-# For requests that wait for no worker: the page, pictures, health checks.
+# Threads for requests that wait for no worker: the page, pictures, health checks.
 SPARE_THREADS = 32
 
 
 class ApiSettings(SharedSettings):
-    """The API's settings, each read from the environment variable of its upper-case name."""
+    """The API's settings, read from environment variables of the same names in upper case."""
 
     host: ListenAddress = Field(
         default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all of the machine's"
@@ -24,7 +24,7 @@ class ApiSettings(SharedSettings):
     api_processes: int = Field(
         default=1, ge=1, description="API processes; one serves far more than a few cores classify"
     )
-    # They hold some memory. Half as many requests may wait for a result with `?wait=`, and hold a thread each.
+    # Each takes some memory. Half as many requests may wait for a result with `?wait=`, and hold a thread each.
     api_threads: int = Field(
         default=1024, ge=1, description="Images that one API process waits for at once; beyond it, 429"
     )
@@ -48,7 +48,7 @@ class ApiSettings(SharedSettings):
         ge=1,
         description="Seconds that predictions of `/v1`, and answers by `Idempotency-Key`, are kept",
     )
-    # A prediction of one image takes 4.5 KB, of 16 images 12 KB.
+    # A prediction for one image takes 4.5 KB, for 16 images 12 KB.
     result_bytes: int = Field(
         default=100_000_000,
         ge=1,
@@ -67,7 +67,7 @@ class ApiSettings(SharedSettings):
     max_image_frames: int = Field(
         default=1000, ge=1, description="Frames of an animation, of which the first is classified; more get a 413"
     )
-    # Photos have some kilobytes; those with a depth map or an editor's history in them, a few megabytes.
+    # Photos have some kilobytes of it; with a depth map or an editor's history, a few megabytes.
     max_metadata_bytes: int = Field(
         default=4_000_000, ge=1, description="Size of everything in an image file besides the picture; more gets a 413"
     )
@@ -106,7 +106,7 @@ class ApiSettings(SharedSettings):
         ge=0,
         description="Seconds after SIGTERM during which requests are still served while `/readyz` answers 503",
     )
-    # As long as a request may wait anyway, so that none is lost.
+    # As long as a request may wait anyway, so that no request in progress is lost.
     stop_timeout_s: float = Field(
         default=30,
         ge=0,
@@ -115,15 +115,15 @@ class ApiSettings(SharedSettings):
 
     @property
     def local_url(self) -> str:
-        """The URL by which this machine reaches the API."""
+        """The API's URL on this machine."""
         return listening.local_url(self.host, self.port)
 
     @property
     def feedback_records(self) -> Path:
-        """The file of the feedback that comes by `/v1`, beside the other one."""
+        """The file of `/v1` feedback, beside `feedback_filepath`."""
         return self.feedback_filepath.with_name(f"{self.feedback_filepath.name}.jsonl")
 
     @property
     def threads(self) -> int:
-        """The threads of one API process, at most."""
+        """The maximum number of threads of one API process."""
         return self.api_threads + SPARE_THREADS

@@ -1,4 +1,4 @@
-"""Checks an upload before anything is stored, and names it."""
+"""Checks uploads before they are stored, and names them."""
 
 import hashlib
 import mimetypes
@@ -7,10 +7,10 @@ from pathlib import PurePath
 from api.uploads.structure import ImageLimits, image_format
 from runtime.errors import NotAnImage
 
-# The endings we accept, by the format of the content; the first is the one we give.
+# Accepted file extensions by content format; the first is the one we assign.
 EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",)}
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
-# Endings that other kinds of files have: those that Python knows, and more of the usual ones.
+# Extensions of other kinds of files: those that Python knows, and other common ones.
 _MORE_ENDINGS = """
     .7z .apk .arw .avif .cc .cfg .class .cmd .conf .cpp .cr2 .cs .db .deb .dmg .dng .docm .docx .epub .flac .go .heic
     .ini .ipynb .iso .jar .java .jxl .kt .lnk .log .m4a .m4v .md .mkv .msi .nef .npy .numbers .odp .ods .odt .ogg
@@ -27,12 +27,12 @@ _OTHER_ENDINGS = {
 
 
 def allowed_file(filename: str) -> bool:
-    """Tell whether a file's name ends like an image we accept, in upper or lower case."""
+    """Return whether a file's name has the extension of an accepted image, in upper or lower case."""
     return _extension(filename) in MEDIA_TYPES
 
 
 def is_other_file(filename: str) -> bool:
-    """Tell whether a file's name ends like a file of another kind; names without an ending may be an image's."""
+    """Return whether a file's name has the extension of another kind of file; a name without one may be an image's."""
     return not allowed_file(filename) and _extension(filename.rstrip(" .\"'\t\r\n")) in _OTHER_ENDINGS
 
 
@@ -42,7 +42,7 @@ def get_file_hash(data: bytes) -> str:
 
 
 def image_name(data: bytes, filename: str, limits: ImageLimits) -> str:
-    """Return the name to store an upload under: its hash, and the ending of its file's name where it fits the content.
+    """Return the name to store an upload under: its hash, and its file's extension if that matches the content.
 
     Decodes nothing. Raises `NotAnImage` or a kind of `TooLarge`.
     """

@@ -1,4 +1,4 @@
-"""The endpoints: each parses the request, calls one function, and formats the answer."""
+"""The endpoints; each one parses the request, calls one function, and formats the response."""
 
 import re
 import time
@@ -46,22 +46,22 @@ from runtime.errors import (
 
 blueprint = Blueprint("views", __name__)
 
-# What a multipart form adds to its file, generously.
+# Generous allowance for what a multipart form adds to its file.
 FORM_OVERHEAD_BYTES = 64 * 1024
 _JSON = ("application/json", problems.MEDIA_TYPE)
-_MEDIA_TYPES = ("text/html", *_JSON)  # of errors of the page; the first for those who take any
-# What Flask refuses by itself.
+_MEDIA_TYPES = ("text/html", *_JSON)  # of the page's errors; the first for clients that accept any
+# Errors that Flask raises by itself.
 _HTTP_ERRORS = {error.status: error for error in (BadRequest, NotFound, MethodNotAllowed)}
-# To hash, look through and write what is larger takes longer than others should be kept waiting.
+# Hashing, checking and writing anything larger takes too long to block other requests.
 SMALL_BYTES = 1_000_000
-# Uploads never change under their name, so a browser need not ask again.
+# An upload's content never changes under its name, so browsers need not revalidate it.
 _DISPLAY_CACHING = "private, max-age=31536000, immutable"
 STORED_NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the endpoints work with."""
+    """The objects that the endpoints use."""
 
     settings: ApiSettings
     queue: JobQueue
@@ -75,24 +75,24 @@ class Services:
 
 
 def wants_part() -> bool:
-    """Tell whether the page itself asks, by htmx, for the part of it that is to change."""
+    """Return whether htmx on the page requests only the part that is to change."""
     return "HX-Request" in request.headers
 
 
 def page_or_part(part: str, **context: object) -> str:
-    """Return the page, or only its part where that is wanted."""
+    """Return the page, or only its part if htmx requests that."""
     return render_template(part if wants_part() else "index.html", **context)
 
 
 def services() -> Services:
-    """Return what `create_app` gave the application."""
+    """Return the `Services` that `create_app` stored in the application."""
     found: Services = current_app.extensions["services"]
     return found
 
 
 @blueprint.before_app_request
 def refuse() -> None:
-    """Raise what the server has refused the request with, if it has."""
+    """Raise the error with which the server has refused the request, if any."""
     refusal = connection.current().refusal
     if refusal:
         raise refusal
@@ -120,7 +120,7 @@ def display(name: str) -> Response:
 def picture(images: ImageStore, name: str, media_type: str) -> Response:
     """Return a stored picture. Raises `FileNotFoundError` or `StorageUnavailable`.
 
-    A file is read by the server while it sends it, so that a client which takes its time holds no memory.
+    The server reads a local file while it sends it, so that a slow client holds no memory.
     """
     headers = {"Cache-Control": _DISPLAY_CACHING, "Content-Security-Policy": UPLOAD_POLICY}
     client = connection.current()
@@ -134,13 +134,13 @@ def picture(images: ImageStore, name: str, media_type: str) -> Response:
 
 @blueprint.get("/livez")
 def livez() -> Response:
-    """Say that this process answers."""
+    """Report that this process is alive."""
     return jsonify(status="alive")
 
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Say whether images are taken now: Redis answers, a worker is alive if it must be, and the API is not to stop."""
+    """Report whether images are accepted: Redis answers, a worker is alive if required, and the API is not stopping."""
     try:
         workers = ready_workers()
     except Unavailable as err:
@@ -149,9 +149,9 @@ def readyz() -> tuple[Response, int]:
 
 
 def ready_workers(model: str = "") -> list[str]:
-    """Return the live workers of the version that serves, or of the one that answers for a model's or version's name.
+    """Return the live workers of the serving version, or of the version that a model's or version's name selects.
 
-    Raises `Stopping`, `QueueUnavailable` or, where one must be alive, `NoWorker`.
+    Raises `Stopping`, `QueueUnavailable` or, if a worker is required and none is alive, `NoWorker`.
     """
     if connection.current().draining:
         raise Stopping
@@ -163,9 +163,9 @@ def ready_workers(model: str = "") -> list[str]:
 
 @blueprint.app_errorhandler(ServiceError)
 def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
-    """Say what went wrong: to programs as the protocol does that they speak, to people on the page.
+    """Return an error response: to programs in the format of their protocol, to people on the page.
 
-    What asks the page for JSON, or sends it, gets a problem document.
+    A request to the page that asks for JSON or sends it gets a problem document.
     """
     found = failures.document(request.path, err, g.request_id, request.script_root)
     if not found and (request.is_json or request.accept_mimetypes.best_match(_MEDIA_TYPES) in _JSON):
@@ -178,19 +178,19 @@ def answer_error(err: ServiceError) -> tuple[Response | str, int, Headers]:
 
 @blueprint.app_errorhandler(RequestEntityTooLarge)
 def answer_too_large(_: RequestEntityTooLarge) -> tuple[Response | str, int, Headers]:
-    """Answer a body that is refused before it is read."""
+    """Return the response to a body that is refused before it is read."""
     return answer_error(TooManyBytes(f"At most {request.max_content_length} bytes are accepted."))
 
 
 @blueprint.app_errorhandler(InternalServerError)
 def answer_unexpected(_: InternalServerError) -> tuple[Response | str, int, Headers]:
-    """Answer after an exception that nobody foresaw; Flask has logged it."""
+    """Return the response to an unexpected exception, which Flask has logged."""
     return answer_error(ServiceError())
 
 
 @blueprint.app_errorhandler(HTTPException)
 def answer_http(err: HTTPException) -> HTTPException | tuple[Response | str, int, Headers]:
-    """Answer what Flask refuses by itself."""
+    """Return the response to an error that Flask raises by itself."""
     error_type = _HTTP_ERRORS.get(err.code or InternalServerError.code)
     if not error_type:
         return err
@@ -201,13 +201,13 @@ def answer_http(err: HTTPException) -> HTTPException | tuple[Response | str, int
 
 
 def timed(*predictions: Prediction) -> None:
-    """Have the answer to the current request say where its time went, and that of these predictions."""
+    """Add the timings of these predictions to the current request's `Server-Timing` header."""
     g.setdefault("timings", []).extend(each.timings for each in predictions)
 
 
 @blueprint.after_app_request
 def add_timing(response: Response) -> Response:
-    """Add the header `Server-Timing` to an answer with predictions."""
+    """Add the header `Server-Timing` to a response with predictions."""
     if "timings" in g and response.status_code < BadRequest.status:
         response.headers["Server-Timing"] = _server_timing(g.timings, time.monotonic() - g.started_s)
     return response
@@ -226,7 +226,7 @@ def classify(upload: FileStorage) -> tuple[str, Prediction]:
 def _store(upload: FileStorage) -> ImageJob:
     """Check and store an uploaded file, and return a job for it.
 
-    Nothing of it is left in memory, which may have to hold many requests that wait.
+    Frees its memory, since many waiting requests may be in memory at once.
     """
     with closing(upload):
         data = upload.read()
@@ -235,7 +235,7 @@ def _store(upload: FileStorage) -> ImageJob:
 
 
 def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "interactive", model: str = "") -> ImageJob:
-    """Check and store an image, which may have a file name, and return a job for it."""
+    """Check and store an image, whose file name is optional, and return a job for it."""
     settings = services().settings
     if len(data) > settings.max_upload_bytes:
         raise TooManyBytes(f"The file has {len(data)} bytes; at most {settings.max_upload_bytes} are accepted.")
@@ -246,7 +246,7 @@ def store(data: bytes, filename: str | None, timeout_s: float, lane: Lane = "int
 
 
 def image_limits() -> ImageLimits:
-    """Return how much an image may have of what it can have too much of."""
+    """Return the configured limits on an image's pixels, frames and metadata."""
     settings = services().settings
     return ImageLimits(settings.max_image_pixels, settings.max_image_frames, settings.max_metadata_bytes)
 
@@ -258,9 +258,9 @@ def _keep(images: ImageStore, data: bytes, filename: str | None, limits: ImageLi
 
 
 def _server_timing(timings: Sequence[Timings | None], total_s: float) -> str:
-    """Return the `Server-Timing` header (W3C), durations in milliseconds, that browsers show beside the request.
+    """Return the `Server-Timing` header (W3C), with durations in milliseconds; browsers show it beside the request.
 
-    Of several images it has the one that took longest.
+    For several images, it describes the slowest.
     """
     total = f"total;dur={1000 * total_s:.1f}"
     computed = [each for each in timings if each]
@@ -274,7 +274,7 @@ def _server_timing(timings: Sequence[Timings | None], total_s: float) -> str:
 
 
 def _uploaded_file() -> FileStorage:
-    """Return the form's file, unless its name ends like one of another kind."""
+    """Return the form's file. Raises `NoFile`, or `UnsupportedFile` for the extension of another kind of file."""
     upload = request.files.get(FILE)
     if upload is None:
         raise NoFile

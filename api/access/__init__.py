@@ -1,1 +1,1 @@
-"""Who may call, by which name of the service, and how often."""
+"""Access control: API keys, host names and rate limits."""

@@ -1,4 +1,4 @@
-"""Who may call: whoever has a key, as often as the rate allows, and nobody through a page of another site."""
+"""Admits requests with a valid key and within the rate limit, and refuses those made by other sites' pages."""
 
 import logging
 from contextlib import suppress
@@ -26,10 +26,10 @@ from runtime.errors import (
 
 log = logging.getLogger(__name__)
 
-# Whoever asks for these gets them. All else is protected, what will be added and what does not exist included.
+# Open to everyone. All other endpoints are protected, including future and nonexistent ones.
 OPEN_ENDPOINTS = frozenset({"static", "views.livez", "views.readyz", "v2.live", "v2.ready"})
 
-# How to send a key: programs as a token, browsers as a password, for which they have a dialog and need no cookie.
+# Programs send a key as a token, browsers as a password: they have a dialog for that and need no cookie.
 CHALLENGES = ('Bearer realm="Flask ML API"', 'Basic realm="Flask ML API", charset="UTF-8"')
 
 _UNKNOWN_KEY = (
@@ -37,7 +37,7 @@ _UNKNOWN_KEY = (
     'Programs send theirs in the header "Authorization: Bearer KEY".'
 )
 
-# What says that a proxy passes a request on for somebody else.
+# Headers by which a proxy shows that it forwards a request for a client.
 _PROXY_HEADERS = (
     "Forwarded",
     "Via",
@@ -48,12 +48,12 @@ _PROXY_HEADERS = (
     "X-Real-IP",
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# What one subscriber gets of the Internet's IPv6 addresses, at least.
+# The smallest IPv6 network that a provider assigns to a subscriber.
 _IPV6_PREFIX = 64
 
 
 def install(app: Flask, settings: ApiSettings) -> None:
-    """Have `app` refuse whoever may not call."""
+    """Make `app` refuse unauthorized requests."""
     access = Access(settings)
     app.before_request(access.admit)
     app.extensions["access"] = access
@@ -62,7 +62,7 @@ def install(app: Flask, settings: ApiSettings) -> None:
 
 
 class Access:
-    """Admits a request or refuses it, as the settings say."""
+    """Admits or refuses requests, as the settings say."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
@@ -71,13 +71,13 @@ class Access:
         self._hosts = _trusted_hosts(settings)
 
     def admit(self) -> None:
-        """Return where the current request may go on, else raise the `ServiceError` that says why not."""
+        """Raise the `ServiceError` with which the current request is refused, if any."""
         if request.endpoint in OPEN_ENDPOINTS:
             return
         try:
             self.look_at(request)
             key = self._key()
-            self._count(key)  # those without a key too, so that nobody tries keys faster than the rate allows
+            self._count(key)  # even without a key, so that nobody tries keys faster than the rate allows
             if self._keys and not key:
                 raise KeyRequired(_UNKNOWN_KEY if request.authorization else None)
         except ServiceError:
@@ -85,23 +85,23 @@ class Access:
             raise
 
     def knows(self, authorization: str | None) -> bool:
-        """Tell by its header whether a request has a key, where it needs one, before anything else of it is there."""
+        """Return whether a request's `Authorization` header suffices: it has a valid key, or none is required."""
         with suppress(KeyFileError):
             return not self._keys or self._keys.find(_secret(Authorization.from_header(authorization))) is not None
         return False
 
     def look_at(self, asked: Request) -> None:
-        """Raise `UntrustedHost` or `CrossSite` where the head of a request alone has it refused."""
+        """Raise `UntrustedHost` or `CrossSite` if the request's head alone warrants it."""
         self._refuse_untrusted_host(asked)
         refuse_cross_site(asked)
 
     def _refuse_untrusted_host(self, asked: Request) -> None:
-        """Raise `UntrustedHost` where a browser, or whoever asks, knows the service by a name that it does not have."""
+        """Raise `UntrustedHost` if the request uses a host name that the service does not answer to."""
         if self._hosts is not None and not is_trusted(asked.host, self._hosts):
             raise UntrustedHost
 
     def _key(self) -> ApiKey | None:
-        """Return the key of the request, and remember its name for the log."""
+        """Return the request's key, and store its name for the log."""
         if not self._keys:
             return None
         try:
@@ -115,7 +115,7 @@ class Access:
         return key
 
     def _count(self, key: ApiKey | None) -> None:
-        """Count the request: for a key with a rate of its own by that, for all others by address."""
+        """Count the request against its key's own rate, if it has one, else against its client address."""
         if key and key.rate:
             self._rates.count(f"key {key.name}", key.rate)
         elif self._rate_limit:
@@ -123,10 +123,10 @@ class Access:
 
 
 def _trusted_hosts(settings: ApiSettings) -> HostNames | None:
-    """Return the names to be asked by; None for any. Without a setting, only a service of this machine alone has some.
+    """Return the trusted host names, or None for any; by default, only a service that listens locally restricts them.
 
-    It needs no key, so nothing else keeps a page from it whose name is made to lead here (DNS rebinding). One with keys
-    or a proxy may have any name, and so may one that others reach.
+    Such a service needs no key, so nothing else stops a page whose name resolves to it (DNS rebinding). A service with
+    keys or a proxy, or one that others can reach, may have any name.
     """
     if settings.trusted_hosts is not None:
         return settings.trusted_hosts
@@ -135,17 +135,17 @@ def _trusted_hosts(settings: ApiSettings) -> HostNames | None:
 
 
 def _secret(authorization: Authorization | None) -> str:
-    """Return the key that a program sends as bearer token, a browser as password; "" where there is none."""
+    """Return the key, sent by programs as bearer token and by browsers as password; "" without one."""
     if authorization is None:
         return ""
     return {"bearer": authorization.token, "basic": authorization.password}.get(authorization.type) or ""
 
 
 def refuse_cross_site(asked: Request) -> None:
-    """Raise `CrossSite` where a browser says that another site's page makes this request, unless it only looks.
+    """Raise `CrossSite` if a browser reports that another site's page makes this request, unless its method is safe.
 
-    Programs send neither header. Browsers send `Sec-Fetch-Site` where they trust the connection (HTTPS, localhost), and
-    `Origin` with everything that changes something.
+    Programs send neither header. Browsers send `Sec-Fetch-Site` if they trust the connection (HTTPS, localhost), and
+    `Origin` with every request that changes something.
     """
     if asked.method in _SAFE_METHODS:
         return
@@ -153,16 +153,16 @@ def refuse_cross_site(asked: Request) -> None:
     if site is not None:
         allowed = site in {"same-origin", "none"}
     else:
-        # A proxy that ends TLS need not say so: the scheme is not compared.
+        # The scheme is not compared: a proxy that terminates TLS need not report it.
         allowed = origin is None or origin in {f"http://{asked.host}", f"https://{asked.host}"}
     if not allowed:
         raise CrossSite
 
 
 def admit_operator(settings: ApiSettings) -> None:
-    """Raise `OperatorsOnly` where nobody had to show a key, and the request may come from another machine.
+    """Raise `OperatorsOnly` if no keys are required and the request may come from another machine.
 
-    What a proxy on this machine passes on does, and not every proxy says that it is one.
+    A request forwarded by a proxy on this machine may, and not every proxy identifies itself.
     """
     if settings.api_keys_file:
         return
@@ -180,10 +180,10 @@ def _is_loopback(address: str) -> bool:
 
 
 def subscriber(address: str) -> str:
-    """Return what stands for all addresses of one client: of IPv6 the network, since there each has billions."""
+    """Return the identity for rate limits: the IPv4 address, or the IPv6 network, in which a client has billions."""
     try:
         ip = ip_address(address)
-    except ValueError:  # a socket that has none
+    except ValueError:  # a socket without an address
         return address
     if not isinstance(ip, IPv6Address):
         return str(ip)

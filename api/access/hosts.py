@@ -1,4 +1,4 @@
-"""The names that the service may be asked by: whoever owns another can make it lead here, past a browser's rules."""
+"""Trusted host names: the owner of any other can point it at this service, past a browser's same-origin policy."""
 
 from functools import lru_cache
 from ipaddress import ip_address
@@ -16,13 +16,13 @@ def _split(names: object) -> object:
     return tuple(name.strip().lower() for name in names.split(",")) if isinstance(names, str) else names
 
 
-# As Werkzeug takes them: one that begins with a dot stands for all names that end so.
+# In Werkzeug's format: a name that begins with a dot matches all its subdomains.
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
-@lru_cache  # clients use few names, and one that is made up each time only costs the time to look at it
+@lru_cache  # clients use few names, and one made up each time only costs the check
 def is_trusted(host: str, names: HostNames) -> bool:
-    """Tell whether a `Host` header has one of the names, localhost, or an address, which nobody can lead elsewhere."""
+    """Return whether a `Host` header has one of the names, localhost, or an IP address, which nobody can redirect."""
     return host_is_trusted(host.lower(), (_LOCALHOST, *names)) or _is_address(host)
 
 
@@ -35,7 +35,7 @@ def _is_address(host: str) -> bool:
 
 
 def is_local(address: str) -> bool:
-    """Tell whether what listens on an address can be reached from this machine alone."""
+    """Return whether an address to listen on can be reached from this machine only."""
     try:
         return ip_address(address).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""API keys: a file of who may call, which holds no key, only what the right one hashes to."""
+"""API keys, in a file that holds only their hashes."""
 
 import fcntl
 import hashlib
@@ -18,14 +18,14 @@ from api.access.rates import Rate
 from runtime.errors import SetupError
 from runtime.validation import said
 
-# By it, a key that ends up in a repository or a log is found.
+# Makes keys that leak into a repository or a log easy to find.
 _PREFIX = "mlapi_"
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII | re.IGNORECASE)
 
 
 class KeyFileError(SetupError):
-    """The file of the keys cannot be read or changed; the message says why."""
+    """The key file cannot be read or changed; the message says why."""
 
 
 def _checked(name: str) -> str:
@@ -35,10 +35,10 @@ def _checked(name: str) -> str:
 
 
 class ApiKey(BaseModel):
-    """What is kept of a key: whose it is, its hash, and how many requests it is good for.
+    """The record of a key: its owner's name, its hash, and its rate limit.
 
-    A key is 256 random bits, which nobody finds by trying, however fast the hash. So SHA-256 does; a slow hash is for
-    passwords that people think up, and would cost every request a tenth of a second.
+    A key is 256 random bits, which nobody can guess, however fast the hash. So SHA-256 is enough; a slow hash is for
+    passwords that people choose, and would cost every request a tenth of a second.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,23 +52,23 @@ _Keys = TypeAdapter(tuple[ApiKey, ...])
 
 
 class KeyFile:
-    """The keys in the file at `path`. What is changed there counts from the next request on, in every process."""
+    """The keys in the file at `path`. Changes apply from the next request on, in every process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._latest: tuple[object, tuple[ApiKey, ...]] = (None, ())  # which state of the file, and its keys
+        self._latest: tuple[object, tuple[ApiKey, ...]] = (None, ())  # the file's state, and its keys
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return what is kept of this key, None where it is nobody's. Raises `KeyFileError`.
+        """Return the record of this key, or None if it is unknown. Raises `KeyFileError`.
 
-        All keys are compared, each in constant time, so that the time tells nothing about any.
+        All keys are compared, each in constant time, so that the time reveals nothing about any.
         """
         sha256 = _hash(secret)
         fitting = [key for key in self.read() if hmac.compare_digest(key.sha256, sha256)]
         return fitting[0] if fitting else None
 
     def read(self) -> tuple[ApiKey, ...]:
-        """Return all keys; none where there is no file. Raises `KeyFileError`."""
+        """Return all keys; none without a file. Raises `KeyFileError`."""
         try:
             status = self._path.stat()
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
@@ -81,7 +81,7 @@ class KeyFile:
         return self._latest[1]
 
     def add(self, name: str, rate: str | None = None) -> str:
-        """Make a key and return it, which nobody can do again. Raises `KeyFileError`."""
+        """Create a key and return it; it cannot be recovered later. Raises `KeyFileError`."""
         secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         try:
             key = ApiKey(name=name, sha256=_hash(secret), rate=rate)
@@ -94,14 +94,14 @@ class KeyFile:
         return secret
 
     def remove(self, name: str) -> None:
-        """Make a key worthless. Raises `KeyFileError`."""
+        """Revoke a key. Raises `KeyFileError`."""
         with self._changing() as keys:
             if keys.pop(name, None) is None:
                 raise KeyFileError(f"There is no key {name}.")
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
-        """Yield the keys by name, and keep what is made of them. Meanwhile nobody else changes them."""
+        """Yield the keys by name for changes, save the result, and lock out other writers meanwhile."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self._path.parent):
@@ -118,7 +118,7 @@ def _hash(secret: str) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that one process at a time can have."""
+    """Hold a lock that one process at a time can hold."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -128,7 +128,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another in one step; only its owner may read it."""
+    """Replace a file atomically; only its owner may read it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""How many requests a caller may send, counted in Redis for all API processes together."""
+"""Rate limits per caller, counted in Redis for all API processes together."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)", re.ASCII)
 
-# After Redis did not answer, requests go uncounted for so long, rather than each waiting for it.
+# After Redis fails to answer, requests go uncounted for this long, rather than each waiting for it.
 _UNCOUNTED_S = 5.0
 _REDIS_TIMEOUT_S = 1.0
 
@@ -39,24 +39,24 @@ Rate = Annotated[str, AfterValidator(_checked)]
 
 
 class RateLimiter:
-    """Counts requests in the Redis at `redis_url`, which it connects to at first use, from up to `threads` at once.
+    """Counts requests in the Redis at `redis_url`, to which it connects at first use, from up to `threads` at once.
 
-    The window slides: of the requests in the window before, the share that still lies within the last second (minute,
-    ...) counts. While Redis is away nothing is counted: the limit is to spare the service, not to end it.
+    The window slides: of the requests in the previous window, it counts the share that still lies within the last
+    second (minute, ...). While Redis is down nothing is counted: the limit protects the service, and must not stop it.
     """
 
     def __init__(self, redis_url: str, threads: int) -> None:
         pool = connection_pool(
             redis_url, threads, connect_timeout_s=_REDIS_TIMEOUT_S, answer_timeout_s=_REDIS_TIMEOUT_S
         )
-        # Not its own storages: the one for sentinels reads from replicas, which lag behind, and none follows a slot.
+        # Not the library's own storages: the one for Sentinel reads from lagging replicas, and none follows a slot.
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix=keys.RATE)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._count_from = 0.0
 
     @waiting.blocking
     def count(self, caller: str, rate: str) -> None:
-        """Count one request of a caller. Raises `TooManyRequests` where it is more than the rate allows."""
+        """Count one request of a caller. Raises `TooManyRequests` if it exceeds the rate."""
         if time.monotonic() < self._count_from:
             return
         try:
@@ -67,6 +67,6 @@ class RateLimiter:
             self._count_from = time.monotonic() + _UNCOUNTED_S
 
     def _wait_s(self, caller: str, rate: str) -> int:
-        """Return in how many seconds another request is allowed."""
+        """Return the seconds until another request is allowed."""
         reset_time = self._limiter.get_window_stats(_parse(rate), caller).reset_time
         return max(1, math.ceil(reset_time - time.time()))

@@ -1,7 +1,7 @@
-"""Has the versions classify the images whose right class users have said, and notes how many each gets right.
+"""Scores every version on the images that users have corrected.
 
-A version is asked about images of its model, or of which nobody knows the model, whose right class is one of its own.
-One that comes later is asked about earlier images, too. Where there is one version alone, nothing is asked.
+A version is scored on images of its model or of an unknown model, if the correct class is one of its own. A new
+version is scored on earlier images, too. With only one version, nothing is scored.
 """
 
 import logging
@@ -20,16 +20,16 @@ from runtime.errors import DeadlinePassed, QueueFull, ServiceError, Unavailable
 log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
-# The latest images that were corrected, as far as they are kept.
+# Number of corrected images, the latest of those that are kept.
 _MOST_IMAGES = 500
 _TURN, _TURN_S = "examiner", 60
-# A version whose answer does not come in time is asked again later.
+# A version that does not answer in time is tried again later.
 _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Corrected:
-    """An image that is kept, by its name, its right class, and the model that was wrong, "" where nobody knows it."""
+    """A kept image: its name, its correct class, and the model that was wrong ("" if unknown)."""
 
     name: str
     label: str
@@ -37,7 +37,7 @@ class _Corrected:
 
 
 class Examiner:
-    """Asks about the images that are kept beside the feedback; for one thread. Of all API processes, one does so."""
+    """Scores versions on the images kept beside the feedback; for one thread, in one of all API processes."""
 
     def __init__(self, services: Services) -> None:
         self._files = services.settings.feedback_filepath, services.settings.feedback_records
@@ -49,7 +49,7 @@ class Examiner:
         self._answers: dict[tuple[str, str], str] = {}  # labels by model and image
 
     def run(self, stopped: threading.Event) -> None:
-        """Ask about what is new, again and again, until `stopped` is set."""
+        """Score versions on new images periodically until `stopped` is set."""
         while not stopped.wait(_EVERY_S):
             try:
                 self.step()
@@ -59,7 +59,7 @@ class Examiner:
                 log.warning("an image that was corrected cannot be read: %s", err)
 
     def step(self) -> None:
-        """Ask each version about the images that it has not seen, and note how many it gets right.
+        """Have each version classify the images that are new to it, and record how many it gets right.
 
         Raises the `ServiceError` or `OSError` that prevents it.
         """
@@ -73,7 +73,7 @@ class Examiner:
         self._answers = {key: label for key, label in self._answers.items() if key in asked}
 
     def _examine(self, version: Version, images: Sequence[_Corrected]) -> None:
-        """Ask a version about the images that it has not seen, and note how many of all it gets right."""
+        """Have a version classify the images that are new to it, and record how many of all it gets right."""
         for image in images:
             self._ask(version, image)
         answers = [self._answers[version.info.id, image.name] == image.label for image in images]
@@ -81,21 +81,21 @@ class Examiner:
             self._queue.note_examined(version.info.id, Examined(right=sum(answers), images=len(answers)))
 
     def _is_its_turn(self) -> bool:
-        """Tell whether this process is the one that asks; another takes over when it is not heard of for a while."""
+        """Return whether this process does the scoring; another takes over when its claim expires."""
         if self._results.claim(_TURN, self._name, _TURN_S) not in {None, self._name}:
             return False
         self._results.settle(_TURN, self._name, _TURN_S)
         return True
 
     def _corrected(self) -> list[_Corrected]:
-        """Return the latest corrections of images that are kept."""
+        """Return the latest corrections whose images are kept."""
         found = [(each.image_hash, each.label, each.model or "") for each in reports.latest(*self._files) if each.label]
         names = {image_hash: self._kept.kept_name(image_hash) for image_hash in {each[0] for each in found}}
         named = ((names[image_hash], label, model) for image_hash, label, model in found)
         return [_Corrected(name, label, model) for name, label, model in named if name]
 
     def _ask(self, version: Version, image: _Corrected) -> None:
-        """Have a version classify an image as bulk work, unless it did before."""
+        """Have a version classify an image as bulk work, unless it already has."""
         if (version.info.id, image.name) in self._answers:
             return
         self._images.put(image.name, self._kept.images.get(image.name))  # the upload may be gone
@@ -106,12 +106,12 @@ class Examiner:
         except (Unavailable, QueueFull, DeadlinePassed):
             raise
         except ServiceError:
-            label = ""  # which is not right
+            label = ""  # counts as wrong
         self._answers[version.info.id, image.name] = label
 
 
 def _of(version: Version, corrected: Sequence[_Corrected]) -> list[_Corrected]:
-    """Return the latest images to ask a version about, each with its latest right class."""
+    """Return the latest images to score a version on, each with its latest correct class."""
     latest: dict[str, _Corrected] = {}
     for image in corrected:
         if image.model in {"", version.info.name}:

@@ -1,1 +1,1 @@
-"""Errors as answers."""
+"""Error responses."""

@@ -1,4 +1,4 @@
-"""The answer to a request that failed, in the form of the protocol whose address it asked for."""
+"""Error responses in the format of the protocol that a request's path belongs to."""
 
 import json
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from api.errors import problems
 from api.v2 import errors as v2_errors
 from runtime.errors import ServiceError
 
-# What `/predict` answers whenever it has no prediction.
+# The response of `/predict` when it has no prediction.
 FAILED_PREDICTION: Mapping[str, Any] = {"success": False, "prediction": None, "score": None}
 _FAILED_PREDICTION = json.dumps(FAILED_PREDICTION).encode()
 
 
 def document(path: str, err: ServiceError, request_id: str, root: str) -> tuple[str, bytes] | None:
-    """Return the media type and the body for programs; None for an address of the page, which is for people.
+    """Return an error's media type and body for programs; None for the page's paths, which are for people.
 
-    `root` is the path under which the API is reached, and `path` comes after it.
+    `root` is the path prefix under which the API is served; `path` does not include it.
     """
     if problems.applies_to(path):
         return problems.MEDIA_TYPE, problems.document(err, request_id, root)

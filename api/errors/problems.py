@@ -1,4 +1,4 @@
-"""Says what went wrong: in headers for everybody, and for `/v1` as a problem document (RFC 9457)."""
+"""Describes errors: in headers for every client, and for `/v1` as problem documents (RFC 9457)."""
 
 import json
 import re
@@ -14,18 +14,18 @@ PREFIX = "/v1/"
 MEDIA_TYPE = "application/problem+json"
 TYPES = f"{PREFIX}problems/"
 
-# A header takes printable ASCII alone (RFC 9110); a message may also have names of classes in it.
+# A header holds only printable ASCII (RFC 9110); a message may also contain class names.
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _QUOTES = str.maketrans("“”", '""')
 
 
 def applies_to(path: str) -> bool:
-    """Return whether an address belongs to `/v1`."""
+    """Return whether a path belongs to `/v1`."""
     return f"{path}/".startswith(PREFIX)
 
 
 def error_headers(err: ServiceError) -> Headers:
-    """Return the headers that say what went wrong, and when to come back."""
+    """Return the headers that describe an error, and when to retry."""
     headers = Headers({"X-Error": f"{err.code}: {_UNPRINTABLE.sub('?', str(err).translate(_QUOTES))}"})
     if err.retry_after_s is not None:
         headers["Retry-After"] = str(err.retry_after_s)
@@ -37,12 +37,12 @@ def error_headers(err: ServiceError) -> Headers:
 
 
 def problem(code: str, status: int, detail: str, request_id: str | None = None, root: str = "") -> dict[str, Any]:
-    """Return a problem as RFC 9457 writes it; its type is an address, in an API under `root`, that says more of it."""
+    """Return an RFC 9457 problem; its type is the URL, in an API under `root`, of a page that explains it."""
     title = code.replace("-", " ").capitalize()
     fields = {"type": root + TYPES + code, "title": title, "status": status, "detail": detail, "code": code}
     return {**fields, "request_id": request_id} if request_id else fields
 
 
 def document(err: ServiceError, request_id: str, root: str) -> bytes:
-    """Return the body of the answer to a request that failed."""
+    """Return the body of an error response."""
     return json.dumps(problem(err.code, err.status, str(err), request_id, root)).encode()

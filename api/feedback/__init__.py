@@ -1,1 +1,1 @@
-"""Reports of wrong predictions: written and read."""
+"""Writing and reading reports of wrong predictions."""

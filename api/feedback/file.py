@@ -1,4 +1,4 @@
-"""The plain text file of reports about wrong predictions, one a line, and the images that they are about."""
+"""The plain text file of reports of wrong predictions, one per line, and their images."""
 
 import errno
 import fcntl
@@ -19,11 +19,11 @@ from runtime.errors import NoSuchReport, ReportTooLarge, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
-# Reports and their images stay, so they leave the rest of the disk to everybody else.
+# Reports and their images are never deleted, so they leave this much of the disk free.
 MIN_FREE_BYTES = 1_000_000_000
-# Where a report that is to be taken back is looked for: this much at the end of the file, which holds thousands.
+# A report to be withdrawn is searched for in this much of the file's end, which holds thousands.
 _LATEST_BYTES = 1_000_000
-# Where other reports on its image are looked for, in 5 ms: this much at the end, which holds tens of thousands.
+# Other reports on its image are searched for, in 5 ms, in this much of the file's end, which holds tens of thousands.
 _SEARCHED_BYTES, _PIECE_BYTES = 16_000_000, 1_000_000
 _REPORT_ID = re.compile(r"[0-9a-f]{32}")
 _IMAGE_HASH = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,7 @@ class FeedbackFile:
     def append(self, report: str) -> None:
         """Add a report as one line, on disk when this returns. Raises `ReportTooLarge` or `StorageUnavailable`.
 
-        What would end the line is replaced by a space; in a JSON object, line breaks stand only where a space may.
+        Line breaks are replaced by spaces; in a JSON object, they occur only where a space is allowed.
         """
         self.check_size(report)
         try:
@@ -52,23 +52,23 @@ class FeedbackFile:
             raise StorageUnavailable("The report cannot be kept at the moment. Try again shortly.") from err
 
     def check_size(self, text: str) -> None:
-        """Raise `ReportTooLarge` where a report that has this text cannot be kept."""
+        """Raise `ReportTooLarge` if a report with this text is too large."""
         size = len(_line(text))
         if size > self._max_bytes:
             raise ReportTooLarge(f"The report has {size} bytes; at most {self._max_bytes} are accepted.")
 
     def append_with_id(self, report: dict[str, object]) -> str:
-        """Add a report as `append` does, as a JSON object, and return the id by which it can be taken back."""
+        """Append a report as a JSON object, and return the id with which it can be withdrawn."""
         report_id = uuid4().hex
         self.append(json.dumps({**report, "id": report_id}))
         return report_id
 
     def take_back(self, report_id: str) -> str:
-        """Remove the report with this id, if it is among the latest, and return it.
+        """Remove and return the report with this id, if it is among the latest.
 
         Raises `NoSuchReport` or `StorageUnavailable`.
 
-        Whoever reads the file finds whole lines of reports that stand, and need not know of any that do not.
+        Removing the line keeps the file simple to read: every line is a report that stands.
         """
         if not _REPORT_ID.fullmatch(report_id):
             raise NoSuchReport
@@ -81,7 +81,7 @@ class FeedbackFile:
             raise StorageUnavailable("The report cannot be taken back at the moment. Try again shortly.") from err
 
     def kept_name(self, image_hash: str) -> str | None:
-        """Return the name under which the image of a report is kept, if it is."""
+        """Return the name under which a report's image is kept, or None."""
         return next(self._kept_names(image_hash), None)
 
     def _kept_names(self, image_hash: str) -> Iterator[str]:
@@ -90,7 +90,7 @@ class FeedbackFile:
             yield from (name for name in names if (self.images.folder / name).is_file())
 
     def _write(self, line: bytes) -> None:
-        """Write all of a line or, where the disk is full, nothing: what is left of one would begin the next."""
+        """Write a whole line or, if the disk is full, nothing: a partial line would corrupt the next."""
         with self.path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             size = file.seek(0, os.SEEK_END)
@@ -103,17 +103,17 @@ class FeedbackFile:
                 raise
 
     def keep_image(self, name: str, uploads: ImageStore) -> None:
-        """Copy the image of a report, since uploads are removed in time; where that fails, the report is without it."""
+        """Copy a report's image, since uploads expire; if that fails, the report stands without it."""
         try:
             self.images.put(name, uploads.get(name))
         except (FileNotFoundError, StorageUnavailable) as err:
             log.warning("a reported image is not kept: %s", err, extra={"image": name})
 
     def drop_image(self, image_hash: str, records: Path) -> None:
-        """Remove an image whose report was taken back, unless another report or a line of `records` has its hash.
+        """Remove the image of a withdrawn report, unless another report or a line of `records` has its hash.
 
-        Of a file too long to be searched, the part that is not may have it, so the image stays. A report that comes
-        meanwhile stores the image again, after the time of the file, and by that it stays.
+        If a file is too long to be searched whole, the image stays. It also stays if a report arrives meanwhile, which
+        stores the image again, later than the file's modification time read here.
         """
         try:
             stored_before = self.path.stat().st_mtime
@@ -133,7 +133,7 @@ def _no_space() -> OSError:
 
 
 def _mentions(file: Path, text: str) -> bool:
-    """Return whether a file has a text or, where it is too long to be searched, may have it."""
+    """Return whether a file contains a text or, if it is too long to search, may contain it."""
     try:
         with file.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
@@ -144,7 +144,7 @@ def _mentions(file: Path, text: str) -> bool:
 
 
 def _has(file: IO[bytes], text: bytes) -> bool:
-    """Return whether the rest of a file has a text, which may lie across two pieces."""
+    """Return whether the rest of a file contains a text, which may span two pieces."""
     end = b""
     while piece := file.read(_PIECE_BYTES):
         if text in end + piece:
@@ -154,13 +154,13 @@ def _has(file: IO[bytes], text: bytes) -> bool:
 
 
 def _cut_out(file: IO[bytes], end: bytes) -> bytes:
-    """Remove the line that ends like this, move those after it to its place, and return it. Raises `NoSuchReport`."""
+    """Remove and return the line with this ending, and move later lines up. Raises `NoSuchReport`."""
     start = max(0, file.seek(0, os.SEEK_END) - _LATEST_BYTES)
     file.seek(start)
     latest = file.read()
     line_end = latest.find(end) + len(end)
     line_start = latest.rfind(b"\n", 0, line_end - len(end)) + 1
-    begins_whole = start == 0 or line_start > 0  # else it may be the rest of a line
+    begins_whole = start == 0 or line_start > 0  # else it may be a partial line
     if line_end < len(end) or not begins_whole:
         raise NoSuchReport
     later = latest[line_end:]

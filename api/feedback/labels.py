@@ -1,20 +1,20 @@
-"""The labels of a model as people write them, and the label that is meant by what they write."""
+"""Formats a model's labels for people, and matches what they type to a label."""
 
 from collections.abc import Sequence
 
 
 def readable(label: str) -> str:
-    """Return a label as people write it."""
+    """Return a label in readable form."""
     return label.replace("_", " ")
 
 
 def plain(text: str) -> str:
-    """Return what all ways to write a label have in common."""
+    """Return a label's normalized form, for comparison."""
     return readable(text).casefold().strip()
 
 
 def meant(text: str, labels: Sequence[str]) -> str | None:
-    """Return the label that a text means, if there is one."""
+    """Return the label that matches a text, or None."""
     if text in labels:
         return text
     wanted = plain(text)

@@ -1,4 +1,4 @@
-"""Feedback on predictions of `/v1`, as JSON Lines: one object a line, beside the plain text file of `/feedback`."""
+"""Feedback on predictions of `/v1`, as JSON Lines, beside the plain text file of `/feedback`."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from runtime.errors import StorageUnavailable
 
 Record = dict[str, Any]
 
-# What a record has besides what its sender wrote is far less than this, and that is bounded before.
+# A record's other fields take far less than this, and what its sender wrote is limited before.
 _MAX_BYTES = 64 * 1024
-# Of a file in which nearly nothing is looked for, a page reads so much.
+# The most that a page reads of a file in which few records match.
 _MAX_SCAN_BYTES = 4_000_000
 
 
 class FeedbackRecords:
-    """Appends records to the file at `path`, and reads them page by page; several processes may do so at once."""
+    """Appends records to the file at `path`, and reads them in pages; safe for several processes at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,15 +28,15 @@ class FeedbackRecords:
         self._file.append(json.dumps(record))
 
     def page(self, wanted: Mapping[str, object], cursor: int, limit: int) -> tuple[list[Record], int | None]:
-        """Return up to `limit` records whose fields are as `wanted`, from `cursor` on, and the cursor to go on from.
+        """Return up to `limit` records that match `wanted`, from `cursor` on, and the next cursor.
 
-        The oldest come first. A cursor is a place in the file; there is none after the last record, and a page may be
-        short before that.
+        The oldest come first. A cursor is an offset in the file; it is None after the last record. A page may be short
+        before that.
         """
         found: list[Record] = []
         try:
             with self._path.open("rb") as file:
-                # Not all file systems can go to a place far beyond the end.
+                # Not all file systems can seek far beyond the end.
                 file.seek(min(cursor, self._path.stat().st_size))
                 while len(found) < limit and file.tell() - cursor < _MAX_SCAN_BYTES:
                     line = file.readline(_MAX_BYTES)
@@ -53,7 +53,7 @@ class FeedbackRecords:
 
 
 def _parse(line: bytes) -> Record | None:
-    """Return a record, or None where the cursor was not the beginning of one."""
+    """Return a record, or None if the cursor was not at the beginning of one."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

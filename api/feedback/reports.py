@@ -13,21 +13,21 @@ from typing import Any
 from jobs.schema import image_hash
 from runtime.errors import StorageUnavailable
 
-# Of each file, this much of its end is read for the latest reports, and no more of them than this.
+# The latest reports are read from this much of each file's end, up to this many.
 _LATEST_BYTES, _LATEST_REPORTS = 1_000_000, 5_000
-# How the right class is shown of a picture that the model has no class for.
+# Shown as the correct class of a picture that the model has no class for.
 NO_CLASS = "none of the classes"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report that a prediction is wrong: its image's hash, its class and score, and the right class.
+    """A report that a prediction is wrong: the image's hash, the predicted class and score, and the correct class.
 
-    `label` is None where the report does not say the right class, and where the model has no such class; then `none`
-    is true. Feedback of `/v1` also has a comment, when it came (ISO 8601), the id of the prediction, which model of
-    which version made that, and whose key was used, as far as there are any.
+    `label` is None if the report does not give the correct class, or if the model has no such class; then `none` is
+    true. Feedback of `/v1` may also have a comment, its time (ISO 8601), the prediction's id, the model and version
+    that made it, and the API key's name.
 
-    A report may be any text. One that is not a JSON object with the class that was predicted has that `text` alone.
+    A report may be any text. If it is not a JSON object with a predicted class, only `text` is set.
     """
 
     text: str | None = None
@@ -45,24 +45,24 @@ class Report:
 
     @property
     def right(self) -> str:
-        """The right class as it is shown, "" where nobody knows it."""
+        """The correct class as displayed, "" if unknown."""
         return NO_CLASS if self.none else self.label or ""
 
 
 def oldest_first(file: Path, records: Path) -> Iterator[Report]:
-    """Yield the reports of the page and of `/feedback`, then those of `/v1`; a file that is not there has none.
+    """Yield the reports of the page and of `/feedback`, then those of `/v1`; a missing file has none.
 
-    The files are read line by line, so they may be of any size. Raises `OSError`.
+    The files are read line by line, so they may have any size. Raises `OSError`.
     """
     yield from map(_report, _lines(file))
     yield from filter(None, map(_feedback, _lines(records)))
 
 
 def latest(file: Path, records: Path) -> list[Report]:
-    """Return the latest reports of the page and the latest feedback of `/v1` in turn, each the newest first.
+    """Return the latest reports of the page and the latest feedback of `/v1` alternately, each newest first.
 
-    Reports do not tell their time, so nobody knows which of the two kinds is newer. Those that are any text are left
-    out. Raises `StorageUnavailable`.
+    Reports have no time, so the two kinds cannot be ordered. Plain text reports are left out. Raises
+    `StorageUnavailable`.
     """
     try:
         reports = (report for line in _last_lines(file) if (report := _report(line)).text is None)
@@ -73,7 +73,7 @@ def latest(file: Path, records: Path) -> list[Report]:
 
 
 def confusions(reports: Iterable[Report], most: int) -> list[tuple[str, str, int]]:
-    """Return which classes were taken for which others, and how often: predicted, right, count; the most frequent."""
+    """Return the most frequent confusions: predicted class, correct class, count."""
     pairs = Counter((each.predicted, each.right) for each in reports if each.right)
     return [(predicted, right, count) for (predicted, right), count in pairs.most_common(most)]
 
@@ -87,7 +87,7 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 
 def _last_lines(file: Path) -> list[bytes]:
-    """Return the whole lines in the last part of a file, the last one first; none where there is no file."""
+    """Return the whole lines in a file's last part, the last one first; none without a file."""
     try:
         with file.open("rb") as opened:
             start = max(0, opened.seek(0, os.SEEK_END) - _LATEST_BYTES)
@@ -100,9 +100,9 @@ def _last_lines(file: Path) -> list[bytes]:
 
 
 def _report(line: bytes) -> Report:
-    """Return the report of the page or of `/feedback` that a line is.
+    """Parse a line of the page's or `/feedback`'s reports.
 
-    In reports of the page, which have an id, the label is `null` where the model has no class for the picture.
+    In reports of the page, which have an id, the label is `null` if the model has no class for the picture.
     """
     fields = _fields(line)
     predicted = _text(fields.get("prediction"))
@@ -118,7 +118,7 @@ def _report(line: bytes) -> Report:
 
 
 def _feedback(line: bytes) -> Report | None:
-    """Return the report that a line of `/v1`'s feedback is; None where the prediction is right, or the line damaged."""
+    """Parse a line of `/v1`'s feedback; None if the prediction was right, or the line is damaged."""
     fields = _fields(line)
     predicted = _text(fields.get("predicted_label"))
     if predicted is None or fields.get("correct"):
@@ -135,7 +135,7 @@ def _feedback(line: bytes) -> Report | None:
 
 
 def _fields(line: bytes) -> dict[str, Any]:
-    """Return the JSON object that a line is, an empty one where it is none."""
+    """Return a line's JSON object, or an empty one if it has none."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
@@ -144,7 +144,7 @@ def _fields(line: bytes) -> dict[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """Return a text, where half a character (a lone surrogate) may be in JSON, as one that can be shown."""
+    """Return a text without lone surrogates, which JSON may contain but which cannot be displayed."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 

@@ -1,1 +1,1 @@
-"""HTTP as such: what comes in and goes out, whatever it is about."""
+"""HTTP itself: requests, responses, headers and proxies."""

@@ -1,4 +1,4 @@
-"""What an endpoint may know of the connection it answers on, and have done with it."""
+"""The client connection of a request, as endpoints see it."""
 
 import asyncio
 import io
@@ -17,14 +17,14 @@ ENVIRON_KEY = "mlapi.connection"
 
 
 class Turns:
-    """Turns to have images queued, so many at once, and how many requests have one or wait for it."""
+    """Limits how many requests queue images at once, and counts those that do or wait to."""
 
     def __init__(self, at_once: int) -> None:
         self._free = asyncio.Semaphore(at_once)
         self.requests = 0
 
     async def take(self) -> None:
-        """Wait for a turn, and take it."""
+        """Wait for a turn."""
         self.requests += 1
         try:
             await self._free.acquire()
@@ -33,19 +33,18 @@ class Turns:
             raise
 
     def give_back(self) -> None:
-        """Let another request have the turn."""
+        """Release the turn to another request."""
         self.requests -= 1
         self._free.release()
 
 
 @dataclass
 class Connection:
-    """The connection of one request, begun at `began_at_s`, with its `body`, all of which was there at `received_at_s`.
+    """The connection of one request, begun at `began_at_s`, with its `body`, complete at `received_at_s`.
 
-    `stream`, where the endpoint sets it, sends the answer and what comes after it, in the event loop; `file` is sent as
-    the answer's body, by a server that `sends_files`.
-    `refusal` is why the request is not to be served, `draining` says that the server is about to stop, and `turn` is
-    given back when all that is left to do is to wait.
+    `stream`, if the endpoint sets it, sends the response and what follows it, in the event loop. `file` is sent as the
+    response's body, by a server that `sends_files`. `refusal` is why the request is refused, `draining` means that the
+    server is about to stop, and `turn` is released when the request only has to wait.
     """
 
     body: io.BytesIO = field(default_factory=io.BytesIO)
@@ -62,22 +61,22 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether the client has hung up."""
+        """Whether the client has disconnected."""
         return self._closed
 
     def drop_body(self) -> None:
-        """Free the memory of a body that has been read."""
+        """Free the body's memory, once it has been read."""
         self.body.close()
 
     def replace_body(self, body: io.BytesIO) -> None:
-        """Free the memory of the body, and have another in its place."""
+        """Replace the body, and free the old one's memory."""
         self.drop_body()
         self.body = body
 
     def when_closed(self, call: Callable[[], None]) -> None:
-        """Have `call` called when the client hangs up; at once where it has.
+        """Call `call` when the client disconnects, or at once if it already has.
 
-        It may be called twice, and must not wait for anything. The request itself only waits from now on.
+        It may be called twice, and must not block. From now on the request only waits, so its turn ends.
         """
         self.end_turn()
         self._on_close = call
@@ -85,19 +84,19 @@ class Connection:
             call()
 
     def end_turn(self) -> None:
-        """Let another request do its work."""
+        """Release the turn, if it is held."""
         turn, self.turn = self.turn, None
         if turn:
             turn.give_back()
 
     def close(self) -> None:
-        """Note that the client has hung up."""
+        """Record that the client has disconnected."""
         self._closed = True
         if self._on_close:
             self._on_close()
 
 
 def current() -> Connection:
-    """Return the connection of the current request; under a server that tells nothing about it, one that stays."""
+    """Return the current request's connection; under another server, one that never closes."""
     found: Connection = request.environ.setdefault(ENVIRON_KEY, Connection())
     return found

@@ -1,4 +1,4 @@
-"""Decodes bodies that clients have compressed, into no more than the limit allows."""
+"""Decompresses request bodies, up to a size limit."""
 
 import io
 import zlib
@@ -8,13 +8,13 @@ from typing import IO
 
 from runtime.errors import BadEncoding, TooManyBytes, UnsupportedEncoding
 
-# Codings (RFC 9110, section 8.4.1) that are decoded.
+# Supported content codings (RFC 9110, section 8.4.1).
 SUPPORTED = ("gzip", "deflate")
 _SAME = {"x-gzip": "gzip"}
 _NONE = {"", "identity"}
-# What is read, and what is decoded, at a time.
+# Bytes read, and bytes decoded, at a time.
 _PIECE_BYTES = 65_536
-# How zlib is told the format: gzip's, its own, and none, in which some clients send `deflate`.
+# The `wbits` of zlib for each format: gzip, zlib, and raw deflate, which some clients send as `deflate`.
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 
 
@@ -30,9 +30,9 @@ def coding_of(header: str) -> str | None:
 
 
 def decode(body: IO[bytes], coding: str, max_bytes: int) -> io.BytesIO:
-    """Return a body as it was before it was encoded.
+    """Return a decompressed body.
 
-    Memory holds no more than `max_bytes` of it. Raises `TooManyBytes` where there are more, or `BadEncoding`.
+    Raises `TooManyBytes` as soon as it exceeds `max_bytes`, or `BadEncoding`.
     """
     decoded = io.BytesIO()
     try:
@@ -42,11 +42,11 @@ def decode(body: IO[bytes], coding: str, max_bytes: int) -> io.BytesIO:
                 raise TooManyBytes(f"At most {max_bytes} bytes are accepted, counted as they are decompressed.")
     except zlib.error as err:
         raise BadEncoding(f"The body is damaged, or not {coding} as its Content-Encoding says.") from err
-    return io.BytesIO(decoded.getvalue())  # at its start, and without the room to grow
+    return io.BytesIO(decoded.getvalue())  # at its start, and without spare capacity
 
 
 def _inflated(body: IO[bytes], coding: str) -> Iterator[bytes]:
-    """Yield what a body decodes to, in small pieces. Raises `BadEncoding` or `zlib.error`."""
+    """Yield a body's decompressed content in small pieces. Raises `BadEncoding` or `zlib.error`."""
     start = body.read(_PIECE_BYTES)
     if not start:
         return
@@ -63,5 +63,5 @@ def _inflated(body: IO[bytes], coding: str) -> Iterator[bytes]:
 
 
 def _begins_as_zlib(data: bytes) -> bool:
-    """Tell whether data begin with zlib's two bytes (RFC 1950): the method deflate, and a checksum."""
+    """Return whether data begin with zlib's two-byte header (RFC 1950): the method deflate, and a checksum."""
     return data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0

@@ -1,7 +1,7 @@
-"""The proxies in front of the API, and what they say of a request: its client's address, and how it was asked for.
+"""Reads the client's address and the original URL from the headers of trusted proxies.
 
-Each proxy adds its entry to the `X-Forwarded-` headers on the right. What stands left of as many entries as there are
-trusted proxies is the client's own word, and is never looked at.
+Each proxy appends its entry to the `X-Forwarded-` headers on the right. Of a header's entries, only as many from the
+right as there are trusted proxies count; those further left come from the client and are ignored.
 """
 
 import re
@@ -17,31 +17,31 @@ from runtime.errors import BadForwarding
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Some proxies write the port, too; that of IPv6 stands behind brackets.
+# Some proxies add the port; an IPv6 address is then in brackets.
 _IPV4 = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?")
 _IPV6 = re.compile(r"\[([^]]+)\](?::[0-9]{1,5})?")
-# Segments of letters that no address writes otherwise, and neither . nor .., nor an empty one: `//evil` is a host.
+# Segments of characters that URLs do not escape, but not ., .. or an empty one: `//evil` is a host.
 _PREFIX = re.compile(r"/|(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+/?")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _MAX_PORT = 65_535
 
 
 def entry(values: Iterable[str], proxies: int) -> str | None:
-    """Return the entry in a header that the outermost of so many proxies has added; None where fewer have.
+    """Return the header entry added by the outermost of `proxies` proxies; None if there are fewer entries.
 
     `values` are the header's lines in their order. Empty entries do not count (RFC 9110), and quotation marks have no
-    meaning: a client could open a quotation that the proxies' own entries then continue.
+    meaning: a client could open a quotation that the proxies' own entries would continue.
     """
     entries = [each for each in (piece.strip(" \t") for value in values for piece in value.split(",")) if each]
-    if len(entries) < proxies:  # but nobody knows how many there were in a line that could not be read
+    if len(entries) < proxies:  # an unreadable line may have had any number
         return UNREADABLE if UNREADABLE in entries else None
     return entries[-proxies] if proxies else None
 
 
 def client_address(values: Iterable[str], proxies: int, peer: str) -> str:
-    """Return the address of the client by the lines of its `X-Forwarded-For`; the `peer` itself without enough proxies.
+    """Return the client's address from the lines of its `X-Forwarded-For`; `peer` if there are too few entries.
 
-    It is in its usual form, without port and zone. Raises `BadForwarding` where it is no address.
+    The address is in its usual form, without port and zone. Raises `BadForwarding` if it is not an address.
     """
     found = entry(values, proxies)
     return peer if found is None else _address(found)
@@ -53,7 +53,7 @@ def _address(text: str) -> str:
         if ipv4:
             return str(IPv4Address(ipv4[1]))
         address = IPv6Address(ipv6[1] if ipv6 else text)
-        return str(address.ipv4_mapped or IPv6Address(int(address)))  # by the number, it has no zone
+        return str(address.ipv4_mapped or IPv6Address(int(address)))  # the number drops the zone
     raise BadForwarding("The proxy's X-Forwarded-For does not say the client's address.")
 
 
@@ -71,16 +71,16 @@ def _host(text: str) -> str:
 
 
 def _prefix(text: str) -> str:
-    """Return the path under which the API is reached, "" for the root."""
+    """Return the path prefix under which the API is served, "" for the root."""
     if not _PREFIX.fullmatch(text):
         raise BadForwarding("The proxy's X-Forwarded-Prefix is not a path like /pictures.")
     return text.rstrip("/")
 
 
 def prefix(values: Iterable[str], proxies: int) -> str:
-    """Return the path under which the API is reached, by the lines of a request's `X-Forwarded-Prefix`.
+    """Return the path prefix under which the API is served, from the lines of a request's `X-Forwarded-Prefix`.
 
-    It is "" for the root, and where that cannot be known: the request is then refused.
+    It is "" for the root, and if the prefix is invalid: the request is then refused.
     """
     found = entry(values, proxies)
     with suppress(BadForwarding):
@@ -88,7 +88,7 @@ def prefix(values: Iterable[str], proxies: int) -> str:
     return ""
 
 
-# Each header, what it says in WSGI's terms, and what makes that of an entry.
+# Each header, the WSGI variable it sets, and the parser of its entry.
 _HEADERS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("HTTP_X_FORWARDED_FOR", "REMOTE_ADDR", _address),
     ("HTTP_X_FORWARDED_PROTO", "wsgi.url_scheme", _scheme),
@@ -98,9 +98,9 @@ _HEADERS: tuple[tuple[str, str, Callable[[str], str]], ...] = (
 
 
 def behind(proxies: int, app: "WSGIApplication") -> "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]":
-    """Return `app` as it stands behind so many proxies: its requests come from their clients, not from the proxy.
+    """Wrap `app` for use behind this many proxies: requests appear to come from the clients, not from a proxy.
 
-    A request of which the proxies say what cannot be is refused.
+    Requests with invalid forwarding headers are refused.
     """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -114,6 +114,6 @@ def behind(proxies: int, app: "WSGIApplication") -> "Callable[[WSGIEnvironment, 
 
 
 def original(environ: "WSGIEnvironment", proxies: int) -> dict[str, Any]:
-    """Return what a request was before the proxies passed it on, as far as they say. Raises `BadForwarding`."""
+    """Return the WSGI variables of the original request, as the proxies report it. Raises `BadForwarding`."""
     entries = ((name, parse, entry([environ.get(header, "")], proxies)) for header, name, parse in _HEADERS)
     return {name: parse(found) for name, parse, found in entries if found is not None}

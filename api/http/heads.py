@@ -1,7 +1,7 @@
-"""Reads the head of a request, within its bounds, before anything else looks at it.
+"""Reads the head of a request within size limits, before anything else does.
 
-Granian and Flask read some of it differently: to Flask, `post` is POST, and `//predict` the path `/predict`. Everything
-that comes after this module works with one reading.
+Granian and Flask interpret parts of it differently: to Flask, `post` is POST, and `//predict` the path `/predict`. All
+code after this module works with one interpretation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from api.http import content_encoding, rsgi
 from runtime.errors import AddressTooLong, BadBody, HeadersTooLarge, ServiceError, UnsupportedEncoding
 
-# Methods are written in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered 405, and it
-# is one word in the log, whatever the client has made up.
+# Methods are in upper case (RFC 9110). Any other is `UNKNOWN`, which no route has: it is answered with 405, and it is
+# one word in the log, whatever the client sent.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNKNOWN_METHOD = "UNKNOWN"
-# Granian takes heads of 400 KB. What is in them is parsed on the event loop, which keeps it from all else, and written
-# to the log. No client or proxy needs as much: nginx and Apache take 8 KB as well.
+# Granian accepts heads of 400 KB. They are parsed on the event loop, which blocks everything else, and written to the
+# log. No client or proxy needs that much: nginx and Apache accept 8 KB as well.
 MAX_PATH_BYTES = 2048
 MAX_QUERY_BYTES = 8192
 MAX_HEADER_BYTES = 8192
@@ -26,7 +26,7 @@ _Pairs = Sequence[tuple[str, str]]
 
 
 class Headers:
-    """A request's headers, read once; their names are in lower case and may repeat."""
+    """A request's headers, read once; names are in lower case and may repeat."""
 
     def __init__(self, pairs: _Pairs) -> None:
         self._pairs = pairs
@@ -46,9 +46,9 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request's head; with a `refusal`, as much of it as is within the bounds.
+    """A request's head; with a `refusal`, only the part within the limits.
 
-    The `length` of the body is None where only its end will tell (chunked transfer coding).
+    The `length` of the body is None if it is not known in advance (chunked transfer coding).
     """
 
     method: str
@@ -96,7 +96,7 @@ class Head:
 
     @property
     def media_type(self) -> str:
-        """What the body is said to be."""
+        """The body's media type, in lower case and without parameters."""
         return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
     @property
@@ -111,15 +111,15 @@ def _are_too_large(pairs: _Pairs) -> bool:
 
 
 def _within_bounds(pairs: _Pairs) -> _Pairs:
-    """Return the headers that can be looked at all the same: they say who asks, and how long the body is."""
+    """Return the small headers, which are safe to process: they identify the client and give the body's length."""
     small = [(name, value) for name, value in pairs if len(name) + len(value) <= MAX_HEADERS_BYTES // MAX_HEADERS]
     return small[:MAX_HEADERS]
 
 
 def _length(headers: Headers) -> int | None:
-    """Return how long the body is; None where its chunks will tell. Raises `BadBody` where nothing does.
+    """Return the body's length; None if it is chunked. Raises `BadBody` for any other transfer coding.
 
-    Granian has refused lengths that are no number or contradict each other, and ignores one beside chunks.
+    Granian refuses lengths that are not numbers or contradict each other, and ignores a length beside chunks.
     """
     coding = headers.get("transfer-encoding")
     if coding is None:
@@ -130,7 +130,7 @@ def _length(headers: Headers) -> int | None:
 
 
 def _coding_refusal(headers: Headers) -> UnsupportedEncoding | None:
-    """Return what a body is refused with that is compressed in a way that is not decoded."""
+    """Return the error for a body in an unsupported content coding, or None."""
     try:
         content_encoding.coding_of(",".join(value for name, value in headers.items() if name == "content-encoding"))
     except UnsupportedEncoding as err:

@@ -1,4 +1,4 @@
-"""What this project uses of RSGI, Granian's interface to applications, with the types that Granian leaves out."""
+"""The part of RSGI, Granian's application interface, that this project uses, with the types that Granian omits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -8,10 +8,10 @@ from granian.rsgi import ProtocolClosed as ProtocolClosed  # type: ignore[attr-d
 
 
 class Headers(Protocol):
-    """A request's headers, with names in lower case, which may repeat."""
+    """A request's headers; names are in lower case and may repeat."""
 
     def get(self, name: str) -> str | None:
-        """Return the value of a header, of one of this name where there are several."""
+        """Return the value of a header, or of one of several with this name."""
 
     def items(self) -> Iterable[tuple[str, str]]:
         """Return all headers."""
@@ -19,27 +19,27 @@ class Headers(Protocol):
     def __contains__(self, name: object) -> bool: ...
 
 
-# Headers by which a request is refused, or counted for somebody, and so not to be lost.
+# Headers that decide whether a request is refused or to whom it is counted, so they must not get lost.
 _CHECKED_NAMES = (
     *("content-encoding", "forwarded", "host", "idempotency-key", "origin", "sec-fetch-site", "via"),
     *("x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"),
 )
-# In place of a value that is not ASCII; no header may have it, so all that look at it refuse it.
+# Replaces a value that is not ASCII; it is invalid in every header, so all code that reads it refuses it.
 UNREADABLE = "\x80"
 
 
 def header_items(headers: Headers) -> list[tuple[str, str]]:
-    """Return all headers that can be read, and before them those that are checked and cannot be.
+    """Return all readable headers, preceded by the checked headers that are unreadable.
 
-    Granian leaves out a value that is not ASCII: with one such letter, a client could make the header vanish to which
-    its proxy has added the address.
+    Granian leaves out values that are not ASCII: with one such character, a client could hide the header to which its
+    proxy has added the address.
     """
     unreadable = [(name, UNREADABLE) for name in _CHECKED_NAMES if name in headers and headers.get(name) is None]
     return [*unreadable, *headers.items()]
 
 
 class Scope(Protocol):
-    """What a request says before its body."""
+    """A request's head."""
 
     @property
     def http_version(self) -> str:
@@ -51,15 +51,15 @@ class Scope(Protocol):
 
     @property
     def method(self) -> str:
-        """Any word."""
+        """The method, which may be any word."""
 
     @property
     def path(self) -> str:
-        """Its path, decoded."""
+        """The path, decoded."""
 
     @property
     def query_string(self) -> str:
-        """What comes after the path, as it was sent."""
+        """The query string, as it was sent."""
 
     @property
     def server(self) -> str:
@@ -67,40 +67,40 @@ class Scope(Protocol):
 
     @property
     def client(self) -> str:
-        """The client's."""
+        """The client's address and port."""
 
     @property
     def headers(self) -> Headers:
-        """Its headers."""
+        """The headers."""
 
 
 class Stream(Protocol):
-    """An answer whose body is sent piece by piece."""
+    """A response whose body is sent in pieces."""
 
     async def send_bytes(self, data: bytes) -> None:
-        """Send some of it."""
+        """Send a piece of the body."""
 
 
 class HTTPProtocol(Protocol):
-    """The body of a request, and the way back to its client.
+    """The body of a request, and the methods that send its response.
 
-    A client that hangs up before it has sent all of the body makes reading raise `ProtocolClosed`.
+    Reading raises `ProtocolClosed` if the client disconnects before it has sent the whole body.
     """
 
     def __call__(self) -> "asyncio.Future[bytes]":
-        """Return all of the body."""
+        """Return the whole body."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Return the body in pieces."""
 
     def client_disconnect(self) -> "asyncio.Future[None]":
-        """Return what is done when the client has hung up."""
+        """Return a future that completes when the client disconnects."""
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Answer, from any thread; what comes after the first answer is dropped."""
+        """Send a response, from any thread; any after the first is dropped."""
 
     def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
-        """Answer with a file, which is read as fast as the client takes it."""
+        """Send a file as the response, read as fast as the client receives it."""
 
     def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Stream:
-        """Begin to answer."""
+        """Start a response whose body follows in pieces."""

@@ -1,4 +1,4 @@
-"""Calls a WSGI application (PEP 3333) for a request that came by RSGI, Granian's own interface."""
+"""Calls a WSGI application (PEP 3333) for a request received through RSGI, Granian's own interface."""
 
 import io
 import sys
@@ -33,7 +33,7 @@ def environ(scope: Scope, body: io.BytesIO) -> dict[str, Any]:
         **_ALWAYS,
         **_headers(scope.headers.items()),
         "REQUEST_METHOD": scope.method,
-        "PATH_INFO": scope.path.encode().decode("latin-1"),  # WSGI's strings are bytes in disguise
+        "PATH_INFO": scope.path.encode().decode("latin-1"),  # WSGI strings hold bytes as Latin-1
         "QUERY_STRING": scope.query_string,
         "CONTENT_LENGTH": str(body.getbuffer().nbytes),
         "SERVER_NAME": server_name,
@@ -47,10 +47,10 @@ def environ(scope: Scope, body: io.BytesIO) -> dict[str, Any]:
 
 
 def _headers(items: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return headers under their names in WSGI; those of one name are one list.
+    """Return headers by their WSGI names; repeated headers are joined into one.
 
-    Left out are those about how long the body is, since it is here, and names with an underscore: they would look like
-    others with a hyphen, which a proxy may have checked.
+    Headers about the body's length are left out, since the body is here, and so are names with an underscore: in WSGI
+    they look like others with a hyphen, which a proxy may have checked.
     """
     found: dict[str, str] = {}
     for name, value in items:
@@ -68,7 +68,7 @@ def _key(name: str) -> str:
 
 
 def call(app: "WSGIApplication", environment: dict[str, Any]) -> Answer:
-    """Return what the application answers, all of it."""
+    """Return the application's complete response."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     written: list[bytes] = []
 

@@ -1,1 +1,1 @@
-"""Counts, the log line and the trace of each request."""
+"""Metrics, request logs and traces."""

@@ -1,4 +1,4 @@
-"""What the service did in the last minutes: its counts, noted every few seconds, and what two of them tell."""
+"""A history of the service's counts, sampled every few seconds, and the rates and latencies computed from it."""
 
 import threading
 import time
@@ -17,19 +17,19 @@ from runtime.errors import QueueUnavailable
 EVERY_S = 5.0
 # Ten minutes.
 _KEPT = 120
-# Rates and percentiles are those of so many of the latest notes: a minute.
+# Rates and percentiles cover this many of the latest samples: a minute.
 _LATELY = 12
 
-# What is asked for predictions with: only these requests tell how long one takes.
+# Routes that return predictions: only their requests count for latency.
 _V2_MODEL = "/v2/models/<name>"
 _IMAGE_ROUTES = {"/", "/predict", "/v1/predictions", f"{_V2_MODEL}/infer", f"{_V2_MODEL}/versions/<version>/infer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted until a time, in Unix seconds; without Redis, there are no figures of the queue.
+    """A sample of all counts at a Unix time in seconds; without Redis, `queue` is None.
 
-    `latency` has, by their upper bounds in seconds, how many requests for predictions took no longer.
+    `latency` maps each upper bound in seconds to how many requests for predictions took no longer.
     """
 
     at_s: float
@@ -40,7 +40,7 @@ class Counts:
 
     @classmethod
     def of(cls, metrics: Metrics, queue: JobQueue) -> "Counts":
-        """Return what is counted until now."""
+        """Return the current counts."""
         try:
             figures = queue.figures()
         except QueueUnavailable:
@@ -66,29 +66,29 @@ def _latency(samples: Iterable[Sample]) -> Counter[float]:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What happened between two notes; what cannot be told, since there was nothing of it, is None."""
+    """The difference between two samples; a figure without any data is None."""
 
     before: Counts
     after: Counts
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """The period's length."""
         return max(self.after.at_s - self.before.at_s, 1e-3)
 
     @property
     def requests_per_s(self) -> float:
-        """Requests of any kind."""
+        """All requests per second."""
         return (self.after.requests - self.before.requests) / self.seconds
 
     @property
     def predictions_per_s(self) -> float:
-        """Images that were answered, computed or from the cache."""
+        """Images answered per second, computed or cached."""
         return (self._answered(CLASSIFIED) + self._answered(CACHED)) / self.seconds
 
     @property
     def cache_hit_ratio(self) -> float | None:
-        """The share of them that came from the cache."""
+        """The share of answered images that came from the cache."""
         answered = self._answered(CLASSIFIED) + self._answered(CACHED)
         return self._answered(CACHED) / answered if answered else None
 
@@ -97,21 +97,21 @@ class Period:
 
     @property
     def failures(self) -> dict[str, int]:
-        """How many images were not classified, by the code of the error."""
+        """The number of images that were not classified, by error code."""
         codes = sorted(self.after.outcomes.keys() - {CLASSIFIED, CACHED})
         return {code: int(count) for code in codes if (count := self._answered(code))}
 
     @property
     def batches(self) -> dict[int, int]:
-        """How many batches the workers computed, by size; without those of workers that are gone."""
+        """The number of batches that the workers computed, by size; excludes workers that are gone."""
         if not self.before.queue or not self.after.queue:
             return {}
         return dict(sorted((self.after.queue.batches - self.before.queue.batches).items()))
 
     def latency_s(self, share: float) -> float | None:
-        """Return the seconds within which this share of requests for predictions was answered.
+        """Return the latency in seconds at this quantile (0 to 1) of requests for predictions.
 
-        Between the bounds of a bucket, answers count as spread evenly.
+        Interpolates linearly within a bucket.
         """
         counts = [(bound, count - self.before.latency.get(bound, 0)) for bound, count in self.after.latency.items()]
         buckets = [(0.0, 0.0), *sorted(counts)]
@@ -123,7 +123,7 @@ class Period:
 
 
 class History:
-    """The notes of the last minutes; one thread makes them, any may look at them."""
+    """The samples of the last minutes; one thread takes them, any may read them."""
 
     def __init__(self, metrics: Metrics, queue: JobQueue) -> None:
         self._metrics = metrics
@@ -131,25 +131,25 @@ class History:
         self._notes: deque[Counts] = deque(maxlen=_KEPT)
 
     def run(self, stopped: threading.Event) -> None:
-        """Make a note every few seconds until `stopped` is set."""
+        """Take a sample every few seconds until `stopped` is set."""
         while not stopped.wait(EVERY_S):
             self.note()
 
     def note(self) -> None:
-        """Make a note."""
+        """Take a sample."""
         self._notes.append(Counts.of(self._metrics, self._queue))
 
     def lately(self) -> Period:
-        """Return the last minute, as far as it is known."""
+        """Return the last minute, or as much of it as there are samples for."""
         notes = self._latest()
         return Period(notes[-min(len(notes), 1 + _LATELY)], notes[-1])
 
     def periods(self) -> list[Period]:
-        """Return the times between all notes, oldest first."""
+        """Return the periods between all samples, oldest first."""
         return [Period(before, after) for before, after in pairwise(self._latest())]
 
     def _latest(self) -> list[Counts]:
-        """Return the notes, of which one is new where nobody makes any."""
+        """Return the samples; take a new one first if the last is stale."""
         if not self._notes or self._notes[-1].at_s < time.time() - 2 * EVERY_S:
             self.note()
         return list(self._notes)

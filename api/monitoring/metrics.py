@@ -1,6 +1,6 @@
-"""What the API counts of requests, predictions and feedback, and how Prometheus is told, with the figures of the queue.
+"""Prometheus metrics of requests, predictions and feedback, and of the queue.
 
-Several API processes count together: each in files of its own, in one folder, and whoever is asked adds them up.
+API processes share their counts: each writes files of its own in one folder, and whichever is scraped adds them up.
 """
 
 import os
@@ -22,21 +22,21 @@ from jobs.queue.interface import JobQueue
 from jobs.schema import Prediction
 from runtime.errors import QueueUnavailable, ServiceError
 
-# Where prometheus_client looks for the folder that processes count together in.
+# The variable that gives prometheus_client the folder for counts of several processes.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
-# From an answer by the cache to PREDICT_TIMEOUT_S, close together where most answers are.
+# From a cached answer to PREDICT_TIMEOUT_S, closely spaced where most latencies lie.
 LATENCY_BUCKETS_S = (
     *(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60),
 )
 
-# What is no route or label of ours: a label of a metric has few values, and no stranger makes up more.
+# Stands for unknown routes, methods and classes: a label has few values, and clients must not add more.
 UNMATCHED, OTHER = "unmatched", "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _VERSION = ("name", "version")
-# What is told of a comparison, in which unit, how it is called, and what it is.
+# Metrics of a comparison: field, unit, name, documentation.
 _COMPARISON = (
     ("images", 1, "images", "Images that a version and the one that serves have both classified."),
     ("agreeing", 1, "agreeing_images", "Those of the same class."),
@@ -51,17 +51,17 @@ CLASSIFIED, CACHED = "classified", "cached"
 
 
 def count_together(folder: Path) -> None:
-    """Have this process, and those that it forks or starts, count in one folder; to be called before they count."""
+    """Make this process and its children count in one folder; call this before they count."""
     os.environ[_FOLDER] = str(folder)
-    # The library chooses by the variable when it is imported, which may have been before.
+    # The library reads the variable when it is imported, which may have been before.
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # it has no annotations
 
 
 class Metrics(Collector):
-    """The counts; any thread may add to them, which takes some microseconds."""
+    """The API's own counts; any thread may add to them, which takes some microseconds."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each began is of no use to anybody
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # creation times are of no use
         self._own = CollectorRegistry()
         self._requests = self._counter("http_requests", "Requests by route and status.", "method", "route", "status")
         self._latency = self._histogram(
@@ -86,25 +86,25 @@ class Metrics(Collector):
             "correct",
         )
 
-    # Cached, since the library's own way from labels to a counter takes as long as counting. Labels have few values.
+    # Cached, since the library's lookup of a counter by its labels takes as long as counting. Labels have few values.
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Callable[..., Counter]:
-        """Return the way to a counter by its labels."""
+        """Return a function from label values to a counter."""
         return cache(Counter(f"mlapi_{name}", documentation, labels, registry=self._own).labels)
 
     def _histogram(
         self, name: str, documentation: str, buckets: Sequence[float], *labels: str
     ) -> Callable[..., Histogram]:
-        """Return the way to a histogram by its labels."""
+        """Return a function from label values to a histogram."""
         return cache(Histogram(f"mlapi_{name}", documentation, labels, buckets=buckets, registry=self._own).labels)
 
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request and its latency."""
         self._count(method, route, status)
         self._latency(_method(method), route).observe(duration_s)
 
     def refused(self, method: str, route: str, error: ServiceError) -> None:
-        """Count a request for predictions that was refused unread, as if it were for one image."""
+        """Count a request for predictions that was refused unread, as if for one image."""
         self._count(method, route, error.status)
         self.predicted(error)
 
@@ -112,7 +112,7 @@ class Metrics(Collector):
         self._requests(_method(method), route, str(status)).inc()
 
     def predicted(self, *outcomes: Prediction | ServiceError) -> None:
-        """Count what became of images."""
+        """Count the outcomes of images."""
         for outcome in outcomes:
             if isinstance(outcome, ServiceError):
                 self._predictions(outcome.code).inc()
@@ -122,7 +122,7 @@ class Metrics(Collector):
 
     @contextmanager
     def counting_failure(self) -> Iterator[None]:
-        """Count the image for which this raises a `ServiceError`."""
+        """Count an image as failed if the block raises a `ServiceError`."""
         try:
             yield
         except ServiceError as err:
@@ -130,12 +130,12 @@ class Metrics(Collector):
             raise
 
     def judged(self, predicted: object, labels: Sequence[str], *, correct: bool) -> None:
-        """Count feedback on a prediction, whose label is one of the model's or somebody's invention."""
+        """Count feedback on a prediction; a label that is none of the model's counts as `OTHER`."""
         label = predicted if isinstance(predicted, str) and predicted in labels else OTHER
         self._feedback(label, str(correct).lower()).inc()
 
     def collect(self) -> Iterable[Metric]:
-        """Return all counts, of all processes that count together."""
+        """Return the counts of all API processes."""
         folder = os.environ.get(_FOLDER)
         if folder is None:
             return self._own.collect()
@@ -144,13 +144,13 @@ class Metrics(Collector):
 
 
 class QueueMetrics(Collector):
-    """The figures of the queue and its workers, as they are when somebody asks."""
+    """Metrics of the queue and its workers, read at each scrape."""
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what Redis has, and whether it is there."""
+        """Yield whether Redis is up and, if so, the queue's metrics."""
         try:
             figures, model = self._queue.figures(), self._queue.model()
         except QueueUnavailable:
@@ -193,7 +193,7 @@ def _queue_gauges(figures: QueueFigures) -> Iterator[Metric]:
 
 
 def _version_gauges(figures: QueueFigures) -> Iterator[Metric]:
-    """Yield what tells versions apart: gauges, since what they count is forgotten with the version."""
+    """Yield metrics per version: gauges, since their counts are dropped with the version."""
     workers = GaugeMetricFamily("mlapi_version_workers", "Live workers of a version.", labels=_VERSION)
     share = GaugeMetricFamily(
         "mlapi_version_share_ratio", "Share of the images that a version gets, by its role.", labels=(*_VERSION, "role")
@@ -215,7 +215,7 @@ def _version_gauges(figures: QueueFigures) -> Iterator[Metric]:
 
 
 def _comparison_gauges(figures: QueueFigures) -> Iterator[Metric]:
-    """Yield how versions do on copies of what the version that serves answers."""
+    """Yield the results of versions on copies of the images that the serving version answers."""
     for field, unit, name, documentation in _COMPARISON:
         gauge = GaugeMetricFamily(f"mlapi_shadow_{name}", documentation, labels=_VERSION)
         for each in figures.versions:
@@ -226,7 +226,7 @@ def _comparison_gauges(figures: QueueFigures) -> Iterator[Metric]:
 
 
 def registry(metrics: Metrics, queue: JobQueue) -> CollectorRegistry:
-    """Return all that Prometheus is told."""
+    """Return a registry of all metrics."""
     found = CollectorRegistry()
     found.register(metrics)
     found.register(QueueMetrics(queue))
@@ -234,7 +234,7 @@ def registry(metrics: Metrics, queue: JobQueue) -> CollectorRegistry:
 
 
 def install(app: Flask, metrics: Metrics) -> None:
-    """Have the requests of `app` counted."""
+    """Count the requests of `app`."""
 
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else UNMATCHED

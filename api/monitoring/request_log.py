@@ -1,4 +1,4 @@
-"""One log line for each request, and the id by which it is found again in both services' logs."""
+"""Logs each request in one line, with an id that also marks its lines in the model service's log."""
 
 import logging
 import re
@@ -13,20 +13,20 @@ from runtime import logs
 log = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
-# What a proxy or a client may call a request; anything else could forge log lines, or fill them.
+# Request ids that a proxy or a client may set; any other could forge log lines, or fill the log.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# Asked every few seconds by whoever watches the service.
+# Polled every few seconds by monitoring.
 QUIET_PATHS = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
 def install(app: Flask) -> None:
-    """Have `app` log its requests."""
+    """Log the requests of `app`."""
     app.before_request(_start)
     app.after_request(_finish)
 
 
 def request_id(given: str | None) -> str:
-    """Return what a request is called: as the caller does, where that is sane."""
+    """Return the caller's request id if it is valid, else a new one."""
     return given if given and _SANE_ID.fullmatch(given) else uuid4().hex
 
 

@@ -1,4 +1,4 @@
-"""The span of each request, which goes on with the trace of its caller, where traces are on (see runtime/tracing)."""
+"""Traces requests as spans that continue their callers' traces, if tracing is on (see runtime/tracing)."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ from runtime.tracing.span import Span, Value
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# The names that OpenTelemetry's semantic conventions for HTTP have for what WSGI calls so.
+# WSGI variables and their names in OpenTelemetry's semantic conventions for HTTP.
 _ATTRIBUTES = {
     "REQUEST_METHOD": "http.request.method",
     "PATH_INFO": "url.path",
@@ -27,7 +27,7 @@ _ATTRIBUTES = {
 
 
 def install(app: Flask) -> None:
-    """Have the requests of `app` traced, where anything is."""
+    """Trace the requests of `app`, if tracing is on."""
     if tracing.is_on():
         app.wsgi_app = _traced(app.wsgi_app)  # type: ignore[assignment]  # Flask's own way to add to it
         app.after_request(_describe)
@@ -44,7 +44,7 @@ def _traced(answer: "WSGIApplication") -> "Callable[[WSGIEnvironment, StartRespo
 
 
 def _span(environ: Mapping[str, Any], client: Connection) -> Span:
-    """Begin the span of a request, when its first byte came."""
+    """Return the span of a request, which starts when its first byte arrived."""
     attributes: dict[str, Value] = {name: environ[key] for key, name in _ATTRIBUTES.items() if key in environ}
     attributes["mlapi.receive_ms"] = 1000 * (client.received_at_s - client.began_at_s)
     return tracing.span(
@@ -57,7 +57,7 @@ def _span(environ: Mapping[str, Any], client: Connection) -> Span:
 
 
 def _describe(response: Response) -> Response:
-    """Note what is known only now."""
+    """Add the route and the status, which are known only after the response."""
     span = tracing.current()
     if request.url_rule:
         span.rename(f"{request.method} {request.url_rule.rule}")

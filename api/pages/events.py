@@ -1,4 +1,4 @@
-"""Sends events to browsers that go on listening (server-sent events), without a thread for any of them."""
+"""Streams server-sent events to browsers, without a thread per browser."""
 
 import asyncio
 import time
@@ -10,20 +10,20 @@ from api.http.wsgi import Answer
 
 MEDIA_TYPE = "text/event-stream"
 
-# Further ones get one event, and ask again by themselves.
+# Further browsers get one event, and reconnect by themselves.
 _MAX_LISTENERS = 64
-# After so many events, a browser is to ask again. What a client does not read stays in Granian's memory: it takes all.
+# After this many events, a browser must reconnect: Granian buffers without limit what a client does not read.
 _MAX_EVENTS = 60
 
 
 def event(text: str, again_after_s: float) -> bytes:
-    """Return a text as an event, after whose stream has ended a browser asks again after so long."""
+    """Return a text as an event, with the seconds after which a browser reconnects when the stream has ended."""
     lines = "".join(f"data: {line}\n" for line in text.splitlines() if line.strip())
     return f"retry: {1000 * again_after_s:.0f}\n{lines}\n".encode()
 
 
 class Feed:
-    """The same events for all who listen to one process, made by `make`, in a thread, as long as anybody listens."""
+    """The same events for all listeners of one process; `make` makes them, in a thread, while anyone listens."""
 
     def __init__(self, make: Callable[[], bytes], every_s: float) -> None:
         self._make = make
@@ -34,11 +34,11 @@ class Feed:
         self._stale_at = 0.0  # on the monotonic clock
 
     def stop(self) -> None:
-        """Let nobody listen any more, as the service is about to stop; from the event loop."""
+        """End all streams, since the service is about to stop; call this in the event loop."""
         self._stopped.set()
 
     async def serve(self, protocol: HTTPProtocol, answer: Answer) -> None:
-        """Send an answer, whose body is the first event, and then others, no longer than until the client hangs up."""
+        """Send a response whose body is the first event, then further events, at most until the client disconnects."""
         status, headers, first = answer
         if self._stopped.is_set() or self._listeners >= _MAX_LISTENERS:
             protocol.response_bytes(status, headers, first)
@@ -59,12 +59,12 @@ class Feed:
                 end.cancel()
 
     async def _ended(self, ends: "set[asyncio.Future[Any]]") -> bool:
-        """Wait until it is time for the next event; tell whether one of these came before."""
+        """Wait until the next event is due; return whether one of `ends` completed before."""
         done, _ = await asyncio.wait(ends, timeout=self._every_s, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
 
     async def _latest(self) -> bytes:
-        """Return the event of now, which is made once for all who ask at about the same time."""
+        """Return the current event, made once for all listeners that ask at about the same time."""
         if self._making is None or time.monotonic() >= self._stale_at:
             self._stale_at = time.monotonic() + self._every_s / 2
             self._making = asyncio.ensure_future(asyncio.to_thread(self._make))

@@ -1,6 +1,6 @@
-"""The page: pictures come in, answers and reports of wrong ones go out.
+"""The page for people: it classifies pictures and takes reports of wrong predictions.
 
-Without JavaScript each answer is the page anew. With it, htmx asks for the part of the page that changes.
+Without JavaScript, each response is the whole page. With it, htmx requests only the part that changes.
 """
 
 import json
@@ -38,14 +38,14 @@ blueprint.add_app_template_filter(readable)
 Answer = str | tuple[str, int, Headers]
 
 _MAX_SUGGESTIONS = 3
-# How programs write the opposite of a box that is ticked.
+# Values by which programs send an unticked box.
 _NO = {"false", "no", "off", "0"}
-# What forms are sent as; programs that send anything else would take a page with a message for a success.
+# Media types of forms; a program that sends anything else would mistake a page with a message for success.
 _OF_BROWSERS = {"multipart/form-data", "application/x-www-form-urlencoded"}
 
 
 class JsonReport(BaseModel):
-    """A report of a wrong prediction as programs send it, with the fields of the page's form."""
+    """A report of a wrong prediction in JSON, with the fields of the page's form."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +63,7 @@ class JsonReport(BaseModel):
 
     @property
     def text(self) -> str:
-        """The report as it is kept, "" where there is none."""
+        """The report as stored, "" without one."""
         if isinstance(self.report, str):
             return self.report
         return json.dumps(self.report) if self.report else ""
@@ -71,7 +71,7 @@ class JsonReport(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A picture that was sent, and its answer: a prediction, after so many milliseconds, or what was wrong."""
+    """An uploaded picture with its prediction and latency, or its error."""
 
     filename: str
     image_name: str = ""
@@ -81,7 +81,7 @@ class Card:
 
     @property
     def report(self) -> str:
-        """What is reported where the prediction is wrong, as JSON."""
+        """The report to send if the prediction is wrong, as JSON."""
         if not self.prediction:
             return ""
         label, score = self.prediction.label, round(self.prediction.score, 4)
@@ -90,20 +90,20 @@ class Card:
 
 @blueprint.app_context_processor
 def limits() -> dict[str, int]:
-    """Return what the page says of pictures before they are sent."""
+    """Return the upload limits that the page states."""
     return {"max_upload_bytes": services().settings.max_upload_bytes}
 
 
 @blueprint.get("/")
 def index() -> str:
-    """Show the page; `?error=` is the code of what was wrong with the last upload."""
+    """Show the page; `?error=` is the error code of the last upload."""
     error = error_types().get(request.args.get("error", ""))
     return render_template("index.html", error=error and error())
 
 
 @blueprint.post("/")
 def classify_pictures() -> str | Response:
-    """Classify the form's files, one or several, and show each with its answer."""
+    """Classify the form's files, one or several, and show the result of each."""
     uploads = request.files.getlist(FILE)
     if len(uploads) > 1:
         return render_template("index.html", cards=[_settle(upload) for upload in uploads], labels=_labels())
@@ -119,7 +119,7 @@ def classify_pictures() -> str | Response:
 
 
 def _settle(upload: FileStorage) -> Card:
-    """Classify one of several files, of which a bad one fails alone."""
+    """Classify one of several files; a bad one fails alone."""
     try:
         if time.monotonic() - g.started_s > services().settings.predict_timeout_s:
             raise DeadlinePassed
@@ -136,22 +136,22 @@ def _classify(upload: FileStorage) -> Card:
 
 @blueprint.get("/labels")
 def labels() -> str:
-    """Return the options of the field that asks what a picture shows."""
+    """Return the options of the field for the correct class."""
     return render_template("labels.html", labels=_labels())
 
 
 @blueprint.get("/feedback")
 def show_page() -> str:
-    """Show the page where a browser loads anew what was the answer to a report."""
+    """Show the page when a browser reloads the response to a report."""
     return render_template("index.html")
 
 
 @blueprint.post("/feedback")
 def feedback() -> Answer | Response:
-    """Keep a report of a wrong prediction, or take one back."""
+    """Store a report of a wrong prediction, or withdraw one."""
     if request.is_json:
         return _answer_program(read_document(JsonReport))
-    for name in ("report", "undo", "label"):  # which the answer to one that is refused repeats
+    for name in ("report", "undo", "label"):  # which the response to a refused report repeats
         services().feedback.check_size(request.form.get(name, ""))
     report, report_id = request.form.get("report", ""), request.form.get("undo", "")
     if report_id:
@@ -166,7 +166,7 @@ def feedback() -> Answer | Response:
 
 
 def _answer_program(sent: JsonReport) -> Response:
-    """Do what is asked for in JSON, and tell the id by which a report can be taken back, if it has one."""
+    """Handle a report in JSON, and return the id with which it can be withdrawn, if it has one."""
     if sent.undo:
         _drop_image(services().feedback.take_back(sent.undo))
         return jsonify(success=True)
@@ -180,7 +180,7 @@ def _answer_program(sent: JsonReport) -> Response:
 
 
 def _keep_with_label(report: str) -> Answer:
-    """Keep a report of the page, which says what the picture shows and can be taken back."""
+    """Store a report of the page, which gives the correct class and can be withdrawn."""
     written = request.form.get("label", "")
     try:
         right = _right(written, none=_is_yes(request.form.get("none")), labels=_labels())
@@ -191,19 +191,19 @@ def _keep_with_label(report: str) -> Answer:
 
 
 def _is_yes(field: str | None) -> bool:
-    """Tell whether a field of a form that is sent for a yes, with any text, is there and does not say no."""
+    """Return whether a tick box's field is present and does not say no; any other text means yes."""
     return field is not None and field.strip().lower() not in _NO
 
 
 def _keep(report: str, right: dict[str, str | None]) -> str:
-    """Keep a report with the right label, and return the id by which it can be taken back."""
+    """Store a report with the correct label, and return the id with which it can be withdrawn."""
     report_id = services().feedback.append_with_id({**_fields(report), **right})
     _follow_up(report)
     return report_id
 
 
 def _take_back(report: str, report_id: str) -> Answer:
-    """Take a report of the page back."""
+    """Withdraw a report of the page."""
     try:
         _drop_image(services().feedback.take_back(report_id))
     except ServiceError as err:
@@ -212,14 +212,14 @@ def _take_back(report: str, report_id: str) -> Answer:
 
 
 def _refused(part: str, err: ServiceError, **context: object) -> Answer:
-    """Answer with the form as it was sent, and what is wrong, so that it can be sent again."""
+    """Return the form as it was sent, with the error, so that it can be corrected and sent again."""
     return page_or_part(part, error=err, labels=_labels(), **context), err.status, error_headers(err)
 
 
 def _right(written: str, *, none: bool, labels: Sequence[str]) -> dict[str, str | None]:
-    """Return the right label as a report has it: None where the model has no class for it, nothing where it is unsaid.
+    """Return the report's `label` field: None if the model has no such class; no field if none was given.
 
-    Raises `UnknownLabel` for what is no label of the model, unless nobody knows its labels.
+    Raises `UnknownLabel` for a text that is no label of the model, unless its labels are unknown.
     """
     if none:
         return {"label": None}
@@ -235,14 +235,14 @@ def _right(written: str, *, none: bool, labels: Sequence[str]) -> dict[str, str 
 
 
 def _labels() -> Sequence[str]:
-    """Return the labels of the model, none where they cannot be had: the page is of use without them."""
+    """Return the model's labels, or none if Redis is down: the page is of use without them."""
     with suppress(QueueUnavailable):
         return services().queue.labels()
     return ()
 
 
 def _follow_up(report: str) -> None:
-    """Count a report, keep the image that it names, and drop its wrong prediction from the cache."""
+    """Count a report, keep its image, and remove its wrong prediction from the cache."""
     services().metrics.judged(_reported(report, "prediction"), _labels(), correct=False)
     name = _reported_image(report)
     if name:
@@ -252,27 +252,27 @@ def _follow_up(report: str) -> None:
 
 
 def _drop_image(report: str) -> None:
-    """Remove the image of a report that was taken back, unless it is that of another one, too."""
+    """Remove a withdrawn report's image, unless another report has it, too."""
     name = _reported_image(report)
     if name:
         services().feedback.drop_image(image_hash(name), services().settings.feedback_records)
 
 
 def _reported_image(report: str) -> str | None:
-    """Return the name of the image in a report, if there is one."""
+    """Return the name of a report's image, if it has one."""
     name = _reported(report, "filename")
     return name if isinstance(name, str) and STORED_NAME.fullmatch(name) else None
 
 
 def _reported(report: str, field: str) -> object:
-    """Return what a report has in a field; it may be any text, and then that is nothing."""
+    """Return a field of a report, or None: a report may be any text."""
     with suppress(BadRequest):
         return _fields(report).get(field)
     return None
 
 
 def _fields(report: str) -> dict[str, object]:
-    """Return a report's fields. Raises `BadRequest` where it is no JSON object."""
+    """Return a report's fields. Raises `BadRequest` if it is not a JSON object."""
     with suppress(ValueError, RecursionError):
         fields = json.loads(report)
         if isinstance(fields, dict):

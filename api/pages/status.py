@@ -1,6 +1,6 @@
-"""For operators: the figures of the service as a page, which goes on by itself, and for Prometheus.
+"""The operators' status page, which updates itself, and the metrics for Prometheus.
 
-Without API keys, all of this is for the machine that the service runs on.
+Without API keys, they can be reached only from the machine that the service runs on.
 """
 
 import json
@@ -32,27 +32,27 @@ _MAX_CONFUSIONS = 20
 
 @blueprint.before_request
 def admit() -> None:
-    """Let nobody but operators in."""
+    """Refuse everyone but operators."""
     admit_operator(services().settings)
 
 
 @blueprint.app_template_filter("time")
 def time_element(at_s: float) -> Markup:
-    """Return a Unix time as an element, for people and for programs (ISO 8601)."""
+    """Return a Unix time as an HTML element, with its ISO 8601 form for programs."""
     at = datetime.fromtimestamp(int(at_s), timezone.utc)
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S UTC"))
 
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Return all figures as Prometheus reads them."""
+    """Return all metrics in Prometheus's format."""
     found = services()
     return Response(generate_latest(registry(found.metrics, found.queue)), content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/status")
 def status() -> str:
-    """Show how the service is, what was reported as wrong, and what is set aside."""
+    """Show the service's figures, reports of wrong predictions, and quarantined images."""
     settings = services().settings
     wrong = reports.latest(settings.feedback_filepath, settings.feedback_records)
     return render_template(
@@ -66,16 +66,16 @@ def status() -> str:
 
 @blueprint.get("/status/events")
 def events() -> Response:
-    """Return the part of the page that changes as an event, and the next ones as long as somebody listens."""
+    """Stream the part of the page that changes, as events."""
     if request.method == "GET":
         connection.current().stream = services().feed.serve
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would keep events back
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer events
     return Response(iter([_event()]), mimetype=MEDIA_TYPE, headers=headers)
 
 
 @blueprint.get("/status/pictures/<name>")
 def picture(name: str) -> Response:
-    """Return the picture of a report."""
+    """Return a report's picture."""
     image_hash, dot, ending = name.partition(".")
     if not dot or name != services().feedback.kept_name(image_hash):
         abort(404)
@@ -84,13 +84,13 @@ def picture(name: str) -> Response:
 
 @blueprint.post("/status/release")
 def release() -> AnyResponse:
-    """Let an image that is set aside be tried again when it is sent."""
+    """Release a quarantined image, so that it is tried again when it is next sent."""
     services().queue.release(request.form.get("image", ""))
     return redirect(url_for(".status") + "#set-aside", 303)
 
 
 def make_event(app: Flask) -> bytes:
-    """Return what has changed on the page, outside of any request."""
+    """Return the page's figures as an event, outside any request."""
     with app.app_context():
         return _event()
 
@@ -100,7 +100,7 @@ def _event() -> bytes:
 
 
 def _live() -> dict[str, Any]:
-    """Return what the page shows of now and the last minutes."""
+    """Return the page's current figures and those of the last minutes."""
     history = services().history
     lately = history.lately()
     periods = history.periods()
@@ -113,7 +113,7 @@ def _live() -> dict[str, Any]:
 
 
 def _point(period: Period) -> tuple[float | None, ...]:
-    """Return what the charts show of a time."""
+    """Return the charts' values for a period."""
     queue = period.after.queue
     return (
         period.after.at_s,
@@ -132,7 +132,7 @@ def _rounded(series: tuple[float | None, ...]) -> list[float | None]:
 
 
 def _set_aside() -> list[SetAsideImage] | None:
-    """Return the images that are set aside, the last one first; None where Redis does not tell."""
+    """Return the quarantined images, the latest first; None if Redis is down."""
     try:
         return services().queue.set_aside_images()[::-1]
     except QueueUnavailable:

@@ -1,1 +1,1 @@
-"""Before Flask: receives requests, and calls the application."""
+"""The HTTP server in front of Flask: receives requests, and calls the application."""

@@ -1,6 +1,6 @@
-"""Receives the bodies of requests: whole, each within its time, and not too many bytes at once.
+"""Receives request bodies whole, each within a time limit, and limits the bytes in memory at once.
 
-None of this takes a thread: a client that sends slowly costs the memory of what it has sent, and no more.
+None of this takes a thread: a slow client costs only the memory of what it has sent.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from api.http.heads import Head
 from api.http.rsgi import HTTPProtocol, ProtocolClosed
 from runtime.errors import RETRY_AFTER_S, BadBody, BadForwarding, QueueFull, ServiceError, TooManyBytes, TooSlow
 
-# Connections of one process, as far as it may open files; further ones wait in the kernel's queue. Each costs some
+# Connections of one process, if it may open that many files; further ones wait in the kernel's queue. Each costs some
 # kilobytes.
 MAX_CONNECTIONS = 10_000
-# How long uploads have that are under way when the service is about to stop.
+# Time that uploads in progress have when the service is about to stop.
 _HURRY_S = 5.0
-# A refused body is received all the same and thrown away, for so long: a client that still sends looks for no answer.
+# A refused body is still received for this long, and discarded: a client that is sending does not read responses.
 _LINGER_S = 5.0
 
 
 @dataclass(eq=False, slots=True)
 class _Upload:
-    """A body under way, whose task is cancelled when its time is over; what came of it, while it is not refused."""
+    """A body in progress: the task to cancel at its deadline, and the bytes so far, unless it is refused."""
 
     task: "asyncio.Task[Any]"
     timer: asyncio.TimerHandle
@@ -38,10 +38,10 @@ class _Upload:
 
 
 class Bodies:
-    """The bodies of one process, in one event loop: `max_bytes` of them, as far as they have come.
+    """The bodies of one process, in one event loop, with at most `max_bytes` in memory.
 
-    Where more come, who has the most under way makes room. Small ones never do: as many as there are connections have
-    room. They are counted by what they announce, which costs less.
+    Beyond that, the sender with the most bytes in progress is refused. Small bodies never are: there is room for one on
+    each connection. They are counted by their announced length, which costs less.
     """
 
     def __init__(self, *, max_bytes: int, timeout_s: float, trusted_proxies: int = 0) -> None:
@@ -50,17 +50,17 @@ class Bodies:
         self._timeout_s = timeout_s
         self._trusted_proxies = trusted_proxies
         self._under_way: set[_Upload] = set()
-        self._senders: dict[_Upload, str] = {}  # of those that are not small; oldest first
+        self._senders: dict[_Upload, str] = {}  # without small uploads; oldest first
         self._bytes = 0
 
     async def receive(
         self, head: Head, protocol: HTTPProtocol, max_body_bytes: int, refusal: ServiceError | None = None
     ) -> bytes:
-        """Return a request's body, of up to so many bytes; keep nothing of one that is refused anyway.
+        """Return a request's body, of up to `max_body_bytes`; discard it if the request is refused anyway.
 
-        Of a client that waits for `100 Continue`, one that is refused is not received at all. Raises the `refusal`,
-        `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow` or, where the body breaks off, `BadBody`: a client that
-        has only closed its half of the connection reads why.
+        If the client waits for `100 Continue`, a refused body is not received at all. Raises the `refusal`,
+        `BadForwarding`, `TooManyBytes`, `QueueFull`, `TooSlow` or, if the body breaks off, `BadBody`: a client that has
+        only closed its half of the connection can read why.
         """
         length = head.length
         if length == 0:
@@ -85,12 +85,12 @@ class Bodies:
             return upload.body.getvalue()
 
     async def throw_away(self, head: Head, protocol: HTTPProtocol) -> None:
-        """Receive a body that nothing will look at, so that its client comes to read the answer."""
+        """Receive and discard a body, so that its client gets to read the response."""
         with suppress(ServiceError):
             await self.receive(head, protocol, 0, BadBody())
 
     def hurry(self) -> None:
-        """Let no upload take much longer from now on."""
+        """Cancel all uploads that are still in progress after a short time."""
         asyncio.get_running_loop().call_later(_HURRY_S, self._end_all)
 
     def _end_all(self) -> None:
@@ -99,7 +99,7 @@ class Bodies:
 
     @contextmanager
     def _under_time(self) -> Iterator[_Upload]:
-        """Yield an upload that is ended when its time is over, and forgotten in the end."""
+        """Yield an upload that is cancelled at its deadline, and removed in the end."""
         task: Any = asyncio.current_task()
         upload = _Upload(task, asyncio.get_running_loop().call_later(self._timeout_s, task.cancel))
         self._under_way.add(upload)
@@ -115,10 +115,10 @@ class Bodies:
             self._drop(upload)
 
     async def _collect(self, upload: _Upload, protocol: HTTPProtocol, length: int, max_body_bytes: int) -> None:
-        """Have a body come piece by piece; what comes of one that is refused is thrown away.
+        """Receive a body in pieces; discard those of a refused one.
 
-        Granian ends every body with an empty piece. It gives another one before that where the body breaks off, and for
-        trailer fields, which it does not tell apart; it gives none otherwise.
+        Granian ends every body with an empty piece. It yields another one before that if the body breaks off, and for
+        trailer fields, which it does not distinguish, and none otherwise.
         """
         empty_pieces = 0
         async for piece in protocol:
@@ -134,14 +134,14 @@ class Bodies:
             raise BadBody
 
     def _count(self, upload: _Upload, size: int) -> None:
-        """Count so many bytes more, and have room made for them where there is none."""
+        """Count received bytes, and make room for them if there is none."""
         upload.size += size
         self._bytes += size
         while self._bytes > self._max_bytes and self._senders:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Refuse the latest uploads of whoever has the most under way, so that the earlier ones can come to an end."""
+        """Refuse the latest uploads of the sender with the most bytes in progress, so that earlier ones can finish."""
         sizes = Counter[str]()
         for upload, sender in self._senders.items():
             sizes[sender] += upload.size
@@ -151,14 +151,14 @@ class Bodies:
                 self._refuse(upload, QueueFull("Too many uploads are under way. Try again later.", RETRY_AFTER_S))
 
     def _refuse(self, upload: _Upload, refusal: ServiceError) -> None:
-        """Keep nothing of an upload any more, and end it soon."""
+        """Discard an upload, and cancel it soon."""
         self._drop(upload)
         upload.refusal = refusal
         upload.timer.cancel()
         upload.timer = asyncio.get_running_loop().call_later(_LINGER_S, upload.task.cancel)
 
     def _drop(self, upload: _Upload) -> None:
-        """Count an upload no more, and forget what came of it."""
+        """Stop counting an upload, and free its bytes."""
         self._bytes -= upload.size
         upload.size = 0
         upload.body = io.BytesIO()
@@ -170,6 +170,6 @@ def _too_many(max_body_bytes: int) -> TooManyBytes:
 
 
 def _sender(head: Head, trusted_proxies: int) -> str:
-    """Return what stands for the client that sends a request. Raises `BadForwarding`."""
+    """Return the identity of a request's client. Raises `BadForwarding`."""
     forwarded_for = (value for name, value in head.headers.items() if name == "x-forwarded-for")
     return subscriber(client_address(forwarded_for, trusted_proxies, head.client.rpartition(":")[0].strip("[]")))

@@ -1,7 +1,7 @@
-"""Between Granian and Flask: has whole requests answered, and refuses at once what could only wait in vain.
+"""Buffers each request, then answers it, or refuses it at once when the queue is full.
 
-Granian's own way to WSGI takes a thread as soon as a request begins. A slow upload would hold it, requests that find
-none would wait unseen, and nobody would learn that a client has hung up. Here, an event loop sees to all of that.
+Granian's own WSGI interface takes a thread as soon as a request begins. A slow upload would hold it, requests without
+a thread would wait unseen, and disconnecting clients would go unnoticed. Here, an event loop handles all of that.
 """
 
 import asyncio
@@ -45,37 +45,37 @@ from runtime.errors import KeyRequired, NoFile, QueueFull, ServiceError, Stoppin
 
 log = logging.getLogger(__name__)
 
-# Tell an API process that it is about to be stopped, and to stop.
+# Signals that tell an API process to drain, and to stop.
 DRAIN_SIGNAL = signal.SIGUSR1
 STOP_SIGNAL = signal.SIGUSR2
 
 _PAGE = "/"
 _PREDICTIONS = "/v1/predictions"
-# Images that are checked, stored and queued at once. More would only take the interpreter from each other, and from the
-# event loop; and while they wait for their turn, it may become known that the queue is full.
+# Images that are checked, stored and queued at once. More would only compete for the interpreter, with each other and
+# the event loop; and while they wait for their turn, the queue may become full.
 _TURNS = 8
-# So often those are refused that have come meanwhile, all together, and by then their bodies have come too. Each by
-# itself would take a core from a worker in the middle of its work: at four times what the service can do, that took a
-# tenth of the right answers.
+# Interval at which requests are refused together; by then their bodies have arrived, too. Refused one by one, each
+# would take a core from a worker in the middle of its work: at four times the service's capacity, that cost a tenth of
+# the successful responses.
 _REFUSE_EVERY_S = 0.03
-# Most requests are answered before it is worth watching whether their client hangs up.
+# Most requests are answered before watching for a disconnect is worthwhile.
 _WATCH_AFTER_S = 0.1
-# Answers before which not all of the body may have been received.
+# Statuses sent before the whole body may have been received.
 _UNREAD = frozenset({408, 413, 414, 431})
-# Requests for these need no more of the service than its processes, and are to be answered however busy those are.
+# These need only the API process, and must be answered however busy the service is.
 _HEALTH_PATHS = request_log.QUIET_PATHS - {"/metrics"}
 _HEALTH_THREADS = 4
 _REPORT_EVERY_S = 1.0
 _TEXT = "text/plain; charset=utf-8"
-# How long clients may take to receive their answers when all are given and the service stops.
+# Time for clients to receive the last responses when the service stops.
 _LAST_ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _ImageEndpoint:
-    """Where images are posted to, which then wait for a worker: a route, as Flask writes it.
+    """An endpoint for images, which wait for a worker; `route` is in Flask's syntax.
 
-    Bodies of other types than it `takes` are refused with `wrong_type`.
+    Bodies of media types that it does not take are refused with `wrong_type`.
     """
 
     route: str
@@ -99,14 +99,14 @@ _IMAGE_PATHS = [(re.compile(re.sub("<[a-z]+>", "[^/]+", each.route)), each) for 
 
 
 class _Places:
-    """Where requests wait at once, of which so many are `free`."""
+    """Places for waiting requests, of which `free` are left."""
 
     def __init__(self, free: int) -> None:
         self.free = free
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Have one of them taken meanwhile."""
+        """Occupy one place meanwhile."""
         self.free -= 1
         try:
             yield
@@ -115,7 +115,7 @@ class _Places:
 
 
 class Gateway:
-    """The application as Granian calls it."""
+    """The RSGI application that Granian calls."""
 
     def __init__(self, app: Flask, settings: ApiSettings, queue: JobQueue) -> None:
         self._app = app
@@ -134,7 +134,7 @@ class Gateway:
         self._feed: Feed = app.extensions["services"].feed
         self._places = _Places(settings.api_threads)
         self._polls = _Places(math.ceil(settings.api_threads / 2))  # each holds a thread
-        # Each kind of request has threads of its own, so that none can take those of another.
+        # Each kind of request has its own threads, so that none can take those of another.
         self._threads = ThreadPoolExecutor(settings.api_threads, "image")
         self._page_threads = ThreadPoolExecutor(SPARE_THREADS - _HEALTH_THREADS, "page")
         self._health_threads = ThreadPoolExecutor(_HEALTH_THREADS, "health")
@@ -152,7 +152,7 @@ class Gateway:
         loop.add_signal_handler(STOP_SIGNAL, self.stop)
 
     def drain(self) -> None:
-        """Begin to stop: say that the service is not ready, and close each connection with its next answer."""
+        """Begin to stop: report not ready, and close each connection with its next response."""
         if self._draining:
             return
         self._draining = True
@@ -162,7 +162,7 @@ class Gateway:
         self._give_up_after(self._drain_s + self._stop_timeout_s)
 
     def stop(self) -> None:
-        """Take no more connections, and end the process when all is answered."""
+        """Accept no more connections, and end the process when all requests are answered."""
         if self._stopping:
             return
         self.drain()
@@ -175,9 +175,9 @@ class Gateway:
         self._loop.call_later(seconds, self._health_threads.submit, self._queue.close)
 
     async def _end_process(self) -> None:
-        """End the process when no request is in work and its clients have had the time to receive their answers.
+        """End the process when no request is in progress and clients have had time to receive their responses.
 
-        Granian does so as soon as they have, and would wait for ever for one that does not read.
+        Granian ends as soon as they have received them, but would wait forever for a client that does not read.
         """
         while True:
             await self._idle.wait()
@@ -214,11 +214,11 @@ class Gateway:
                 client.turn = await self._turn() if brings_images else None
                 await self._serve(head, protocol, client)
         except ServiceError as err:
-            err.__traceback__ = None  # its frames hold it, and the body: both would stay until garbage is looked for
+            err.__traceback__ = None  # its frames hold it and the body: both would stay until garbage collection
             await self._refuse(head, protocol, endpoint, err)
 
     async def _receive(self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None) -> bytes:
-        """Return a request's body, which only POST has. Raises the `ServiceError` that it is refused with."""
+        """Return a request's body, which only POST has. Raises the `ServiceError` with which it is refused."""
         stranger = None if self._access.knows(head.headers.get("authorization")) else KeyRequired()
         refusal = stranger or head.refusal
         if head.refusal and head.length == 0:
@@ -238,7 +238,7 @@ class Gateway:
         return await self._bodies.receive(head, protocol, max_bytes, refusal)
 
     def _takes_body(self, head: Head) -> bool:
-        """Return whether there is a route that a body may be sent to; else Flask says at once that there is none."""
+        """Return whether a route accepts a body; otherwise Flask answers at once with an error."""
         if head.method != "POST":
             return False
         try:
@@ -248,7 +248,7 @@ class Gateway:
         return True
 
     def _refuse_before_body(self, head: Head, endpoint: _ImageEndpoint | None) -> None:
-        """Raise what a body that the client has not sent yet would be refused with."""
+        """Raise the error with which a body would be refused that the client has not sent yet."""
         if self._stopping:
             raise Stopping
         environment = wsgi.environ(head, io.BytesIO())
@@ -263,7 +263,7 @@ class Gateway:
         await asyncio.sleep(_REFUSE_EVERY_S - self._loop.time() % _REFUSE_EVERY_S)
 
     def _place(self, head: Head, brings_images: bool) -> AbstractContextManager[None]:
-        """Return what has one more request wait meanwhile, if it does. Raises `QueueFull`."""
+        """Return a context that occupies a place, if the request may wait. Raises `QueueFull`."""
         if not brings_images and not _asks_to_wait(head):
             return nullcontext()
         places = self._places if brings_images else self._polls
@@ -275,13 +275,13 @@ class Gateway:
             raise QueueFull(retry_after_s=self._queue.retry_after_s())
 
     def _look_at_queue(self, ahead: int = 0) -> None:
-        """Return where another image can be taken behind so many, as far as that is known. Raises `QueueFull`."""
+        """Raise `QueueFull` if the queue is known to have no room behind `ahead` requests."""
         refusal = self._queue.refusal(ahead)
         if refusal:
             raise refusal
 
     async def _turn(self) -> Turns:
-        """Take the turn to have an image queued, when it comes. Raises `QueueFull`."""
+        """Wait for a turn to queue an image. Raises `QueueFull`."""
         await self._turns.take()
         try:
             self._look_at_queue()
@@ -291,9 +291,9 @@ class Gateway:
         return self._turns
 
     async def _serve(self, head: Head, protocol: HTTPProtocol, client: Connection) -> None:
-        """Answer a request: one that has a turn on the loop, since nearly all that it does is wait, others in a thread.
+        """Answer a request: with a turn, on the event loop, since it mostly waits; without one, in a thread.
 
-        What else they do, such as to read files, is not written so that a loop could go on meanwhile.
+        The code of other requests, such as reading files, would block the loop.
         """
         environment = {**wsgi.environ(head, client.body), connection.ENVIRON_KEY: client}
         answered = self._loop.create_future()
@@ -321,7 +321,7 @@ class Gateway:
     def _answer(self, environment: dict[str, Any], client: Connection) -> wsgi.Answer:
         try:
             return wsgi.call(self._app, environment)
-        except Exception:  # whatever it is, the client must not wait for ever
+        except Exception:  # whatever it is, the client must not wait forever
             log.exception("the request could not be answered")
             given_id, root = environment.get("HTTP_X_REQUEST_ID"), environment["SCRIPT_NAME"]
             return _failure(environment["PATH_INFO"], ServiceError(), given_id, root)
@@ -331,9 +331,9 @@ class Gateway:
     async def _refuse(
         self, head: Head, protocol: HTTPProtocol, endpoint: _ImageEndpoint | None, err: ServiceError
     ) -> None:
-        """Answer a program without a thread, since there may be a thousand a second; all else gets the page.
+        """Refuse a program's request without a thread, since there may be a thousand a second; others get the page.
 
-        Who has no key is refused, and counted, where all others are.
+        A request without a key is refused and counted by Flask, as all others are.
         """
         if not endpoint or endpoint.route == _PAGE or isinstance(err, KeyRequired):
             await self._serve(head, protocol, Connection(refusal=err))
@@ -345,17 +345,17 @@ class Gateway:
         protocol.response_bytes(status, [*headers, *self._last_headers(head, status)], body)
 
     def _root(self, head: Head) -> str:
-        """Return the path under which the API is reached."""
+        """Return the path prefix under which the API is served."""
         prefixes = (value for name, value in head.headers.items() if name == "x-forwarded-prefix")
         return forwarded.prefix(prefixes, self._proxies)
 
     def _last_headers(self, head: Head, status: int) -> list[tuple[str, str]]:
-        """Return the header that ends a connection, where the server stops, or the rest of a body may be under way."""
+        """Return the header that closes a connection, if the server is stopping or some of the body may be unread."""
         unread = status in _UNREAD or (head.asks_first and status >= 400) or head.method != "POST"
         return [("Connection", "close")] if self._draining or (unread and head.length != 0) else []
 
     def _count_refusal(self, err: ServiceError) -> None:
-        """Have refusals logged, all of a second in one line: a line for each would be part of the overload."""
+        """Log refusals, one line per error code and second: a line for each would add to the overload."""
         if not self._refused:
             self._loop.call_later(_REPORT_EVERY_S, self._report_refusals)
         self._refused[err.code] += 1
@@ -367,7 +367,7 @@ class Gateway:
 
 
 def _failure(path: str, err: ServiceError, given_id: str | None, root: str) -> wsgi.Answer:
-    """Return the answer to a failed request, made without Flask; at an address of the page, it is a text."""
+    """Return an error response made without Flask; for a path of the page, it is plain text."""
     request_id = request_log.request_id(given_id)
     media_type, body = failures.document(path, err, request_id, root) or (_TEXT, str(err).encode())
     headers = {"Content-Type": media_type, **DEFAULTS, request_log.HEADER: request_id}
@@ -375,24 +375,24 @@ def _failure(path: str, err: ServiceError, given_id: str | None, root: str) -> w
 
 
 def _image_endpoint(head: Head) -> _ImageEndpoint | None:
-    """Return the endpoint that a request brings images to, if it does."""
+    """Return the endpoint to which a request sends images, or None."""
     if head.method != "POST":
         return None
     return next((endpoint for path, endpoint in _IMAGE_PATHS if path.fullmatch(head.path)), None)
 
 
 def _asks_to_wait(head: Head) -> bool:
-    """Tell whether a request may hold a thread until a prediction is done: that is all that a query asks for there.
+    """Return whether a request may hold a thread until a prediction is done: the query's only use there.
 
-    What it says is not looked at, since `wait` can be spelled in many ways.
+    The query is not parsed, since `wait` can be spelled in many ways.
     """
     return head.path.startswith(f"{_PREDICTIONS}/") and head.query_string != ""
 
 
 def _have_granian_stop() -> None:
-    """Have Granian's own handler of SIGTERM called, which waits in this process until now.
+    """Deliver SIGTERM, blocked in this process until now, to Granian's own handler.
 
-    It may be called twice: from the third call on, the event loop waits for ever in it.
+    The handler may run twice: from the third call on, the event loop waits in it forever.
     """
     signal.raise_signal(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -400,7 +400,7 @@ def _have_granian_stop() -> None:
 
 
 def _watch(protocol: HTTPProtocol, client: Connection, answered: "asyncio.Future[None]") -> None:
-    """Tell the endpoint when the client hangs up before it has its answer."""
+    """Notify the endpoint if the client disconnects before it has its response."""
     hung_up = protocol.client_disconnect()
     hung_up.add_done_callback(lambda done: None if done.cancelled() else client.close())
     answered.add_done_callback(lambda _: hung_up.cancel())

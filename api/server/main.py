@@ -1,4 +1,4 @@
-"""Runs the API under Granian, a server whose HTTP part is not Python."""
+"""Runs the API under Granian, a server whose HTTP code is not Python."""
 
 import gc
 import logging
@@ -42,43 +42,43 @@ from runtime.errors import SetupError
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-# What a process has open besides connections, and a picture for each that is sent: connections to Redis, files.
+# Files that a process has open besides connections, and a picture for each being sent: connections to Redis, files.
 _OTHER_FILES = 2000
-# What stops a process of the API is up to the one that started it alone.
+# Signals that the parent process alone handles, which then stops the API processes.
 _SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
-# The processes give up by themselves, which takes a busy machine seconds; one that does not is ended so much later.
+# Processes end by themselves, which takes seconds on a busy machine; one that does not is killed this much later.
 _STOP_SPARE_S = 7
-# How long what clients have sent may take to be read before the listener is closed.
+# Time for reading what clients have sent before the listener is closed.
 _READ_S = 2.0
 _READ_CHECK_EVERY_S = 0.05
 
-# So many receivers of webhooks may be slow at once before others wait for them.
+# This many receivers of webhooks may be slow at once before others wait for them.
 _WEBHOOK_THREADS = 4
 
-# So many objects more have to be there before some are looked for that only refer to each other. With Python's 700, and
-# all that is there at the start looked through again and again, that took 5 % of a process's time.
+# New objects before a garbage collection. With Python's 700, and all objects from the start scanned again and again, it
+# took 5 % of a process's time.
 _GARBAGE_OBJECTS = 10_000
 
-# Clocks of machines that share the uploads may differ, and who stores an image may be late to submit its job.
+# Clocks of machines that share the uploads may differ, and a job may be submitted late after its image is stored.
 _NEEDED_MARGIN_S = 60
 
 
 class Server(MPServer):
-    """Granian, stopped by any number of signals, at first gently.
+    """A Granian server that stops gracefully, however many signals it gets.
 
-    A signal to stop may reach the processes that serve as well, as in a terminal or under systemd. They have it blocked
-    and listen to this one alone, which knows when it is time. It takes signals in a thread: Granian's handler, called
-    while it is running, waits for itself for ever.
+    A signal to stop may reach the worker processes as well, as in a terminal or under systemd. They block it, and obey
+    this process alone, which knows when it is time. It takes signals in a thread: Granian's handler, called while it is
+    running, waits for itself forever.
     """
 
     def serve_until_signal(self, drain_s: float, background: Sequence[threading.Thread]) -> None:
-        """Serve until SIGINT, or `drain_s` longer than until SIGTERM, and then until what is in hand is answered.
+        """Serve until SIGINT, or for `drain_s` after SIGTERM, and then until requests in progress are answered.
 
-        Threads in the background are started when the processes have been forked off: one would wait for ever for what
-        a thread of this process, of which it has no copy, holds just then, such as the lock of a module's import.
+        Background threads start after the processes are forked: a child would wait forever for a lock, such as a
+        module's import lock, that a thread held at the fork: it has no copy of the thread.
         """
         self._background = background
-        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is only starting
+        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # so that it does not end a process that is still starting
         threading.Thread(target=self._stop_at_signal, args=[drain_s], name="signals", daemon=True).start()
         self.serve()
 
@@ -109,9 +109,9 @@ def _send(worker: WorkerProcess, number: signal.Signals) -> None:
 
 
 def _wait_for_another(first: signal.struct_siginfo, timeout_s: float) -> None:
-    """Return when the time is over, or somebody has sent a second signal to cut it short.
+    """Wait until the timeout, or until a second signal cuts it short.
 
-    Those of the process that started this one do not count: it passes on what may have reached this one, too.
+    Signals from the parent process do not count: it forwards those that may have reached this one, too.
     """
     deadline, senders = time.monotonic() + timeout_s, [first.si_pid]
     while (left_s := deadline - time.monotonic()) > 0 and sum(sender != os.getppid() for sender in senders) < 2:
@@ -120,10 +120,10 @@ def _wait_for_another(first: signal.struct_siginfo, timeout_s: float) -> None:
 
 
 def _wait_until_read(port: int) -> None:
-    """Return when what clients have sent to a port is being read, or after a short time.
+    """Wait until all that clients have sent to a port is being read, or for a short time.
 
-    Granian closes a connection of which it has read nothing yet when it is to stop, and its listener with those that
-    wait there. A busy machine may not have come to them in all of `DRAIN_S`.
+    When it stops, Granian closes connections of which it has read nothing yet, and its listener with those waiting
+    there. A busy machine may not have got to them in all of `DRAIN_S`.
     """
     deadline = time.monotonic() + _READ_S
     while _is_unread(port) and time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def _wait_until_read(port: int) -> None:
 
 
 def _is_unread(port: int) -> bool:
-    """Return whether connections to a port wait for being accepted, or bytes for being read, as far as Linux tells."""
+    """Return whether connections to a port wait to be accepted, or bytes to be read, according to Linux."""
     lines: list[str] = []
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
@@ -157,14 +157,14 @@ def gateway() -> Gateway:
 
 
 def _collect_seldom() -> None:
-    """Look for garbage less often, and not among what is there now, which stays."""
+    """Collect garbage less often, and exclude all current objects, which stay."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _max_connections() -> int:
-    """Return how many connections a process may have, after asking for as many as the system's limits allow."""
+    """Return how many connections a process may have, after raising its file limit as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -174,7 +174,7 @@ def _max_connections() -> int:
 
 
 def _look_for_keys(file: Path | None) -> None:
-    """Warn where keys are asked for and nobody has one. Raises `KeyFileError`."""
+    """Warn if keys are required and there are none. Raises `KeyFileError`."""
     if file and not KeyFile(file).read():
         log.warning("%s has no key yet, so every request is refused: `mlapi key add NAME` makes one", file)
 
@@ -192,7 +192,7 @@ def _sweeper(uploads: Uploads, queue: JobQueue, settings: ApiSettings) -> thread
 
 
 def _webhook_senders(settings: ApiSettings) -> list[threading.Thread]:
-    """Return threads that send webhooks, if any are to be sent. Raises `SetupError` where the secret is not one."""
+    """Return threads that send webhooks, if a secret is set. Raises `SetupError` if it is invalid."""
     if settings.webhook_secret is None:
         return []
     queue, results = (
@@ -211,14 +211,14 @@ def _thread(name: str, run: Callable[[threading.Event], None]) -> threading.Thre
 
 @contextmanager
 def _counting_together() -> Iterator[None]:
-    """Have all API processes count in one folder, which lives as long as they do."""
+    """Make all API processes count in one folder, which exists as long as they do."""
     with tempfile.TemporaryDirectory(prefix="mlapi-metrics-") as folder:
         metrics.count_together(Path(folder))
         yield
 
 
 def _show_metrics(settings: ApiSettings) -> None:
-    """Show the metrics of all processes at a port of their own, where one is set. Raises `SetupError`."""
+    """Serve the metrics of all processes on a port of their own, if one is set. Raises `SetupError`."""
     if not settings.metrics_port:
         return
     found = metrics.registry(metrics.Metrics(), RedisJobQueue.from_settings(settings))
@@ -232,10 +232,10 @@ def _show_metrics(settings: ApiSettings) -> None:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `KeyFileError` or `SetupError`."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before any thread starts that would take them
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before any thread starts that would receive them
     settings = ApiSettings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    tracing.require(settings)  # which a process of Granian's that finds it out would end for, again and again
+    tracing.require(settings)  # else each of Granian's processes would find it out and end, again and again
     _look_for_keys(settings.api_keys_file)
     background = [*_webhook_senders(settings), _thread("redis setup", partial(redis_setup.warn, settings.redis_login))]
     if not settings.upload_url:  # in this process, which answers no requests itself
@@ -246,7 +246,7 @@ def main() -> None:
         factory=True,
         interface=Interfaces.RSGI,
         loop=Loops.uvloop,
-        http=HTTPModes.http1,  # in the others, a connection on which nothing is ever sent stays for ever
+        http=HTTPModes.http1,  # in the other modes, a connection on which nothing is ever sent stays open forever
         address=settings.host,
         port=settings.port,
         workers=settings.api_processes,

@@ -1,1 +1,1 @@
-"""What is uploaded: forms, and the structure of image files."""
+"""Parses uploads: forms, JSON, base64 and the structure of image files."""

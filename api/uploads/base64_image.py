@@ -1,4 +1,4 @@
-"""Decodes images that travel as texts: in base64 as programs write it, alone or in a `data:` URL."""
+"""Decodes images from base64 text, alone or in a `data:` URL."""
 
 import binascii
 import io
@@ -10,24 +10,24 @@ from runtime.errors import BadParameter
 
 _DATA_URL = re.compile(rb"\s*data:([^,]{0,200}),", re.IGNORECASE)
 _ALPHABET = (string.ascii_letters + string.digits + string.whitespace + "+/=").encode()
-# The alphabet that needs no escapes in URLs (RFC 4648, section 5).
+# The URL-safe alphabet (RFC 4648, section 5).
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PADDING = re.compile(rb"(?:=\s*){0,2}")
 _PIECE_BYTES = 65_536
-# What a URL may have in place of a character of base64, or of white space.
+# Percent-encoded characters of base64, and of white space.
 _PERCENTS = {b"%%%02X" % character: bytes([character]) for character in b"+/=\r\n "}
 _PERCENT_BYTES = 3
 _PERCENTS |= {percent.lower(): character for percent, character in _PERCENTS.items()}
 
 
 def decode_base64(text: str | bytes | memoryview, place: str) -> bytes:
-    """Return the image that a text is in base64, which may be in lines and without padding.
+    """Decode an image from base64, which may be in lines and without padding.
 
-    Raises `BadParameter` with the place of the text. Of the usual alphabet, nothing is copied but the image, which may
-    be half of all the memory that a request may take.
+    Raises `BadParameter` with the place of the text. With the standard alphabet, only the decoded image is copied: the
+    text may be half of all the memory that a request may take.
     """
     data = text.encode(errors="replace") if isinstance(text, str) else text
-    del text  # so that memory does not hold it beside its later forms
+    del text  # so that memory does not hold it beside its converted copies
     url = _DATA_URL.match(data)
     if url and not url[1].lower().replace(b" ", b"").endswith(b";base64"):
         raise BadParameter(f"{place}: a data: URL has to be in base64.")
@@ -56,16 +56,16 @@ def _not_base64(place: str) -> BadParameter:
 
 
 def has_only(characters: bytes, data: bytes | memoryview) -> bool:
-    """Tell whether data have no other characters.
+    """Return whether data contain only these characters.
 
-    They are read piece by piece: a regular expression takes longer, and holds the interpreter until it is done.
+    They are checked in pieces: a regular expression takes longer, and holds the interpreter until it is done.
     """
     pieces = (bytes(data[start : start + _PIECE_BYTES]) for start in range(0, len(data), _PIECE_BYTES))
     return not any(piece.translate(None, characters) for piece in pieces)
 
 
 def _without_percents(data: memoryview) -> bytes | memoryview:
-    """Return a text without the escapes of URLs; the decoder refuses others."""
+    """Decode the percent escapes that base64 may have in URLs; the decoder refuses any others."""
     if not re.search(b"%", data):
         return data
     unescaped = io.BytesIO()
@@ -77,9 +77,9 @@ def _without_percents(data: memoryview) -> bytes | memoryview:
 
 
 def pieces(text: memoryview, mark: bytes, length: int) -> Iterator[bytes]:
-    """Yield a text piece by piece, so that there is no second copy of it.
+    """Yield a text in pieces, without copying it whole.
 
-    None ends within an escape, which begins with the mark and has up to `length` bytes.
+    No piece ends within an escape, which begins with `mark` and has up to `length` bytes.
     """
     start = 0
     while start < len(text):
@@ -94,5 +94,5 @@ def pieces(text: memoryview, mark: bytes, length: int) -> Iterator[bytes]:
 def _decoded(data: bytes | memoryview) -> bytes:
     try:
         return binascii.a2b_base64(data)
-    except binascii.Error:  # as it is without padding; where there is some, more does no harm
+    except binascii.Error:  # the padding may be missing; if it is not, more does no harm
         return binascii.a2b_base64(b"".join((data, b"==")))

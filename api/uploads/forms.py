@@ -1,4 +1,4 @@
-"""Parses forms: multipart ones with the library `multipart`, since Werkzeug's own parser takes six times as long."""
+"""Parses forms: multipart ones with the library `multipart`, as Werkzeug's own parser takes six times as long."""
 
 import binascii
 import io
@@ -23,19 +23,19 @@ from api.uploads.structure import begins_like_image
 from runtime import waiting
 from runtime.errors import BadForm, FieldTooLarge, NoFile, PartHeaderTooLarge, TooManyParts
 
-# Larger buffers cost more than they save; and what is less than is asked for, Werkzeug copies twice more.
+# Larger buffers cost more than they save; and Werkzeug copies reads that return less than requested twice more.
 _CHUNK_BYTES = 256 * 1024
 _MAX_PARTS = 20
 _MAX_FIELD_BYTES = 64 * 1024
-# Lines of a part's header: each that continues another costs as much as both.
+# Lines of a part's header: each continuation line costs as much as all before it.
 _MAX_HEADER_LINES = 20
-# How much is looked at of the headers of a part without content.
+# Bytes searched for the headers of a part without content.
 _MAX_HEADERS_BYTES = 4096
-# The field that files are sent in.
+# The form field of files.
 FILE = "file"
-# How a part's header has a text that is not ASCII (RFC 8187), as older clients write it.
+# Non-ASCII text in a part's header (RFC 8187), as older clients write it.
 _EXTENDED = re.compile(r""";\s*(name|filename)\*\s*=\s*"?([\w.:+-]*)'[\w-]*'([^"\s;]*)""", re.ASCII | re.IGNORECASE)
-# How a part's content may be encoded; HTTP has no need of it, but libraries for mail do so.
+# Content encodings of a part; HTTP does not need them, but libraries for mail use them.
 _DECODERS: dict[str, Callable[[bytes], bytes]] = {
     **dict.fromkeys(("", "7bit", "8bit", "binary"), bytes),
     "base64": binascii.a2b_base64,
@@ -46,12 +46,12 @@ _Parsed = tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]  # 
 
 
 class FormParser(FormDataParser):
-    """Reads a form into memory; how large a body may be is limited before, by `MAX_CONTENT_LENGTH`."""
+    """Parses a form in memory; `MAX_CONTENT_LENGTH` limits the size of the body before."""
 
     def parse(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
     ) -> _Parsed:
-        """Return the stream, the fields and the files. Raises `BadForm`, or the `TooLarge` of what is too much."""
+        """Return the stream, the fields and the files. Raises `BadForm`, or a kind of `TooLarge`."""
         if mimetype == "application/x-www-form-urlencoded":
             return super().parse(_within_limits(stream), mimetype, content_length, options)
         if mimetype != "multipart/form-data":
@@ -70,7 +70,7 @@ class FormParser(FormDataParser):
 
 
 class FormRequest(Request):
-    """A request whose form is parsed by `FormParser`, and whose body is read without a copy where it is in memory."""
+    """A request that parses forms with `FormParser`, and reads a body in memory without copying it."""
 
     form_data_parser_class = FormParser
 
@@ -80,15 +80,15 @@ class FormRequest(Request):
 
         Raises `RequestEntityTooLarge`, `TooManyBytes`, `BadEncoding` or `UnsupportedEncoding`.
         """
-        limited = super().stream  # in pieces of 64 KB, put together twice
+        limited = super().stream  # in pieces of 64 KB, joined twice
         received = self.environ["wsgi.input"]
         body = received if isinstance(received, io.BytesIO) else limited
         coding = content_encoding.coding_of(self.headers.get("Content-Encoding", ""))
         return self._decoded(body, coding) if coding else body
 
     def _decoded(self, body: IO[bytes], coding: str) -> IO[bytes]:
-        """Return the body decompressed, and keep it in place of what was received."""
-        decode = waiting.blocking(content_encoding.decode)  # a thousandth of it may be sent
+        """Decompress the body, and replace the received one."""
+        decode = waiting.blocking(content_encoding.decode)  # it may be a thousand times larger than what was sent
         decoded = decode(body, coding, self.max_content_length or 0)
         connection.current().replace_body(decoded)
         self.environ["CONTENT_LENGTH"] = str(len(decoded.getbuffer()))
@@ -96,9 +96,9 @@ class FormRequest(Request):
 
 
 def _within_limits(stream: IO[bytes]) -> IO[bytes]:
-    """Return a form that is written as in a URL, if it is no larger than a field of others may be.
+    """Return a URL-encoded form, if it is no larger than a field of a multipart form may be.
 
-    Werkzeug parses it at once, whatever it costs. Raises `NoFile`, `TooManyParts` or `FieldTooLarge`.
+    Werkzeug parses it at once, at any cost. Raises `NoFile`, `TooManyParts` or `FieldTooLarge`.
     """
     data = stream.read(_MAX_FIELD_BYTES + 1)
     if begins_like_image(data):  # as `curl --data-binary` sends it
@@ -113,7 +113,7 @@ def _within_limits(stream: IO[bytes]) -> IO[bytes]:
 def _separated(stream: IO[bytes], boundary: str) -> IO[bytes]:
     """Return a form with a line end after each part that ends with its headers, as the parser needs it.
 
-    The standard allows such parts (RFC 2046), and Werkzeug's test client writes fields without content so.
+    The standard allows parts without it (RFC 2046), and Werkzeug's test client writes empty fields like this.
     """
     if not isinstance(stream, io.BytesIO):
         return stream
@@ -137,14 +137,14 @@ def _separated(stream: IO[bytes], boundary: str) -> IO[bytes]:
 
 
 def _are_headers(before: bytes, delimiter: bytes) -> bool:
-    """Tell whether there are a part's headers at the end of what comes before a blank line."""
+    """Return whether the text before a blank line ends with a part's headers."""
     ahead, _, headers = before.rpartition(delimiter + b"\r\n")
     return ahead[-2:] in {b"", b"\r\n"} and b"\r\n" in headers and b"\r\n\r\n" not in headers
 
 
 @dataclass(slots=True)
 class _Part:
-    """A part of a form: the names of its field and file, how its content is encoded, and the content."""
+    """A part of a form: the names of its field and file, its content encoding, and the content."""
 
     name: str
     filename: str | None
@@ -154,14 +154,14 @@ class _Part:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is one as far as it was received."""
+        """Whether the part is a file, judged by what has been received."""
         if self.filename is not None or self.name != FILE:
             return self.filename is not None
         with self.content.getbuffer() as content:
             return begins_like_image(bytes(content[:16]))
 
     def add(self, piece: bytes) -> None:
-        """Add a piece of its content; of one piece, no copy is made."""
+        """Add a piece of the content; a single piece is not copied."""
         if self.size:
             self.content.write(piece)
         else:
@@ -170,7 +170,7 @@ class _Part:
         self.size += len(piece)
 
     def decoded(self) -> bytes:
-        """Return the content as it was before it was encoded for mail. Raises `BadForm`."""
+        """Return the content without its mail encoding. Raises `BadForm`."""
         if self.encoding not in _DECODERS:
             raise BadForm("A part of the form has an unknown Content-Transfer-Encoding. Send it without one.")
         try:
@@ -182,8 +182,8 @@ class _Part:
 def _sorted(parts: Iterator[_Part]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     """Return the fields and the files of a form.
 
-    An image without a file name is a file, too. Anything else with an empty one is what browsers send where no file was
-    chosen.
+    An image without a file name is a file, too. Any other part with an empty file name is what browsers send if no file
+    was chosen.
     """
     fields: MultiDict[str, str] = MultiDict()
     files: MultiDict[str, FileStorage] = MultiDict()
@@ -197,7 +197,7 @@ def _sorted(parts: Iterator[_Part]) -> tuple[MultiDict[str, str], MultiDict[str,
 
 
 def _parts(stream: IO[bytes], boundary: str, length: int) -> Iterator[_Part]:
-    """Yield each part of a form. Raises `TooManyParts` or `FieldTooLarge` as soon as one is."""
+    """Yield each part of a form. Raises `TooManyParts` or `FieldTooLarge` as early as possible."""
     parts = 0
     for event in _Parser(boundary).parse_blocking(stream.read, min(length, _CHUNK_BYTES)):
         if isinstance(event, multipart.MultipartSegment):
@@ -213,7 +213,7 @@ def _parts(stream: IO[bytes], boundary: str, length: int) -> Iterator[_Part]:
 
 
 class _Parser(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no types
-    """Takes headers in any encoding, and file names with line ends in them."""
+    """A parser that accepts headers in any encoding, and file names with line ends in them."""
 
     def __init__(self, boundary: str) -> None:
         super().__init__(boundary, header_charset="latin-1")
@@ -228,7 +228,7 @@ class _Parser(multipart.PushMultipartParser):  # type: ignore[misc]  # it has no
 
 
 def _begun(segment: multipart.MultipartSegment) -> _Part:
-    """Return a part as its headers announce it. Raises `BadForm`."""
+    """Return a new part from its headers. Raises `BadForm`."""
     if segment.header("Content-Type", "").strip().lower().startswith("multipart/"):  # `curl -F file=@one,two`
         raise BadForm('A part of the form has parts itself. Send each file as a part of its own, named "file".')
     name, filename = _plain(segment.name), segment.filename and _from_mail(_plain(segment.filename))
@@ -241,20 +241,20 @@ def _begun(segment: multipart.MultipartSegment) -> _Part:
 
 
 def _plain(text: str) -> str:
-    """Return a text whose bytes were read as Latin-1; nobody knows the encoding of those that are not UTF-8."""
+    """Decode text whose bytes were read as Latin-1 as UTF-8, with replacement characters for invalid bytes."""
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
 
 
 def _unquoted(text: str, charset: str) -> str:
-    """Return a text that is written as in a URL."""
+    """Decode percent-encoded text."""
     try:
         return _without_surrogates(unquote(text, charset, "replace"))
-    except (LookupError, ValueError):  # there is no such charset
+    except (LookupError, ValueError):  # an unknown charset
         return unquote(text)
 
 
 def _from_mail(text: str) -> str:
-    """Return a text that may be written as in a mail's header (RFC 2047), which .NET does."""
+    """Decode text that may be encoded as in a mail's header (RFC 2047), as .NET does."""
     if text.startswith("=?") and text.endswith("?=") and text.isascii() and text.isprintable():
         with suppress(MessageError, LookupError, ValueError):
             return _without_surrogates(str(make_header(decode_header(text))))

@@ -1,4 +1,4 @@
-"""Reads JSON bodies at a bounded cost: images in base64 stay where they are, and the rest is limited before parsing."""
+"""Parses JSON bodies at a bounded cost: base64 images are not parsed or copied, and the rest is limited before."""
 
 import codecs
 import io
@@ -19,18 +19,18 @@ from api.uploads.structure import begins_like_image
 from runtime.errors import BadParameter, TooManyBytes, TooManyValues
 from runtime.validation import said
 
-# Longer texts of these characters are images in base64, which are decoded from the body without a copy of the text:
-# percent signs, hyphens and underscores are in those of URLs, backslashes in escapes of line ends and slashes.
+# Longer texts of these characters are base64 images, which are decoded from the body without copying the text:
+# percent signs, hyphens and underscores occur in URLs, backslashes in escapes of line ends and slashes.
 _LONG_TEXT_BYTES = 65_536
 _IN_BASE64 = (string.ascii_letters + string.digits + "+/= \\%_-").encode()  # JSON has no line ends in a text
 _ESCAPE_BYTES = 6
-# Before it, the scheme of a `data:` URL.
+# The beginning of a `data:` URL, before the base64.
 _URL_HEAD = re.compile(rb'(?i:data):[^",]{0,200},')
 
-# The rest takes up to thirty times its size in memory: the pixels of a picture as numbers are 1.5 MB, indented 4 MB.
+# The rest takes up to thirty times its size in memory: a picture's pixels as numbers are 1.5 MB, indented 4 MB.
 _MAX_BYTES = 4_000_000
-# To read more would keep the interpreter from all else for long: lists cost ten times as much as numbers do, and names
-# and texts, of which 16 images with an odd file name each have a few hundred, as much again.
+# Parsing more would block the interpreter too long: lists cost ten times as much as numbers, and names and texts, of
+# which 16 images with an odd file name each have a few hundred, as much again.
 _MAX_VALUES, _MAX_LISTS, _MAX_TEXTS = 300_000, 100_000, 5_000
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -38,12 +38,12 @@ _NAME = re.compile(r"[a-z_0-9]{1,20}")
 
 M = TypeVar("M", bound=BaseModel)
 
-# Feedback with the longest label and comment that there can be, however it is escaped, has half of that.
+# Feedback with the longest label and comment, however it is escaped, has half of that.
 _MAX_DOCUMENT_BYTES = 65_536
 
 
 def read_document(model: type[M]) -> M:
-    """Return the JSON object of the current request, which has no images, as a model has it.
+    """Parse the JSON object of the current request, which has no images, into a model.
 
     Raises `BadParameter`, `TooManyValues` or `RequestEntityTooLarge`.
     """
@@ -52,10 +52,10 @@ def read_document(model: type[M]) -> M:
 
 
 class JsonBody:
-    """A JSON body. Raises `TooManyValues` or `TooManyBytes` where it would cost too much to read.
+    """A JSON body. Raises `TooManyValues` or `TooManyBytes` if it would cost too much to parse.
 
-    In what is parsed, a long text in base64 has a stand-in, which is longer than any other text may be; `text` returns
-    the text itself.
+    For parsing, a stand-in replaces each long base64 text; it is longer than any other text may be. `text` returns the
+    text itself.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -68,7 +68,7 @@ class JsonBody:
         self._check()
 
     def _without_long_texts(self, data: bytes, places: list[tuple[int, int]]) -> bytes:
-        """Return the body with a stand-in for each long text."""
+        """Return the body with a stand-in for each long base64 text."""
         kept = len(data) - sum(end - start for start, end in places)
         if kept > _MAX_BYTES:
             raise TooManyBytes(f"The JSON has more than {_MAX_BYTES} bytes beside images in base64.")
@@ -81,7 +81,7 @@ class JsonBody:
         return b"".join(part for pair in zip(between, stand_ins, strict=True) for part in pair)
 
     def _check(self) -> None:
-        """Raise `TooManyValues` where there are too many; between two values is a comma."""
+        """Raise `TooManyValues` if there are too many; values are counted by the commas between them."""
         lists = self._json.count(b"[") + self._json.count(b"{")
         if self._json.count(b",") > _MAX_VALUES or lists > _MAX_LISTS:
             raise TooManyValues(
@@ -89,14 +89,14 @@ class JsonBody:
             )
 
     def parse(self, model: type[M], others: Mapping[str, object] | None = None) -> M:
-        """Return the object as a model has it, with parameters from elsewhere. Raises `BadParameter`."""
+        """Parse the object into a model, with parameters from elsewhere. Raises `BadParameter`."""
         values = _values(self._json)
         if not isinstance(values, dict):
             raise BadParameter("body: it is not a JSON object.")
         return parse(model, {**values, **(others or {})})
 
     def text(self, text: str) -> bytes | memoryview | str:
-        """Return a text in base64 as it came, but without escapes."""
+        """Return the base64 text that a stand-in replaces, without JSON escapes; any other text as it is."""
         found = self._texts.get(text)
         if found is None:
             return text
@@ -104,9 +104,9 @@ class JsonBody:
 
 
 def _values(text: bytes) -> object:
-    """Return what a JSON text has, with replacements for halves of characters. Raises `BadParameter`.
+    """Parse JSON, with replacements for lone surrogates. Raises `BadParameter`.
 
-    Such halves (lone surrogates) are in names of files that are no UTF-8, and where a text was cut in an emoji.
+    Lone surrogates occur in file names that are not UTF-8, and where a text was cut within an emoji.
     """
     try:
         return from_json(text)
@@ -120,7 +120,7 @@ def _values(text: bytes) -> object:
 
 
 def _unescaped(text: memoryview) -> bytes:
-    """Return a text without escapes, or as it is where one is damaged."""
+    """Return a text without JSON escapes, or unchanged if one is damaged."""
     unescaped = io.BytesIO()
     for piece in pieces(text, b"\\", _ESCAPE_BYTES):
         try:
@@ -132,16 +132,16 @@ def _unescaped(text: memoryview) -> bytes:
 
 
 def _long_texts(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each long text in base64 starts and ends.
+    """Yield the start and end of each long base64 text.
 
-    What stands between two texts of a JSON object or list is none, since it has a comma or a colon.
+    The part between two texts of a JSON object or list never matches, since it contains a comma or a colon.
     """
     for before, end in pairwise(_quotes(data)):
         start = before + 1
         if end - start > _LONG_TEXT_BYTES:
             head = _URL_HEAD.match(data, start)
             text = memoryview(data)[head.end() if head else start : end]
-            ends_here = not data.endswith(b"\\", start, end)  # else the quote is a part of the text
+            ends_here = not data.endswith(b"\\", start, end)  # else the quote is part of the text
             if ends_here and has_only(_IN_BASE64, text):
                 yield start, end
 
@@ -154,7 +154,7 @@ def _quotes(data: bytes) -> Iterator[int]:
 
 
 def parse(model: type[M], values: Mapping[str, object]) -> M:
-    """Return parameters as a model has them. Raises `BadParameter`, which names those that are wrong."""
+    """Parse parameters into a model. Raises `BadParameter`, which names the invalid ones."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as err:
@@ -162,7 +162,7 @@ def parse(model: type[M], values: Mapping[str, object]) -> M:
 
 
 def _bad_parameter(err: ValidationError) -> BadParameter:
-    """Return the problem, which repeats no name that somebody made up: it also goes into a header and the log."""
+    """Return the error, without names that a client made up: it also goes into a header and the log."""
     wrong = (f"{_place(each['loc'])}: {said(each)}" for each in err.errors(include_url=False, include_input=False)[:3])
     return BadParameter("; ".join(wrong))
 

@@ -1,4 +1,4 @@
-"""Walks through an image file without decoding it, and refuses what would cost too much to decode.
+"""Checks the structure of an image file without decoding it, and refuses one that would cost too much to decode.
 
 A few megabytes can keep a decoder busy for half an hour: a JPEG of 100,000 scans over the same picture, a PNG of 10,000
 colour profiles. The walk takes microseconds for a photo, and bounds the time and memory of all that comes after it.
@@ -26,10 +26,10 @@ from runtime.errors import NotAnImage, TooFragmented, TooManyFrames, TooManyPixe
 
 # JPEG and GIF have no larger sides. A PNG of one column costs a decoder 20 bytes of memory a row.
 _MAX_SIDE = 65_535
-# Encoders write about ten. In each, a decoder passes over the whole picture, in 20 ms or more if it has 50 megapixels.
+# Encoders write about ten. For each, a decoder passes over the whole picture, in 20 ms or more at 50 megapixels.
 _MAX_SCANS = 100
-# A decoder takes pieces (chunks, segments, sub-blocks) one by one, in some microseconds each: beyond so many, they must
-# have so many bytes on average. Those of metadata may be costlier, such as 2 ms for a colour profile of 1 KB.
+# A decoder handles pieces (chunks, segments, sub-blocks) one by one, in some microseconds each: beyond this number,
+# they must have this many bytes on average. Metadata may cost more, such as 2 ms for a colour profile of 1 KB.
 _PIECES, _MIN_PIECE_BYTES = 10_000, 128
 _METADATA_PIECES, _MIN_METADATA_PIECE_BYTES = 64, 32_768
 
@@ -38,14 +38,14 @@ _PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """How much of each an image may have."""
+    """Limits on an image's pixels, frames and metadata."""
 
     pixels: int
     frames: int
     metadata_bytes: int
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise `TooManyPixels` where a picture of this size has more than it may."""
+        """Raise `TooManyPixels` if a picture of this size exceeds the limits."""
         if width * height > self.pixels:
             raise TooManyPixels(
                 f"The image has {width} x {height} pixels; at most {self.pixels} are accepted. Make it smaller."
@@ -55,9 +55,9 @@ class ImageLimits:
 
 
 def image_format(data: bytes, limits: ImageLimits) -> str:
-    """Return "PNG", "JPEG" or "GIF". Raises `NotAnImage`, or the `TooLarge` that says what there is too much of.
+    """Return "PNG", "JPEG" or "GIF". Raises `NotAnImage`, or the kind of `TooLarge` for the limit exceeded.
 
-    What the walk does not see, such as damaged pixels, is for the decoder to find.
+    The decoder finds what this does not check, such as damaged pixels.
     """
     tally = _Tally(len(data), limits)
     for signatures, name, has_picture in _FORMATS:
@@ -69,12 +69,12 @@ def image_format(data: bytes, limits: ImageLimits) -> str:
 
 
 def begins_like_image(data: bytes) -> bool:
-    """Tell whether bytes begin as an image file does."""
+    """Return whether bytes begin with the signature of an image file."""
     return data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE, *GIF_SIGNATURES))
 
 
 class _Tally:
-    """Counts what is found, and raises the error of what is too much."""
+    """Counts an image's parts, and raises the error for a limit exceeded."""
 
     def __init__(self, file_bytes: int, limits: ImageLimits) -> None:
         self._limits = limits
@@ -132,7 +132,7 @@ def _png_has_picture(data: bytes, tally: _Tally) -> bool:
 def _jpeg_has_picture(data: bytes, tally: _Tally) -> bool:
     has_size = False
     for segment in jpeg_segments(data):
-        # Before the first scan, each byte that belongs to nothing counts as much as a segment.
+        # Before the first scan, each byte outside any segment counts as a segment.
         tally.pieces(1 + (segment.skipped if not tally.scans else 0))
         if segment.marker in JPEG_SIZES:
             height, width = struct.unpack_from(">HH", data, segment.content + 3)
@@ -159,7 +159,7 @@ def _gif_has_picture(data: bytes, tally: _Tally) -> bool:
     return tally.frames > 0
 
 
-# By what a file begins with: the format, and the walk that tells whether it has a picture.
+# Signatures, format, and the function that checks whether the file has a picture.
 _FORMATS: list[tuple[bytes | tuple[bytes, ...], str, Callable[[bytes, _Tally], bool]]] = [
     (PNG_SIGNATURE, "PNG", _png_has_picture),
     (JPEG_SIGNATURE, "JPEG", _jpeg_has_picture),

@@ -1,1 +1,1 @@
-"""The API under `/v1`: predictions of one image or many, at once or later, feedback on them, and the model."""
+"""The API under `/v1`: predictions for one or more images, at once or later, feedback on them, and the models."""

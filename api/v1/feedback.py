@@ -1,4 +1,4 @@
-"""Feedback on a prediction, and who may read all of it."""
+"""Stores feedback on predictions."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from runtime.errors import BadParameter, PredictionFailed, PredictionPending, Qu
 
 
 def fingerprint(result_id: str, feedback: Feedback) -> str:
-    """Return a text that is the same for the same feedback on the same prediction."""
+    """Return a hash that identifies this feedback on this prediction."""
     return hashlib.sha256(f"{result_id}\n{feedback.model_dump_json()}".encode()).hexdigest()
 
 
 def keep(services: Services, result_id: str, result: Result, feedback: Feedback) -> Record:
-    """Keep feedback on an image of a prediction, and the image where the prediction was wrong; return what is kept."""
+    """Store feedback on an image of a prediction, and the image if the prediction was wrong; return the record."""
     if feedback.image >= len(result.job_ids):
         raise BadParameter(f"image: the request had {len(result.job_ids)}, counted from 0.")
     prediction = _prediction(result, feedback.image)
@@ -49,7 +49,7 @@ def _count(services: Services, prediction: Prediction, feedback: Feedback) -> No
 
 
 def _judged(queue: JobQueue, name: str, prediction: Prediction) -> Record:
-    """Return what feedback is on."""
+    """Return the record's fields about the image and its prediction."""
     model = served_model(queue, prediction.model)
     return {
         "image": image_hash(name),
@@ -61,7 +61,7 @@ def _judged(queue: JobQueue, name: str, prediction: Prediction) -> Record:
 
 
 def _label(queue: JobQueue, model_id: str, said: str | None) -> str | None:
-    """Return the model's label that is meant by what was said, or that as it is where it is none."""
+    """Return the model's label that matches the given one, or the given one if none does."""
     with suppress(QueueUnavailable):
         model = queue.model(model_id)
         return (said and model and meant(said, model.labels)) or said
@@ -69,7 +69,7 @@ def _label(queue: JobQueue, model_id: str, said: str | None) -> str | None:
 
 
 def _judgement(feedback: Feedback, label: str | None) -> Record:
-    """Return what was said, and with whose key."""
+    """Return the record's fields about the feedback and its API key."""
     return {
         "correct": feedback.correct,
         "label": label,
@@ -80,7 +80,7 @@ def _judgement(feedback: Feedback, label: str | None) -> Record:
 
 
 def _prediction(result: Result, image: int) -> Prediction:
-    """Return the prediction of an image. Raises `PredictionPending` or `PredictionFailed`."""
+    """Return an image's prediction. Raises `PredictionPending` or `PredictionFailed`."""
     outcome = result.outcomes.get(result.job_ids[image])
     if outcome is None:
         raise PredictionPending

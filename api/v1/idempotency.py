@@ -1,4 +1,4 @@
-"""Answers a request that is sent again, by its `Idempotency-Key`, as it was answered the first time."""
+"""Replays the first response to a request that is sent again with the same `Idempotency-Key`."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 
 _SANE_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# Headers of an answer that belong to it, not to the request that it answered first.
+# Response headers that are replayed; others belong to the request that was answered first.
 _KEPT_HEADERS = ("Content-Type", "Location", "Preference-Applied")
-# Whoever was answering is dead when this has passed since the latest time that it could have answered.
+# The process that was answering is presumed dead this long after its deadline.
 _SPARE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A request's fingerprint and, when there is one, its answer."""
+    """A request's fingerprint and, once there is one, its response."""
 
     fingerprint: str
     status: int | None = None
@@ -37,10 +37,10 @@ class _Kept:
 def once(
     results: ResultStore, fingerprint: Callable[[], str], answer: Callable[[], Response], *, within_s: float, ttl_s: int
 ) -> Response:
-    """Return the answer to the current request, or the one that it had before; without a key, just the answer.
+    """Return the response to the current request, or replay the earlier one; without a key, just respond.
 
-    Answers are kept for `ttl_s`; those that are raised as errors are not, so the request may be sent again. `answer`
-    takes `within_s` at most. Raises `KeyReused` or `KeyInUse`.
+    Responses are kept for `ttl_s`; those raised as errors are not, so the request may be sent again. `answer` takes
+    `within_s` at most. Raises `KeyReused` or `KeyInUse`.
     """
     key = request.headers.get(HEADER)
     if key is None:
@@ -61,7 +61,7 @@ def once(
 
 
 def _read(results: ResultStore, name: str, before: str) -> _Kept:
-    """Return what is kept under a key. Raises `KeyInUse` where it cannot be read, and is therefore forgotten."""
+    """Return the entry of a key. Raises `KeyInUse` if it cannot be read, and drops it."""
     found = understood("what is kept under an Idempotency-Key", partial(read, _Kept), before)
     if found is None:
         results.release(name)
@@ -70,7 +70,7 @@ def _read(results: ResultStore, name: str, before: str) -> _Kept:
 
 
 def _name(key: str) -> str:
-    """Return what a key is kept under: callers with API keys of their own may choose the same."""
+    """Return the storage name of an idempotency key, distinct for each API key: callers may choose the same."""
     caller = g.get("key_name", "")
     return "idempotency:" + hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest()
 

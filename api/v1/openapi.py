@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints and their models."""
+"""Generates the OpenAPI document from the endpoints and their models."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from api.v1.documents import Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What any request may be answered.
+# Error statuses of any request.
 _ALWAYS = (400, 401, 403, 408, 413, 414, 429, 431, 500, 503)
 _RETRY_AFTER = {"description": "Seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}
 _LOCATION = {"description": "Where the prediction will be", "schema": {"type": "string"}}
@@ -41,10 +41,10 @@ _spec = SpecTree(
 
 
 class _Answers(Response):
-    """The answers of an endpoint: documents, and problems."""
+    """The responses of an endpoint: documents, and problems."""
 
     def generate_spec(self, naming_strategy: Callable[..., str] = str) -> dict[str, Any]:
-        """Return what OpenAPI says of the answers."""
+        """Return the responses' OpenAPI description."""
         answers = super().generate_spec(naming_strategy)
         for status, answer in answers.items():
             if int(status) >= 400:
@@ -65,9 +65,9 @@ def operation(
     json: type[BaseModel] | None = None,
     headers: type[BaseModel] | None = None,
 ) -> Callable[[F], F]:
-    """Describe an endpoint: its answers, the statuses of its problems, and its `query`, `form`, `json`, `headers`.
+    """Describe an endpoint: its responses, its problems' statuses, and its `query`, `form`, `json` and `headers`.
 
-    It checks nothing: an endpoint does that itself, and says what is wrong as a problem.
+    This validates nothing: the endpoint does, and reports errors as problems.
     """
     documents: dict[str, Any] = {f"HTTP_{status}": model for status, model in answers.items()}
     documents |= {f"HTTP_{status}": Problem for status in (*_ALWAYS, *problems)}
@@ -88,10 +88,10 @@ def operation(
 
 
 def document(root: str) -> dict[str, Any]:
-    """Return the OpenAPI document of the current application, which is reached under the path `root`."""
+    """Return the OpenAPI document of the current application, served under the path `root`."""
     spec: dict[str, Any] = _spec.spec
     body = spec["paths"]["/v1/predictions"]["post"]["requestBody"]
-    # What stands first is what the page of the document offers first.
+    # The documentation page offers the first media type by default.
     body["content"] = {_FORM: body["content"][_FORM], **body["content"], **_IMAGES}
     for path, operations in spec["paths"].items():
         for described in operations.values():
@@ -102,7 +102,7 @@ def document(root: str) -> dict[str, Any]:
 
 
 def _forbid_null(schema: dict[str, Any]) -> None:
-    """Say of a parameter that it may be left out: addresses and headers have no null."""
+    """Make a parameter optional instead of nullable: URLs and headers have no null."""
     choices = [choice for choice in schema.pop("anyOf", []) if choice["type"] != "null"]
     for choice in choices:
         schema |= choice

@@ -1,4 +1,4 @@
-"""Has the images of a request classified, now or later, and puts the answers together."""
+"""Classifies the images of a request, now or later, and builds the responses."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,17 +33,17 @@ from runtime.errors import (
 
 log = logging.getLogger(__name__)
 
-# Of images that may be sent again later.
+# Statuses of images that may be sent again later.
 _FOR_NOW = frozenset({QueueFull.status, Unavailable.status, DeadlinePassed.status})
 
 Document = dict[str, Any]
-# What became of an image: still with the exception, which says more than the `JobFailure` that is kept of it.
+# Outcomes with the original exception, which has more detail than the `JobFailure` that is stored.
 _Settled = Mapping[str, Prediction | ServiceError]
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image of a request: what its sender calls it, and its job, or why there is none."""
+    """An image of a request: its file name, and its job or the error that prevented one."""
 
     filename: str | None
     job: ImageJob
@@ -51,14 +51,14 @@ class _Image:
 
     @property
     def name(self) -> str | None:
-        """Its name in the image store."""
+        """The name in the image store."""
         return None if self.error else self.job.image_name
 
 
 def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
-    """Have images classified and wait for that; return the result and its id, under which it is kept if that is asked.
+    """Classify images and wait for them; return the result and its id, under which it is kept on request.
 
-    An image that fails does so alone. Where all do for the same reason, that is raised.
+    A bad image fails alone. If all fail for the same reason, that error is raised.
     """
     settings = services.settings
     if asked.options.webhook:
@@ -77,7 +77,7 @@ def classify(services: Services, asked: PredictionRequest) -> tuple[str, Result]
 
 
 def _keep(services: Services, result_id: str, result: Result) -> None:
-    """Keep a result that is answered at once, if that is possible."""
+    """Store the result of a request that waited, if Redis is up."""
     try:
         services.results.keep(result_id, result, services.settings.result_ttl_s)
     except QueueUnavailable as err:
@@ -85,13 +85,13 @@ def _keep(services: Services, result_id: str, result: Result) -> None:
 
 
 def _store_and_submit(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
-    """Store images and submit their jobs; return each with what went wrong, if anything did. Raises `NoSuchModel`."""
+    """Store images and submit their jobs; return each with its error, if any. Raises `NoSuchModel`."""
     images = _store(services, asked, timeout_s)
     return waiting.gather([partial(_submitted, image, services.queue.submit) for image in images])
 
 
 def _submitted(image: _Image, submit_to: Callable[[ImageJob], Admission]) -> _Image:
-    """Submit an image's job, unless the image has an error already; return it with the error that it then has."""
+    """Submit an image's job, unless it has an error already; return the image with the error, if any."""
     try:
         if not image.error:
             middleware.submit(submit_to, image.job)
@@ -101,9 +101,9 @@ def _submitted(image: _Image, submit_to: Callable[[ImageJob], Admission]) -> _Im
 
 
 def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
-    """Have images classified that nobody waits for; return the result as it is, and its id.
+    """Submit images to be classified later; return their result so far, and its id.
 
-    Raises as `classify` does, where no image could be submitted.
+    Raises as `classify` does, if no image could be submitted.
     """
     settings = services.settings
     if asked.options.webhook and not settings.webhook_secret:
@@ -128,11 +128,11 @@ def submit(services: Services, asked: PredictionRequest) -> tuple[str, Result]:
 
 
 def _store(services: Services, asked: PredictionRequest, timeout_s: float) -> list[_Image]:
-    """Store images, and make a job for each; nothing of them is left in memory. Raises `NoSuchModel`."""
+    """Store images, and create a job for each; free their memory. Raises `NoSuchModel`."""
     model = asked.options.model
     if model is not None:
         services.queue.versions().find(model)
-    connection.current().drop_body()  # what of it is an image is in the uploads
+    connection.current().drop_body()  # its images are in the uploads
     images = waiting.gather([partial(_store_one, each, timeout_s, asked.lane, model or "") for each in asked.uploads])
     asked.uploads.clear()
     return images
@@ -152,7 +152,7 @@ def _raise_if_all_failed(outcomes: Sequence[Prediction | ServiceError]) -> None:
 
 
 def _result(asked: PredictionRequest, images: list[_Image], outcomes: _Settled) -> Result:
-    """Return what is kept of a request."""
+    """Return the result to store for a request."""
     kept = {
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "top_k": asked.options.top_k,
@@ -172,15 +172,15 @@ def _kept(outcomes: _Settled) -> dict[str, Outcome]:
 
 
 def is_refused_for_now(result: Result) -> bool:
-    """Tell whether an image of a request was not classified, and may be when it is sent again later."""
+    """Return whether an image failed with an error that may not recur when it is sent again later."""
     failures = (outcome for outcome in result.outcomes.values() if isinstance(outcome, JobFailure))
     return any(failure.error().status in _FOR_NOW for failure in failures)
 
 
 def document(queue: JobQueue, result_id: str, result: Result) -> Document:
-    """Return the answer to a request for predictions."""
+    """Return the response to a request for predictions."""
     outcomes = [result.outcomes.get(job_id) for job_id in result.job_ids]
-    top_k, root = result.request["top_k"], result.request.get("root", "")  # an earlier version kept none
+    top_k, root = result.request["top_k"], result.request.get("root", "")  # an earlier version stored none
     signed = next((outcome.model for outcome in outcomes if isinstance(outcome, Prediction)), None)
     return {
         "id": result_id,
@@ -199,7 +199,7 @@ def document(queue: JobQueue, result_id: str, result: Result) -> Document:
 
 
 def served_model(queue: JobQueue, model_id: str) -> dict[str, str]:
-    """Return the name and the version of the model that has signed a prediction."""
+    """Return the name and the version of a prediction's model."""
     try:
         model = queue.model(model_id)
     except QueueUnavailable:
@@ -208,7 +208,7 @@ def served_model(queue: JobQueue, model_id: str) -> dict[str, str]:
 
 
 def _told(outcome: Outcome | None, top_k: int, root: str) -> Document:
-    """Return what is told of an image."""
+    """Return the response fields of an image."""
     if isinstance(outcome, Prediction):
         return {"predictions": _classes(outcome, top_k), "timings": _timings(outcome.timings), "error": None}
     error = outcome.error() if outcome else None

@@ -1,11 +1,11 @@
-"""Reads how urgent a request is, from its `Priority` header (RFC 9218)."""
+"""Parses a request's urgency from its `Priority` header (RFC 9218)."""
 
 import re
 from collections.abc import Sequence
 
 from jobs.schema import Lane
 
-# The header is a dictionary of structured fields (RFC 9651), of which these are the parts.
+# Grammar of the header, a dictionary of structured fields (RFC 9651).
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _BARE_ITEM = (
     r"(?:-?[0-9]{1,12}\.[0-9]{1,3}|-?[0-9]{1,15}"  # a decimal, an integer
@@ -20,14 +20,14 @@ _DICTIONARY = re.compile(rf" *{_MEMBER}(?:[ \t]*,[ \t]*{_MEMBER})* *")
 
 _URGENCIES = range(8)  # 0 is the most urgent
 _USUAL_URGENCY = 3
-# From here on, work is bulk. Not from 4 on, which Firefox says of what a page's script sends.
+# From here on, work is bulk. Not from 4 on, which Firefox sends with requests of a page's script.
 _BULK_URGENCY = 5
 
 
 def lane(headers: Sequence[str], *, waits: bool) -> Lane:
-    """Return where the jobs of a request are to wait, by its `Priority` headers, if any, and whether its sender waits.
+    """Return the lane of a request's jobs, from its `Priority` headers, if any, and whether its sender waits.
 
-    Who does not wait for the answer is taken to have time, unless the request says how urgent it is.
+    A request whose sender does not wait is bulk, unless it gives an urgency.
     """
     urgency = _urgency(headers)
     if urgency is None:
@@ -36,11 +36,11 @@ def lane(headers: Sequence[str], *, waits: bool) -> Lane:
 
 
 def _urgency(headers: Sequence[str]) -> int | None:
-    """Return the urgency, 0 to 7, or None where there is none; what cannot be understood is ignored, as it is to be."""
+    """Return the urgency, 0 to 7, or None without a valid one; the RFC says to ignore invalid headers."""
     value = ",".join(headers)
     if not _DICTIONARY.fullmatch(value):
         return None
-    members = dict(re.findall(_MEMBER, value))  # of a key that comes again, the last counts
+    members = dict(re.findall(_MEMBER, value))  # the last of repeated keys counts
     said = members.get("u", "")
     urgency = int(said) if re.fullmatch("-?[0-9]+", said) else -1
     return urgency if urgency in _URGENCIES else None

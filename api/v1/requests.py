@@ -1,4 +1,4 @@
-"""Reads a request for predictions: files of a form, raw image bytes, or base64 in JSON."""
+"""Parses a request for predictions: files of a form, raw image bytes, or base64 in JSON."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ from jobs.schema import Lane
 from runtime import waiting
 from runtime.errors import NoFile, TooManyImages, UnsupportedMediaType
 
-# As what clients send the images that we accept, under old names too, and any file.
+# Media types under which clients send accepted images, including old names and those of any file.
 _IMAGE_TYPE = re.compile(
     r"image/(x-|x-citrix-|vnd\.mozilla\.)?(p?jpe?g|jpe|jfif|pipeg|a?png|gif|\*)"
     r"|(application|binary)/(x-)?(octet-stream|binary|(force-)?download|jpe?g|png|gif)"
 )
 _FORM = "multipart/form-data"
 _JSON_TYPE = re.compile(r"application/(.*\+)?json")
-# What clients say where nobody has told them the type, as `curl --data-binary` does.
+# What clients send if no type was given, as `curl --data-binary` does.
 _NO_TYPES = frozenset({"", "*/*", "application/x-www-form-urlencoded"})
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image as it came, and what its sender calls it."""
+    """An image's bytes as received, and its file name."""
 
     filename: str | None
     data: bytes
@@ -42,7 +42,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Images and what is asked of them; whether their sender waits, whether all is kept, and where the jobs wait."""
+    """A request's images and options, whether its sender waits, whether the result is kept, and the jobs' lane."""
 
     uploads: list[Upload]
     options: Options
@@ -51,14 +51,14 @@ class PredictionRequest:
     lane: Lane
 
     def fingerprint(self) -> str:
-        """Return a text that is the same for the same request, however its body was encoded."""
+        """Return a hash of the request that does not depend on how its body was encoded."""
         images = [(upload.filename, get_file_hash(upload.data)) for upload in self.uploads]
         asked = json.dumps([images, self.options.model_dump(), self.waits])
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
 def takes(media_type: str) -> bool:
-    """Tell whether a body that its header says is of a type may have images."""
+    """Return whether a body of this media type may have images."""
     is_json = media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")
     )
@@ -66,7 +66,7 @@ def takes(media_type: str) -> bool:
 
 
 def read() -> PredictionRequest:
-    """Return the current request. Raises `BadParameter`, `NoFile`, `TooManyImages` or `UnsupportedMediaType`."""
+    """Parse the current request. Raises `BadParameter`, `NoFile`, `TooManyImages` or `UnsupportedMediaType`."""
     if not takes(request.mimetype):
         raise UnsupportedMediaType
     if request.mimetype == _FORM:
@@ -90,7 +90,7 @@ def read() -> PredictionRequest:
 
 
 def _given(fields: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the fields of a form or an address that were not left blank."""
+    """Return the fields of a form or a query that are not blank."""
     return {name: text for name, text in fields.items() if text.strip()}
 
 
@@ -104,7 +104,7 @@ def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
 
 
 def _image() -> Upload:
-    """Return the image that is the body."""
+    """Return the body as an image."""
     data = request.get_data(cache=False)
     if request.mimetype in _NO_TYPES and not begins_like_image(data):
         raise UnsupportedMediaType
@@ -125,11 +125,11 @@ def _files() -> list[Upload]:
 
 
 def _kept_name(name: str | None) -> str | None:
-    """Return as much of a file's name as is kept, which is in bytes what file systems take."""
+    """Return a file's name, cut to the length in bytes that file systems allow."""
     return (name or "").encode(errors="replace")[:MAX_NAME].decode(errors="ignore") or None
 
 
 def _prefers_async() -> bool:
-    """Tell whether the client prefers not to wait (RFC 7240)."""
+    """Return whether the client prefers not to wait (RFC 7240)."""
     preferences = ",".join(request.headers.getlist("Prefer")).split(",")
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)

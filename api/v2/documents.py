@@ -1,4 +1,4 @@
-"""The parts of the protocol's documents that this service reads; parameters that it does not know have no effect."""
+"""Models of the protocol's requests; unknown parameters are ignored."""
 
 from typing import Any, Literal
 
@@ -6,17 +6,17 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt
 
 from jobs.schema import TOP_CLASSES
 
-# Longer ids say nothing more to anybody.
+# Longer ids are of no use.
 _MAX_ID = 255
 _MAX_OUTPUTS = 16
 
 OutputName = Literal["scores", "class_index", "labels"]
-# Their datatypes. Each is of shape [images, classes], the most probable class first.
+# Datatypes of the outputs. Each has shape [images, classes], the most probable class first.
 OUTPUTS: dict[OutputName, str] = {"scores": "FP32", "class_index": "INT64", "labels": "BYTES"}
 
 
 class InputParameters(BaseModel):
-    """How an input travels."""
+    """Parameters of an input."""
 
     binary_data_size: StrictInt | None = None
 
@@ -32,27 +32,27 @@ class Input(BaseModel):
 
 
 class OutputParameters(BaseModel):
-    """How an output is to be told."""
+    """Parameters of an output."""
 
     binary_data: StrictBool | None = None
     classification: StrictInt | None = Field(default=None, ge=1, le=TOP_CLASSES)
 
 
 class Output(BaseModel):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: OutputName
     parameters: OutputParameters = OutputParameters()
 
 
 class RequestParameters(BaseModel):
-    """How all outputs are to be told that do not say otherwise."""
+    """Defaults for all outputs."""
 
     binary_data_output: StrictBool = False
 
 
 class InferenceRequest(BaseModel):
-    """What is asked, but for what follows in binary."""
+    """The JSON part of a request; binary data may follow it."""
 
     id: str | None = Field(default=None, max_length=_MAX_ID)
     parameters: RequestParameters = RequestParameters()

@@ -1,4 +1,4 @@
-"""Errors as the protocol has them: an object with a text."""
+"""Errors in the protocol's format: an object with a text."""
 
 import json
 
@@ -6,10 +6,10 @@ MEDIA_TYPE = "application/json"
 
 
 def applies_to(path: str) -> bool:
-    """Return whether an address belongs to the protocol."""
+    """Return whether a path belongs to the protocol."""
     return f"{path}/".startswith("/v2/")
 
 
 def document(text: str) -> bytes:
-    """Return the body of the answer to a request that failed."""
+    """Return the body of an error response."""
     return json.dumps({"error": text}).encode()

@@ -1,4 +1,4 @@
-"""Has the images of a request classified, all or none, and puts the answer together."""
+"""Classifies the images of a request, all or none, and builds the response."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from runtime.errors import ServiceError
 
 Document = dict[str, Any]
 
-# The place of each output's values in a `ClassScore`.
+# The index of each output's values in a `ClassScore`.
 _FIELDS: dict[OutputName, int] = {"labels": 0, "class_index": 1, "scores": 2}
 
 
 def metadata(model: ModelInfo, versions: Sequence[str]) -> Document:
-    """Return what the protocol tells of a model that is served in these versions."""
+    """Return the protocol's metadata of a model that is served in these versions."""
     shape = [-1, min(TOP_CLASSES, len(model.labels))]
     return {
         "name": model.name,
@@ -34,9 +34,9 @@ def metadata(model: ModelInfo, versions: Sequence[str]) -> Document:
 
 
 def infer(services: Services, images: list[bytes], lane: Lane, model: str) -> list[Prediction]:
-    """Have images classified by a model or a version.
+    """Classify images with a model or a version.
 
-    Raises what went wrong with the first that cannot be: an answer has no place for it.
+    Raises the error of the first image that fails: the protocol's response has no place for errors.
     """
     with services.metrics.counting_failure():
         jobs = _store_all(images, services.settings.predict_timeout_s, lane, model)
@@ -49,7 +49,7 @@ def infer(services: Services, images: list[bytes], lane: Lane, model: str) -> li
 
 
 def _store_all(images: list[bytes], timeout_s: float, lane: Lane, model: str) -> list[ImageJob]:
-    """Store images, and return a job for each; nothing of them is left in memory, nor in the list."""
+    """Store images, and return a job for each; free their memory and clear the list."""
     jobs = []
     for number, image in enumerate(images, 1):
         with _saying_which(number, len(images)):
@@ -85,7 +85,7 @@ def _prediction(outcome: Prediction | ServiceError, number: int, count: int) -> 
 
 @contextmanager
 def _saying_which(number: int, count: int) -> Iterator[None]:
-    """Have an error say which of several images it is about."""
+    """Add to an error which of several images it is about."""
     try:
         yield
     except ServiceError as err:
@@ -95,7 +95,7 @@ def _saying_which(number: int, count: int) -> Iterator[None]:
 
 
 def answer(asked: InferenceRequest, model: dict[str, str], predictions: Sequence[Prediction]) -> tuple[bytes, bytes]:
-    """Return the answer as JSON, and the binary data that follow it."""
+    """Return the response's JSON, and the binary data that follow it."""
     tops = _tops(predictions)
     wanted = asked.outputs or [Output(name=name) for name in OUTPUTS]
     told = [_output(output, tops, binary_by_default=asked.parameters.binary_data_output) for output in wanted]
@@ -107,14 +107,14 @@ def answer(asked: InferenceRequest, model: dict[str, str], predictions: Sequence
 
 
 def _tops(predictions: Sequence[Prediction]) -> list[Sequence[ClassScore]]:
-    """Return the most probable classes of each image, as many of each: a tensor has no rows of different lengths."""
+    """Return the most probable classes of each image, equally many for each: a tensor's rows have one length."""
     tops = [each.top or (ClassScore(each.label, each.class_index, each.score),) for each in predictions]
     width = min(len(top) for top in tops)
     return [top[:width] for top in tops]
 
 
 def _output(output: Output, tops: Sequence[Sequence[ClassScore]], *, binary_by_default: bool) -> tuple[Document, bytes]:
-    """Return an output and its binary data, if it is to be told so."""
+    """Return an output and its binary data, if it is sent in binary."""
     datatype, rows = _tensor(output, tops)
     values = [value for row in rows for value in row]
     told = {"name": output.name, "datatype": datatype, "shape": [len(rows), len(rows[0])]}
@@ -126,7 +126,7 @@ def _output(output: Output, tops: Sequence[Sequence[ClassScore]], *, binary_by_d
 
 
 def _tensor(output: Output, tops: Sequence[Sequence[ClassScore]]) -> tuple[str, list[list[Value]]]:
-    """Return an output's datatype and rows; by Triton's extension, classes may be told in one text each."""
+    """Return an output's datatype and rows; with Triton's extension, each class may be one text."""
     if count := output.parameters.classification:
         return "BYTES", [[f"{each.score:f}:{each.class_index}:{each.label}" for each in top[:count]] for top in tops]
     field = _FIELDS[output.name]

@@ -1,4 +1,4 @@
-"""Writes pixels as a PNG file, so that they travel as every other image does."""
+"""Writes pixels as PNG files, so that they are handled like any other image."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from itertools import chain
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BITS_RGB = b"\x08\x02\0\0\0"
 _NO_FILTER = b"\0"
-# Rows that are written at a time, which takes so much memory beside the file.
+# Bytes of rows written at a time, the only memory needed beside the file.
 _PIECE_BYTES = 65_536
 CHANNELS = 3
 
@@ -17,8 +17,8 @@ CHANNELS = 3
 def encode_png(pixels: bytes | memoryview, width: int, height: int) -> bytes:
     """Return a PNG file of `height` x `width` x RGB bytes.
 
-    Nothing is compressed: that would take longer than all else that the API does with an image. Memory holds the file
-    once: it is written piece by piece.
+    Nothing is compressed: that would take longer than all else that the API does with an image. The file is written in
+    pieces, so that memory holds it once.
     """
     file = io.BytesIO()
     file.write(_SIGNATURE)
@@ -29,7 +29,7 @@ def encode_png(pixels: bytes | memoryview, width: int, height: int) -> bytes:
 
 
 def _pieces(pixels: memoryview, row_bytes: int) -> Iterator[bytes]:
-    """Yield some rows at a time, each behind the number of its filter."""
+    """Yield some rows at a time, each preceded by its filter type."""
     step = row_bytes * max(1, _PIECE_BYTES // row_bytes)
     for start in range(0, len(pixels), step):
         rows = range(start, min(start + step, len(pixels)), row_bytes)
@@ -37,14 +37,14 @@ def _pieces(pixels: memoryview, row_bytes: int) -> Iterator[bytes]:
 
 
 def _stored(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield pieces as a zlib stream, which they are stored in as they are."""
+    """Yield a zlib stream that stores the pieces uncompressed."""
     stream = zlib.compressobj(level=0)
     yield from map(stream.compress, pieces)
     yield stream.flush()
 
 
 def _write_chunk(file: io.BytesIO, kind: bytes, pieces: Iterable[bytes]) -> None:
-    """Write a chunk, whose length is known at its end."""
+    """Write a chunk, and fill in its length at the end."""
     start, checksum = file.tell(), 0
     file.write(bytes(4))
     for piece in chain([kind], pieces):

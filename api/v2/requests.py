@@ -1,4 +1,4 @@
-"""Reads an inference request: JSON, with the images in it or behind it in binary, or an image alone."""
+"""Parses an inference request: JSON with the images in it or in binary behind it, or a single image."""
 
 import re
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from api.views import SMALL_BYTES, image_limits
 from runtime import waiting
 from runtime.errors import BadParameter
 
-# How many bytes of the body are JSON, where that is not all of it.
+# The header with the number of bytes of JSON, if the body has more.
 JSON_LENGTH = "Inference-Header-Content-Length"
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Images as files, and what is asked of them, without its inputs: their data would take memory while it waits."""
+    """Images as files, and the request without its inputs, whose data would take memory while it waits."""
 
     images: list[bytes]
     asked: InferenceRequest
 
 
 def read() -> Inference:
-    """Return the current request. Raises `BadParameter` or `TooLarge`."""
+    """Parse the current request. Raises `BadParameter` or `TooLarge`."""
     body = request.get_data(cache=False)
     parse_it = parse if len(body) <= SMALL_BYTES else waiting.blocking(parse)
     return parse_it(body, request.headers.get(JSON_LENGTH), image_limits())
 
 
 def parse(body: bytes, json_length: str | None, limits: ImageLimits) -> Inference:
-    """Return the request that a body is, of which so many bytes are JSON; by default, all. Raises as `read` does."""
+    """Parse a body, of which `json_length` bytes are JSON; by default, all. Raises as `read` does."""
     if json_length == "0":  # by Triton's extension, the body is the only element of the only input
         return Inference([body], InferenceRequest(inputs=[Input(name="image", datatype="BYTES", shape=[1])]))
     end = _json_end(json_length, len(body))

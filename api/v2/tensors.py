@@ -1,4 +1,4 @@
-"""Tensors as they travel: images out of the input, of JSON or binary data, and values into the outputs."""
+"""Converts tensors: the input's JSON or binary data into images, and values into outputs."""
 
 import math
 import struct
@@ -22,9 +22,9 @@ Value = float | int | str
 
 
 def images(tensor: Input, binary: memoryview, body: JsonBody, limits: ImageLimits) -> list[bytes]:
-    """Return the images of the input as files, once its shape is within the limits.
+    """Return the input's images as files, after checking its shape against the limits.
 
-    Its data may be in the JSON body. Raises `BadParameter`, `TooManyImages` or `TooManyPixels`.
+    The data may be in the JSON body. Raises `BadParameter`, `TooManyImages` or `TooManyPixels`.
     """
     _check_shape(tensor, limits)
     _check_where_its_data_is(tensor, len(binary))
@@ -64,7 +64,7 @@ def _files(tensor: Input, binary: memoryview, body: JsonBody) -> list[bytes]:
 
 
 def _split(binary: memoryview, count: int) -> list[bytes]:
-    """Return the elements of a BYTES tensor, each of which stands behind its length."""
+    """Return the elements of a BYTES tensor, each preceded by its length."""
     elements, end = [], 0
     with suppress(struct.error):  # there are fewer
         for _ in range(count):
@@ -93,7 +93,7 @@ def _octets(values: list[Any]) -> bytes:
 
 
 def _flat(data: list[Any], dimensions: int) -> list[Any]:
-    """Return the elements of a tensor, which JSON may have as one list or as lists within lists."""
+    """Return a tensor's elements, which JSON may hold as one list or as nested lists."""
     for _ in range(dimensions - 1):
         if all(isinstance(each, list) for each in data):
             data = list(chain.from_iterable(data))

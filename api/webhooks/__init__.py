@@ -1,1 +1,1 @@
-"""Webhooks: what is sent, and sending it."""
+"""Webhooks."""

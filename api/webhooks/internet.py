@@ -1,15 +1,15 @@
-"""Tells the addresses of the Internet from special ones, as IANA's registries have them.
+"""Distinguishes public addresses from special ones, by IANA's registries.
 
-Python's `ipaddress` knows these as well, but each of its versions another edition.
+Python's `ipaddress` does so as well, but each of its versions has another edition.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-# Unicast addresses. Of IPv6, all that is assigned to networks lies here.
+# Unicast addresses. All IPv6 addresses assigned to networks are in this block.
 _UNICAST = IPv4Network("0.0.0.0/0"), IPv6Network("2000::/3")
-# The blocks among these of https://www.iana.org/assignments/iana-ipv4-special-registry and
-# https://www.iana.org/assignments/iana-ipv6-special-registry, and what is multicast or reserved. Some are routed, but
-# to no server of a receiver's.
+# The special blocks within these, from https://www.iana.org/assignments/iana-ipv4-special-registry and
+# https://www.iana.org/assignments/iana-ipv6-special-registry, and those for multicast or reserved. Some are routed, but
+# not to a webhook receiver's server.
 _SPECIAL = (
     IPv4Network("0.0.0.0/8"),  # this network
     IPv4Network("10.0.0.0/8"),  # private
@@ -35,12 +35,12 @@ _SPECIAL = (
     IPv6Network("2620:4f:8000::/48"),  # AS112
     IPv6Network("3fff::/20"),  # documentation
 )
-# Forms of IPv4 addresses: the system's own, and that of NAT64, by which networks without IPv4 reach the others.
+# IPv4 addresses within IPv6: mapped ones, and those of NAT64, by which networks without IPv4 reach the others.
 _AS_IPV4 = IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address is one of a server on the Internet, and no way to another one."""
+    """Return whether an address is a public one on the Internet, and does not lead to another address."""
     if _is_in(address, _AS_IPV4):
         address = IPv4Address(int(address) & 0xFFFF_FFFF)
     return _is_in(address, _UNICAST) and not _is_in(address, _SPECIAL)

@@ -1,6 +1,6 @@
-"""Posts one signed message to an address that somebody else has chosen, and that may be meant to do harm.
+"""Posts a signed message to a URL that a client has chosen, possibly to do harm.
 
-The signature is that of Standard Webhooks (https://www.standardwebhooks.com).
+The signature follows Standard Webhooks (https://www.standardwebhooks.com).
 """
 
 import base64
@@ -23,25 +23,25 @@ from api.webhooks.internet import is_public
 from runtime.errors import SetupError
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
-# For the host's name, the connection, TLS, message and answer together; less than what a webhook is leased for.
+# For the DNS lookup, connection, TLS, message and response together; less than the lease of a webhook.
 _TIMEOUT_S = 10.0
-# What a receiver sends in place of a status line may be part of the reason, and go on for 64 KB.
+# A receiver's invalid status line may be part of the reason, and have up to 64 KB.
 _MAX_REASON = 200
 
 
 class NotSent(Exception):
-    """A message was not received; the exception says why, to the operator."""
+    """A message was not received; the exception tells the operator why."""
 
 
 class Sender:
-    """Signs with `secret`, and sends to addresses on the Internet, or to any where `allow_private`."""
+    """Signs with `secret`, and sends to public addresses, or to any with `allow_private`."""
 
     def __init__(self, secret: str, *, allow_private: bool) -> None:
         self._secret = _key(secret)
         self._allow_private = allow_private
 
     def post(self, url: str, message_id: str, document: dict[str, Any]) -> None:
-        """Send a document. Raises `NotSent` where it is not answered with 2xx; redirects are not followed."""
+        """Send a document. Raises `NotSent` if the response is not 2xx; redirects are not followed."""
         try:
             status = self._post(urlsplit(url), message_id, json.dumps(document).encode())
         except (TimeoutError, futures.TimeoutError) as err:  # two classes before Python 3.11
@@ -62,16 +62,16 @@ class Sender:
             return connection.getresponse().status
 
     def headers(self, message_id: str, body: bytes, at_s: float | None = None) -> dict[str, str]:
-        """Return the headers by which the receiver knows that the message is ours and new."""
+        """Return the headers with which the receiver verifies that the message is authentic and new."""
         timestamp = str(int(time.time() if at_s is None else at_s))
         signed = hmac.digest(self._secret, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
         signature = f"v1,{base64.b64encode(signed).decode()}"
         return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": signature}
 
     def _connection(self, url: SplitResult, deadline: float) -> http.client.HTTPConnection:
-        """Return a connection to the very address that was found to be allowed: a second look-up may find another.
+        """Return a connection to the address that was checked: a second lookup may return another.
 
-        Where it is to be encrypted, the handshake is still to be made.
+        The caller makes the TLS handshake.
         """
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
         address = self._address(host, port, deadline)
@@ -85,7 +85,7 @@ class Sender:
         return connection
 
     def _address(self, host: str, port: int, deadline: float) -> str:
-        """Return the first address of a host. Raises `OSError` where one of them is not allowed."""
+        """Return the first address of a host. Raises `OSError` if one of its addresses is not allowed."""
         addresses = _addresses(host, port, deadline)
         for address in addresses:
             if not self._allow_private and not is_public(ip_address(address)):
@@ -103,13 +103,13 @@ def _addresses(host: str, port: int, deadline: float) -> list[str]:
         except (OSError, ValueError) as err:
             found.set_exception(err)
 
-    # Nothing ends a look-up early, so a thread may outlive this; the system's resolver gives up in the end.
+    # A lookup cannot be cancelled, so the thread may outlive this call; the system's resolver times out in the end.
     threading.Thread(target=look_up, name="webhook look-up", daemon=True).start()
     return found.result(_left_s(deadline))
 
 
 def _left_s(deadline: float) -> float:
-    """Return how much time is left. Raises `TimeoutError` where none is."""
+    """Return the seconds left. Raises `TimeoutError` if there are none."""
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise TimeoutError
@@ -118,16 +118,16 @@ def _left_s(deadline: float) -> float:
 
 @contextmanager
 def _ended_at(deadline: float, connected: socket.socket) -> Iterator[None]:
-    """End what goes on over a connection in time: a socket's own timeout begins anew with each byte.
+    """Shut a connection down at a deadline: a socket's own timeout restarts with each byte.
 
-    Raises `TimeoutError`, also where the end made an answer look whole.
+    Raises `TimeoutError`, even if the shutdown made a response look complete.
     """
     is_over = threading.Event()
 
     def end() -> None:
         is_over.set()
         with suppress(OSError):  # it is closed by now
-            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # TLS has one of its own, for its own thread
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not TLS's own, which is for its own thread
 
     timer = threading.Timer(deadline - time.monotonic(), end)
     timer.daemon = True

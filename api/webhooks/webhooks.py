@@ -1,6 +1,6 @@
-"""Posts predictions that are done to whoever asked for that, again and again until they are received.
+"""Posts finished predictions to the webhooks of their requests, with retries until they are received.
 
-What is to be posted is kept with the results, so it outlives the API.
+Pending webhooks are stored with the results, so they outlive the API.
 """
 
 import logging
@@ -15,11 +15,11 @@ from runtime.errors import QueueUnavailable
 
 log = logging.getLogger(__name__)
 
-# How long to wait after each failure; after the last, nothing more is sent.
+# Pauses after each failure; after the last, nothing more is sent.
 _PAUSES_S = (5.0, 60.0, 300.0, 1800.0, 3600.0, 18_000.0, 28_800.0)
-# How often to look whether a prediction is done.
+# Interval between checks whether a prediction is done.
 _LOOK_EVERY_S = 1.0
-# Another process takes over what this one does not finish within this time: longer than a receiver may take.
+# Another process takes over a webhook that this one does not finish in time: longer than a receiver may take.
 _LEASE_S = 60.0
 
 _PREFIX = "webhook"
@@ -29,12 +29,12 @@ Document = Callable[[str, Result], dict[str, Any]]
 
 
 def announce(results: ResultStore, result_id: str, attempt: int = 0, after_s: float = 0) -> None:
-    """Have a result posted when it is done, to the address in its request."""
+    """Schedule a result to be posted to its request's webhook when it is done."""
     results.remind(f"{_PREFIX}:{result_id}:{attempt}", after_s)
 
 
 class Webhooks:
-    """Posts what is due; several threads and processes may do so at once."""
+    """Posts due webhooks; several threads and processes may do so at once."""
 
     def __init__(self, results: ResultStore, sender: Sender, document: Document) -> None:
         self._results = results
@@ -42,7 +42,7 @@ class Webhooks:
         self._document = document
 
     def run(self, stopped: threading.Event) -> None:
-        """Post what is due until `stopped` is set."""
+        """Post due webhooks until `stopped` is set."""
         while not stopped.is_set():
             try:
                 worked = self.step()
@@ -52,7 +52,7 @@ class Webhooks:
                 stopped.wait(_LOOK_EVERY_S)
 
     def step(self) -> bool:
-        """Post one result that is due, if it is done; tell whether there was any. Raises `QueueUnavailable`."""
+        """Post one due result, if it is done; return whether any was due. Raises `QueueUnavailable`."""
         reminder = self._results.due(_LEASE_S)
         if reminder is None:
             return False
@@ -71,7 +71,7 @@ class Webhooks:
         fields = {"prediction": result_id, "attempt": attempt + 1}
         try:
             url, document = result.request["webhook"], self._document(result_id, result)
-        except (LookupError, TypeError, ValueError) as err:  # another version has kept it, or it is damaged
+        except (LookupError, TypeError, ValueError) as err:  # another version has stored it, or it is damaged
             log.error("a webhook is given up, since its prediction cannot be read: %r", err, extra=fields)
             return
         try:
