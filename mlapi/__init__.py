@@ -9,7 +9,7 @@ __all__ = ["Client", "Model", "Prediction"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the client when somebody asks for it; the services never do, and have no use for its HTTP."""
+    """Import the client on first use; the services never use it, and need none of its HTTP code."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mlapi import client

@@ -41,20 +41,20 @@ from runtime.errors import (
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 
-# How long to wait where the service does not say: doubled each time, and different for each of many callers.
+# Pauses before a retry without `Retry-After`: doubled each time, and randomized to spread callers.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _SPREAD = 0.1, 5.0, 0.5
-# Refused for now, not for good; a proxy in front answers 502 while the API is started again.
+# Temporary refusals; a proxy in front answers 502 while the API restarts.
 _FOR_NOW = {429: TooManyRequests, 502: Unavailable, 503: Unavailable, 504: DeadlinePassed}
-# What is meant by a proxy, which knows no codes, and by the code of a newer service.
+# Errors by status, for proxies, which send no codes, and for unknown codes of a newer service.
 _BY_STATUS: Mapping[int, type[ServiceError]] = {413: TooLarge, **_FOR_NOW}
 
 _PREDICTIONS = "/v1/predictions"
-# The service takes no more images in a request. As to bytes, it takes 20 MB unless it is set up otherwise; it refuses
-# what is more, which then is sent in halves.
+# The service's limit on images per request. Its limit on bytes is 20 MB unless set otherwise; a request that is refused
+# as too large is sent again in halves.
 MOST_IMAGES, MOST_BYTES = 16, 10_000_000
-# The service tells what an image is by its content, so this type serves for all.
+# The service recognizes images by their content, so this type serves for all.
 _IMAGE_TYPE = "image/jpeg"
-# For what nobody waits (RFC 9218): less urgent than 3, which is what all else has.
+# For requests that nobody waits for (RFC 9218): less urgent than the default, 3.
 _BACKGROUND = {"Priority": "u=5"}
 _NOT_KEPT = {"Cache-Control": "no-store"}
 
@@ -67,20 +67,20 @@ Image = bytes | str | os.PathLike[str]
 
 
 class Unreachable(ServiceError):
-    """There is no connection to the service."""
+    """The service cannot be reached."""
 
     status = 503
     code = "unreachable"
 
 
 class ConnectionLost(Unreachable):
-    """The connection broke before the answer; nobody knows what came of the request."""
+    """The connection broke before the response; the request may have taken effect."""
 
     code = "connection-lost"
 
 
 class WrongAddress(ServiceError):
-    """What is at the address is not this service, or nothing can be."""
+    """The URL is invalid, or leads to something else than this service."""
 
     status = 404
     code = "wrong-address"
@@ -90,9 +90,9 @@ class WrongAddress(ServiceError):
 class Prediction:
     """An image's most probable class: its label, its index in the network's output, its score in 0..1.
 
-    `top` has as many of the most probable classes as were asked for, that one first. `model` and `version` name the
-    model. The service keeps the prediction under `id`, as that of the request's image number `image`. `timings` tells
-    where the time went; there are none where the answer came from the service's cache.
+    `top` has as many of the most probable classes as requested, the best first. `model` and `version` name the model.
+    The service stores the prediction under `id`, for the request's image number `image`. `timings` breaks down the
+    latency; it is None if the prediction came from the service's cache.
     """
 
     label: str
@@ -108,7 +108,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that the service has: its name and version, the arithmetic inside it, and how many classes it knows."""
+    """A served model: its name, version, arithmetic precision, and number of classes."""
 
     name: str
     version: str
@@ -120,18 +120,18 @@ Outcome = Prediction | ServiceError
 
 
 class Client:
-    """Asks a running service, over connections that it keeps; any number of threads may share it.
+    """A client of a running service, with persistent connections; any number of threads may share it.
 
-    `url` is the service's address and `key` the API key, where it wants one. A request is tried again for `timeout_s`
-    seconds while the service cannot be reached, is not available (503, 504), or refuses for now (429); a `Retry-After`
-    is respected, also by not trying again where it is later than that.
+    `url` is the service's URL and `key` the API key, if it requires one. A request is retried for `timeout_s` seconds
+    while the service cannot be reached, is unavailable (503, 504), or refuses temporarily (429); a `Retry-After` is
+    respected, also by not retrying if it is later than that.
 
-    With `background`, its requests say that they are not urgent. Without `keep`, the service keeps no prediction longer
-    than it takes to answer, so there is no feedback on any.
+    With `background`, its requests have low priority. Without `keep`, the service does not store predictions, so they
+    take no feedback.
 
-    What is refused for good is raised as the error of `runtime.errors` with its reason: `NotAnImage`, `TooManyPixels`,
-    `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` where trying
-    again later may help.
+    A permanent refusal is raised as the error of `runtime.errors` for its reason: `NotAnImage`, `TooManyPixels`,
+    `KeyRequired`, ... All are a `ServiceError`, with the HTTP `status`, a `code`, and `retry_after_s` if retrying later
+    may help.
     """
 
     def __init__(
@@ -163,14 +163,14 @@ class Client:
         self._pool.clear()
 
     def give_up(self) -> None:
-        """Try nothing again from now on; who waits to try again is told what went wrong. Any thread may call this."""
+        """Stop retrying; pending retries raise their last error at once. Any thread may call this."""
         self._gave_up.set()
 
     def predict(self, image: Image, *, top_k: int = TOP_CLASSES, model: str | None = None) -> Prediction:
         """Return the `top_k` most probable classes of an image: the bytes of a PNG, JPEG or GIF file, or its path.
 
-        `model` names a model, or a version as in "pets@2", where the service has several. Raises `ServiceError`, or
-        `OSError` where the file cannot be read.
+        `model` names a model, or a version as in "pets@2", if the service has several. Raises `ServiceError`, or
+        `OSError` if the file cannot be read.
         """
         [outcome] = self.predict_many([image], top_k=top_k, model=model)
         if isinstance(outcome, ServiceError):
@@ -180,11 +180,11 @@ class Client:
     def predict_many(
         self, images: Iterable[Image], *, top_k: int = TOP_CLASSES, model: str | None = None
     ) -> list[Outcome]:
-        """Return a prediction for each image, or the error in its place: one bad image does not concern the others.
+        """Return a prediction for each image, or an error in its place: one bad image fails alone.
 
-        They are sent in one request, or one after the other in as few as the service takes them in. Images that are
-        refused for now are sent again, they alone. Raises the `ServiceError` that holds for all of them, or `OSError`
-        where a file cannot be read.
+        They are sent in as few requests as the service allows, one after the other. Only images that were refused
+        temporarily are sent again. Raises a `ServiceError` that holds for all of them, or `OSError` if a file cannot be
+        read.
         """
         path = f"{_PREDICTIONS}?{urlencode({'top_k': top_k} | ({'model': model} if model else {}))}"
         return [outcome for chunk in _chunks(map(_bytes, images)) for outcome in self._outcomes(chunk, path)]
@@ -198,31 +198,31 @@ class Client:
         none: bool = False,
         comment: str | None = None,
     ) -> None:
-        """Report that a prediction is wrong or `right`, which label the image should have, and what else there is.
+        """Report that a prediction is wrong or `right`, with the correct label and a comment, if any.
 
-        `none` says that the model has no class for what the image shows. Sent again where the answer was lost, it
-        counts once. Raises `ServiceError`.
+        `none` says that the model has no class for what the image shows. Feedback that is sent again because the
+        response was lost counts once. Raises `ServiceError`.
         """
         told = {"correct": right, "label": label, "comment": comment, "image": prediction.image}
-        told |= {"none": True} if none else {}  # which services before it do not know
+        told |= {"none": True} if none else {}  # an unknown field to older services
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid4().hex}
         path, body = f"{_PREDICTIONS}/{prediction.id}/feedback", json.dumps(told).encode()
         self._patiently(lambda deadline: self._ask("POST", path, deadline, body, headers))
 
     def models(self) -> list[Model]:
-        """Return the models that are served; none before the first worker is up. Raises `ServiceError`."""
+        """Return the served models; none before the first worker is up. Raises `ServiceError`."""
         answer = self._patiently(lambda deadline: self._ask("GET", "/v1/models", deadline))
         with self._known_form():
             return [Model(**model) for model in answer["models"]]
 
     def workers(self) -> int:
-        """Return how many model workers are ready; wait for the first. Raises `ServiceError`."""
+        """Return the number of ready model workers; wait for the first. Raises `ServiceError`."""
         answer = self._patiently(lambda deadline: self._ask("GET", "/readyz", deadline))
         with self._known_form():
             return int(answer["workers"])
 
     def _outcomes(self, images: Sequence[bytes], path: str) -> list[Outcome]:
-        """Return what becomes of images; those that are refused for now are sent until the time is over."""
+        """Return the outcomes of images; those refused temporarily are sent again until the timeout."""
         outcomes: dict[int, Outcome] = {}
 
         def send(deadline: float) -> None:
@@ -241,7 +241,7 @@ class Client:
         return [outcomes[n] for n in range(len(images))]
 
     def _predictions(self, images: Sequence[bytes], path: str, deadline: float) -> list[Outcome]:
-        """Send images once, in halves where they are too much for one request, or one of them fails it as a whole."""
+        """Send images once, in halves if they are too much for one request, or one of them makes it fail."""
         try:
             return self._predictions_of_request(images, path, deadline)
         except ServiceError as err:
@@ -262,7 +262,7 @@ class Client:
             return [_outcome(document, number, _retry_after_s(answer)) for number in range(len(images))]
 
     def _patiently(self, ask: Callable[[float], T]) -> T:
-        """Ask until there is an answer or a refusal for good, or the time is over; `ask` is told when that will be."""
+        """Call `ask`, which gets the deadline, until a response, a permanent refusal, or the deadline."""
         deadline = time.monotonic() + self._timeout_s
         for pause_s in _pauses_s():
             try:
@@ -276,7 +276,7 @@ class Client:
     def _ask(
         self, method: str, path: str, deadline: float, body: bytes | None = None, headers: _Headers = _NO_HEADERS
     ) -> dict[str, Any]:
-        """Send a request once; return the JSON object that is the answer. Raises `ServiceError`."""
+        """Send a request once; return the response's JSON object. Raises `ServiceError`."""
         return self._json(self._send(method, path, deadline, body, headers))
 
     def _send(
@@ -305,7 +305,7 @@ class Client:
         return answer
 
     def _error(self, answer: urllib3.BaseHTTPResponse) -> ServiceError:
-        """Return the error that the service tells of, or what its status says, where a proxy answers in its place."""
+        """Return the service's error, or the one for the status, if a proxy has answered in its place."""
         problem = _problem(answer)
         if problem is None and answer.status not in _BY_STATUS:
             return self._not_the_service(answer.status)
@@ -317,7 +317,7 @@ class Client:
 
     @contextmanager
     def _known_form(self) -> Iterator[None]:
-        """Raise `WrongAddress` where an answer lacks what the service's has."""
+        """Raise `WrongAddress` if a response lacks the service's fields."""
         try:
             yield
         except (LookupError, TypeError, ValueError) as err:
@@ -332,7 +332,7 @@ def _bytes(image: Image) -> bytes:
 
 
 def _chunks(images: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield as many images as go into a request."""
+    """Yield the images of each request."""
     chunk, size = list[bytes](), 0
     for data in images:
         if chunk and (len(chunk) == MOST_IMAGES or size + len(data) > MOST_BYTES):
@@ -345,7 +345,7 @@ def _chunks(images: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _body(images: Sequence[bytes]) -> tuple[bytes, _Headers]:
-    """Return what is sent of images: one as it is, several as a form."""
+    """Return a request's body and headers: one image as it is, several as a form."""
     if len(images) == 1:
         return images[0], {"Content-Type": _IMAGE_TYPE}
     body, form_type = encode_multipart_formdata([("file", ("image", data, _IMAGE_TYPE)) for data in images])
@@ -353,7 +353,7 @@ def _body(images: Sequence[bytes]) -> tuple[bytes, _Headers]:
 
 
 def _outcome(answer: Mapping[str, Any], number: int, retry_after_s: int | None) -> Outcome:
-    """Return what an answer says of one of its images."""
+    """Return the outcome of one image in a response."""
     result, model = answer["results"][number], answer["model"]
     if problem := result["error"]:
         return _problem_error(problem, problem["status"], retry_after_s)
@@ -363,7 +363,7 @@ def _outcome(answer: Mapping[str, Any], number: int, retry_after_s: int | None) 
 
 
 def _usable(url: str) -> str:
-    """Return an address without a slash at its end. Raises `WrongAddress`, which shows no password."""
+    """Return a URL without a trailing slash. Raises `WrongAddress`, which shows no password."""
     try:
         parts = parse_url(url)
     except LocationParseError as err:
@@ -376,7 +376,7 @@ def _usable(url: str) -> str:
 
 
 def _problem(answer: urllib3.BaseHTTPResponse) -> dict[str, Any] | None:
-    """Return the problem document that an answer is, if it is one (RFC 9457)."""
+    """Return the response's problem document (RFC 9457), or None if it has none."""
     try:
         problem = answer.json()
     except ValueError:
@@ -392,17 +392,17 @@ def _problem_error(problem: Mapping[str, Any], status: int, retry_after_s: int |
 
 
 def _is_for_now(outcome: Outcome) -> bool:
-    """Tell whether asking again may help; `KeyInUse` says that the first request is still being answered."""
+    """Return whether a retry may help; `KeyInUse` means that the first request is still being answered."""
     return isinstance(outcome, KeyInUse) or (isinstance(outcome, ServiceError) and outcome.status in _FOR_NOW)
 
 
 def _is_about_images(err: ServiceError) -> bool:
-    """Tell whether a request was refused for its images; with others, or fewer, it might not be."""
+    """Return whether a request was refused because of its images; others, or fewer, might be accepted."""
     return isinstance(err, NotAnImage | TooLarge | TooSlow) or err.status == ServiceError.status
 
 
 def _pauses_s() -> Iterator[float]:
-    """Yield how long to wait before each further attempt."""
+    """Yield the pause before each retry."""
     pause_s = _FIRST_PAUSE_S
     while True:
         yield pause_s * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - spreads callers, is no secret
@@ -410,7 +410,7 @@ def _pauses_s() -> Iterator[float]:
 
 
 def _retry_after_s(answer: urllib3.BaseHTTPResponse) -> int | None:
-    """Return the seconds of `Retry-After`, which proxies also give as a date; None where there is none to read."""
+    """Return the seconds of `Retry-After`, which proxies may give as a date; None if missing or invalid."""
     try:
         seconds = urllib3.Retry().get_retry_after(answer)
     except HTTPError:

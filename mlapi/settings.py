@@ -1,4 +1,4 @@
-"""What can be set about what runs on one machine together."""
+"""Settings of `mlapi serve`, which runs all services on one machine."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The one place where commands print: whatever they tell of strangers neither controls a terminal nor forges a line."""
+"""Prints for all commands, escaped so that text from strangers can neither control a terminal nor forge a line."""
 
 import click
 
@@ -8,12 +8,12 @@ _COLUMN = "\t"
 
 
 def line(text: object) -> str:
-    """Return a text as one line, which may have columns."""
+    """Return a text as one escaped line, which may have columns."""
     return _COLUMN.join(map(escaped, str(text).split(_COLUMN)))
 
 
 def lines(text: object) -> str:
-    """Return a text of ours, of several lines."""
+    """Return a multi-line text of our own, escaped line by line."""
     return "\n".join(map(line, str(text).split("\n")))
 
 
@@ -23,10 +23,10 @@ def echo(text: object, *, error: bool = False) -> None:
 
 
 def echo_lines(text: object, *, error: bool = False) -> None:
-    """Print a text of ours, of several lines."""
+    """Print a multi-line text of our own."""
     click.echo(lines(text), err=error)
 
 
 def echo_json(document: str) -> None:
-    """Print a JSON document on one line; whatever reads it gets strangers' texts as they are."""
+    """Print a JSON document on one line; its parsed texts are unchanged."""
     click.echo(escaped_json(document))

@@ -1,1 +1,1 @@
-"""Classifies a large collection of image files, in processes of its own or by a running service."""
+"""Classifies a large collection of image files, in local processes or with a running service."""

@@ -1,4 +1,4 @@
-"""The command `mlapi classify`: from what was asked to what is said at the end."""
+"""The command `mlapi classify`."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _ENDINGS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the command line says."""
+    """The command line's arguments and options."""
 
     names: Sequence[str]
     out: Path | None = None
@@ -45,7 +45,7 @@ class Wanted:
 
 
 class Signals:
-    """Which of Ctrl-C and SIGTERM came; the first one is told, the second ends this process at once."""
+    """Records Ctrl-C and SIGTERM; the first notifies listeners, the second ends this process at once."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -56,18 +56,18 @@ class Signals:
         self._told.append(listener)
 
     def stop(self, number: int, _: FrameType | None) -> None:
-        """Take note of a signal."""
+        """Handle the first signal."""
         self.received.append(number)
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        # Not by what may be writing just now.
+        # Not through a stream, which may be in use right now.
         os.write(sys.stderr.fileno(), b"\nFinishing the images in work; once more ends it at once.\n")
         for listener in self._told:
             listener()
 
 
 def classify(wanted: Wanted) -> int:
-    """Classify a collection, say what came of it, and return the exit status. Raises `click.UsageError`."""
+    """Classify a collection, print a summary, and return the exit status. Raises `click.UsageError`."""
     if missing := paths.missing(wanted.names):
         raise click.UsageError(f"There is nothing at {', '.join(missing)}.")
     if wanted.copy_into and any(paths.are_same(name, wanted.copy_into) for name in wanted.names):
@@ -96,7 +96,7 @@ def _classify(wanted: Wanted, kept: Results, signals: Signals) -> int:
 
 
 def _through(wanted: Wanted, classifying: Classifying, kept: Results, signals: Signals) -> Summary:
-    """Classify what has no row yet, until there is a signal or an error that is not about an image."""
+    """Classify files without a row, until a signal or an error that is not about an image."""
 
     def todo(ignored: Counter[str] | None = None) -> Iterator[str]:
         return run.left(paths.find(wanted.names, without=wanted.copy_into, ignored=ignored), kept.done)
@@ -105,7 +105,7 @@ def _through(wanted: Wanted, classifying: Classifying, kept: Results, signals: S
         return takewhile(lambda _: not signals.received, found)
 
     ignored = Counter[str]()
-    count = sum(1 for _ in todo(ignored))  # while the network is loaded
+    count = sum(1 for _ in todo(ignored))  # while the network is loading
     classifying.wait_until_ready()
     summary = Summary(ignored=ignored)
     try:
@@ -125,14 +125,14 @@ def _through(wanted: Wanted, classifying: Classifying, kept: Results, signals: S
 
 
 def _copy(labelled: Iterable[tuple[str, str | None]], folder: Path, *, again: bool = False) -> None:
-    """Copy files into the folders of their classes, as far as they have one."""
+    """Copy files that have a class into its folder."""
     for path, label in labelled:
         if label is not None:
             sorting.copy(path, label, folder, again=again)
 
 
 def _results(wanted: Wanted) -> Results:
-    """Return where rows go. Raises `click.UsageError` or `ResultsError`."""
+    """Return the destination of rows. Raises `click.UsageError` or `ResultsError`."""
     if wanted.out is None:
         return results.Collected() if wanted.as_json else results.Printed(wanted.top_k)
     if wanted.out.suffix not in results.OPENERS:
@@ -141,7 +141,7 @@ def _results(wanted: Wanted) -> Results:
 
 
 def _classifying(wanted: Wanted) -> AbstractContextManager[Classifying]:
-    """Return who classifies. Raises `SettingsError`, `ModelError` or `ServiceError`."""
+    """Return the classifier: a service or local processes. Raises `SettingsError`, `ModelError` or `ServiceError`."""
     # Each imports much that the other does not need.
     if wanted.service:
         from mlapi.collection.service import Service
@@ -155,20 +155,20 @@ def _classifying(wanted: Wanted) -> AbstractContextManager[Classifying]:
     from model.settings import ModelSettings
 
     settings = ModelSettings.from_env()
-    manifest = ModelManifest.load(settings.model)  # what is wrong there is said at once
+    manifest = ModelManifest.load(settings.model)  # reports errors in it at once
     _refuse_more_than(len(manifest.labels), wanted)
     return Processes(settings, ServeSettings.from_env().instances)
 
 
 def _refuse_more_than(classes: int, wanted: Wanted) -> None:
-    """Raise `SetupError` where more classes are wanted than the model knows."""
+    """Raise `SetupError` if more classes are requested than the model has."""
     if wanted.top_k > classes:
         raise SetupError(f"The model knows {classes} classes, so --top-k can be {classes} at most.")
 
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Signals]:
-    """Yield the signals that come meanwhile."""
+    """Handle signals meanwhile, and yield their record."""
     signals = Signals()
     former = {number: signal.signal(number, signals.stop) for number in _SIGNALS}
     try:
@@ -179,7 +179,7 @@ def _asked_to_stop() -> Iterator[Signals]:
 
 
 def _would_disturb(wanted: Wanted) -> bool:
-    """Tell whether a progress bar would come between rows on a terminal, or into a file."""
+    """Return whether a progress bar would come between rows on a terminal, or into a file."""
     prints_rows = wanted.out is None and not wanted.as_json
     return not sys.stderr.isatty() or (prints_rows and sys.stdout.isatty())
 
@@ -196,7 +196,7 @@ def _progress(count: int, *, hidden: bool) -> "ProgressBar[Summary]":
 
 
 def _say(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) -> None:
-    """Say on standard error what came of it, which files failed, and which were left out."""
+    """Print the summary, failed files and skipped ones on standard error."""
     words = f"{summary.classified} classified, {len(summary.failures)} failed"
     if kept.done:
         words += f", {len(kept.done)} had a row before"
@@ -220,7 +220,7 @@ def _say(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) 
 
 
 def _say_as_json(wanted: Wanted, summary: Summary, kept: Results, *, interrupted: bool) -> None:
-    """Print what came of it as one object; it has the rows where no file has them."""
+    """Print the summary as one JSON object; it includes the rows if no file has them."""
     told = {
         "classified": summary.classified,
         "failed": len(summary.failures),

@@ -1,4 +1,4 @@
-"""Reads the files of a collection, which may be anything, or gone."""
+"""Reads the files of a collection, which may not be regular files, or be gone."""
 
 import os
 import stat
@@ -6,12 +6,12 @@ import stat
 from jobs.storage.images import ImageSource
 from runtime.errors import ServiceError, TooManyBytes
 
-# Four channels of 16 bits; a picture of as many pixels as may be decoded has no larger file.
+# Four channels of 16 bits: a picture within the pixel limit has no larger file.
 MOST_BYTES_OF_PIXEL = 8
 
 
 class CannotRead(ServiceError):
-    """The file is gone, or not ours to read, or no file."""
+    """The file is gone, not readable, or not a regular file."""
 
     code = "cannot-read"
 
@@ -37,5 +37,5 @@ class Files(ImageSource):
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, also if it is a pipe that nobody writes to."""
+    """Open a file without blocking, even if it is a pipe without a writer."""
     return os.open(path, flags | os.O_NONBLOCK)

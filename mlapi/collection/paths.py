@@ -1,4 +1,4 @@
-"""Which files a collection has: the files, folders and globs that were named, in an order that stays the same."""
+"""Finds the files of a collection from files, folders and globs, in a stable order."""
 
 import os
 from collections import Counter
@@ -7,28 +7,28 @@ from glob import glob, iglob  # not those of pathlib, whose patterns begin nowhe
 from operator import attrgetter
 from pathlib import Path
 
-# What ends like this in a folder is taken for an image. A file that is named itself may end as it likes.
+# Extensions of the images in a folder. A file that is named itself may have any.
 ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".gif")
-# A path that begins so, a spreadsheet would take for a formula in the CSV file of the results, and compute.
+# A spreadsheet would take a path in the CSV results that begins with one of these for a formula, and compute it.
 _FORMULAS = "=", "+", "-", "@", "\t", "\r"
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """Return the names of which there is no file, no folder, and nothing that they match as a glob."""
+    """Return the names that are no file or folder, and match nothing as a glob."""
     return [name for name in names if not os.path.lexists(name) and not any(iglob(name, recursive=True))]  # noqa: PTH207
 
 
 def are_same(name: str, folder: Path) -> bool:
-    """Tell whether a name is that of a folder."""
+    """Return whether a name refers to a folder."""
     return os.path.realpath(name) == os.path.realpath(folder)
 
 
 def find(names: Iterable[str], without: Path | None = None, ignored: Counter[str] | None = None) -> Iterator[str]:
-    """Yield the paths of the files; of folders, those of the images in them and in the folders below.
+    """Yield the paths of the files, and of the images in the folders and their subfolders.
 
-    Folders are read while it goes, each in the order of its names. Left out are names that begin with a dot, links to
-    folders, the folder `without`, and files with other endings, which `ignored` counts by these. A folder that cannot
-    be read is yielded as if it were a file, so that whoever reads it finds out.
+    Folders are read lazily, each sorted by name. Left out are names that begin with a dot, links to folders, the
+    folder `without`, and files with other extensions, which `ignored` counts by extension. A folder that cannot be
+    read is yielded like a file, so that reading it reports the error.
     """
     left_out = os.path.realpath(without) if without else None
     ignored = Counter() if ignored is None else ignored

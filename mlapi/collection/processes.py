@@ -1,4 +1,4 @@
-"""Classifies chunks of files in processes of this machine, each with the network, as model workers do."""
+"""Classifies chunks of files in local processes, each with the network, as model workers do."""
 
 import signal
 import warnings
@@ -19,19 +19,19 @@ from model.settings import ModelSettings
 from runtime import parent_watch
 from runtime.errors import ServiceError
 
-# Large enough that handing it over costs little of the time that it takes, small enough that all end at about once.
+# Large enough that handing a chunk over costs little of its time, small enough that all end at about the same time.
 _BATCHES_IN_CHUNK = 2
 
 
 class EndedProcess(ServiceError):
-    """The image ended the process that had it, twice: among others and alone."""
+    """The image ended its process twice: in a chunk and alone."""
 
     code = "ended-process"
     message = "The image ended the process that decoded it, and is left out."
 
 
 class Processes:
-    """Processes that classify one chunk after the other. What ends one of them costs that image alone."""
+    """Processes that classify one chunk after the other. If an image ends one of them, only that image fails."""
 
     def __init__(self, settings: ModelSettings, count: int) -> None:
         self.chunk_size = _BATCHES_IN_CHUNK * settings.batch_size
@@ -47,15 +47,15 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
 
     def wait_until_ready(self) -> None:
-        """Return when the network is loaded. Raises `ModelError`."""
+        """Wait until the network is loaded. Raises `ModelError`."""
         for loaded in self._loaded:
             loaded.result()
 
     def hurry(self) -> None:
-        """Nothing waits: what is in work takes a moment."""
+        """Do nothing: the chunks in progress take only a moment."""
 
     def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
-        """Have a chunk classified; `rows` waits for it."""
+        """Submit a chunk; `rows` waits for it."""
         try:
             return self._pool.submit(_classify, paths)
         except BrokenProcessPool:
@@ -66,7 +66,7 @@ class Processes:
         """Return the rows of a chunk, in its order. Raises `ModelError`."""
         try:
             return submitted.result()
-        except BrokenProcessPool:  # an image of this chunk did it, or one of another that was in work
+        except BrokenProcessPool:  # an image of this chunk ended it, or one of another in progress
             return [self._alone(path) for path in paths]
 
     def _alone(self, path: str) -> Row:
@@ -79,7 +79,7 @@ class Processes:
 
 
 def _pool(settings: ModelSettings, count: int) -> tuple[ProcessPoolExecutor, list[Future[list[Row]]]]:
-    """Return processes that load the network, and what tells that they have."""
+    """Return processes that load the network, and futures that complete when they have."""
     pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (settings,))
     with _without_ctrl_c():
         return pool, [pool.submit(_classify, []) for _ in range(count)]
@@ -87,7 +87,7 @@ def _pool(settings: ModelSettings, count: int) -> tuple[ProcessPoolExecutor, lis
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Ignore Ctrl-C, as do the processes that are started meanwhile: theirs is a traceback."""
+    """Ignore Ctrl-C here and in processes started meanwhile, which would print a traceback."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -95,9 +95,9 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-# In the processes.
+# The following runs in the child processes.
 
-_settings: list[ModelSettings] = []  # their one
+_settings: list[ModelSettings] = []  # holds exactly one
 
 
 def _begin(settings: ModelSettings) -> None:

@@ -1,4 +1,4 @@
-"""Where rows are kept: a file that a later run goes on with, the screen, or a list."""
+"""Stores rows: in a file that a later run can resume, on the screen, or in a list."""
 
 import csv
 import io
@@ -21,30 +21,30 @@ from runtime.escaping import escaped
 
 _COLUMNS = ("path", "label", "score", "error")
 _ROW_GROUP = 100_000
-# What a Parquet file notes beside its columns: how many classes a row has.
+# Metadata key of a Parquet file: the number of classes per row.
 _TOP_K = b"top_k"
 
 
 class ResultsError(SetupError):
-    """The file of the results cannot be used; the message says why."""
+    """The results file cannot be used; the message says why."""
 
 
 class Results(Protocol):
-    """Takes rows, and knows of which files it has some from earlier runs."""
+    """Stores rows, and knows which files have some from earlier runs."""
 
     @property
     def done(self) -> Mapping[str, str | None]:
-        """The paths that have a row since before this run, each with its label if it has one."""
+        """The paths with a row from an earlier run, each with its label, if any."""
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Keep rows; a file has them when this returns."""
+        """Store rows; they are in the file when this returns."""
 
     def finish(self) -> None:
-        """Leave the results as whoever reads them expects them."""
+        """Complete the results for their readers."""
 
 
 class Format(Protocol):
-    """How rows are written as text, with `top_k` classes."""
+    """A text format for rows with `top_k` classes."""
 
     header: bytes  # the first line
     begin: bytes  # what a file begins with
@@ -55,12 +55,12 @@ class Format(Protocol):
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
         """Yield each row as soon as its last line is read.
 
-        Raises `ValueError` where one is none, and `_OtherTopK` where rows have another number of classes.
+        Raises `ValueError` for an invalid row, and `_OtherTopK` if rows have another number of classes.
         """
 
 
 class Csv:
-    """Comma-separated values under a header; what is missing is empty."""
+    """Comma-separated values under a header; missing values are empty."""
 
     begin = ",".join(_COLUMNS).encode()
 
@@ -95,7 +95,7 @@ class Csv:
 
 
 def _columns(top_k: int) -> list[str]:
-    """Return what a header has; further classes stand last, so that the others are where they always are."""
+    """Return the header's columns; further classes come last, so that the others keep their places."""
     return [*_COLUMNS, *(f"{what}_{place}" for place in range(2, top_k + 1) for what in ("label", "score"))]
 
 
@@ -105,7 +105,7 @@ def _other_columns(columns: list[str]) -> Exception:
 
 
 class JsonLines:
-    """An object a line; what is missing is null."""
+    """One JSON object per line; missing values are null."""
 
     header = b""
     begin = b'{"path": "'
@@ -130,18 +130,18 @@ class JsonLines:
 
 
 class _OtherTopK(Exception):
-    """The rows have another number of classes than is wanted now."""
+    """The rows have another number of classes than requested."""
 
     def __init__(self, top_k: int) -> None:
         super().__init__(f"was made with --top-k {top_k}. Say that again, or name another file.")
 
 
 class _CutOff(ValueError):
-    """The last row has no end: whoever wrote it was stopped."""
+    """The last row is incomplete: its writer was stopped."""
 
 
 class RowFile:
-    """Rows appended to a text file, which one process at a time can do. Raises `ResultsError`."""
+    """Rows appended to a text file, by one process at a time. Raises `ResultsError`."""
 
     def __init__(self, path: Path, layout: Format) -> None:
         self.path = path
@@ -168,11 +168,11 @@ class RowFile:
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         with _named(self.path):
-            while rest:  # a nearly full disk takes a part
+            while rest:  # a nearly full disk accepts only a part
                 rest = rest[self._file.write(rest) :]
 
     def _recover(self) -> dict[str, str | None]:
-        """Return the label of each path that has a row; cut off a last row that was not written whole."""
+        """Return the label of each path that has a row; truncate an incomplete last row."""
         done, end = dict[str, str | None](), 0
         with self.path.open("rb") as file:
             begin = file.read(len(self._format.begin))
@@ -196,7 +196,7 @@ class RowFile:
 
 
 class ParquetFile:
-    """A Parquet file, made in the end of the rows that were kept in a file beside it until then."""
+    """A Parquet file, made at the end from rows stored in a file beside it until then."""
 
     def __init__(self, path: Path, top_k: int) -> None:
         self._path = path
@@ -207,11 +207,11 @@ class ParquetFile:
         self.done: Mapping[str, str | None] = self._there | self._rows.done
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Keep rows in the file beside."""
+        """Store rows in the file beside it."""
         self._rows.add(rows)
 
     def finish(self) -> None:
-        """Put a file with the former rows and the new ones in the place of the former one, in one step."""
+        """Replace the file atomically by one with the former rows and the new ones."""
         unfinished = self._path.with_name(f".{self._path.name}.unfinished")
         with _named(self._path):
             self._write(unfinished)
@@ -220,7 +220,7 @@ class ParquetFile:
         self._rows.finish()
 
     def _labels(self) -> Iterator[tuple[str, str | None]]:
-        """Yield the path and the label of each row that is in the Parquet file."""
+        """Yield the path and the label of each row in the Parquet file."""
         if self._path.exists():
             for batch in self._batches(["path", "label"]):
                 if (top_k := int((batch.schema.metadata or {}).get(_TOP_K, 1))) != self._top_k:
@@ -239,14 +239,14 @@ class ParquetFile:
             if self._there:
                 for batch in self._batches():
                     writer.write_batch(batch)
-            # Those that are there already came from the file beside, just before that could be removed.
+            # Rows already there came from the file beside it, in a run that ended before that file was removed.
             new = (row.as_dict(self._top_k) for row in self._rows.rows() if row.path not in self._there)
             while rows := list(islice(new, _ROW_GROUP)):
                 writer.write_table(_pyarrow().Table.from_pylist(rows, schema))
 
 
 def _schema(top_k: int) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Return the columns of a Parquet file, and how many classes a row of it has."""
+    """Return a Parquet file's columns, with the number of classes per row."""
     pa = _pyarrow()
     fields = [("path", pa.string()), ("label", pa.string()), ("score", pa.float64()), ("error", pa.string())]
     if top_k > 1:
@@ -263,7 +263,7 @@ class Printed:
         self._top_k = top_k
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Print the rows of images that were classified."""
+        """Print the rows of classified images."""
         for row in rows:
             if row.label is not None:
                 classes = (f"{escaped(each.label)}\t{each.score:.4f}" for each in row.top[: self._top_k])
@@ -282,14 +282,14 @@ class Collected:
         self.rows: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Keep rows."""
+        """Add rows to the list."""
         self.rows += rows
 
     def finish(self) -> None:
         """Nothing is left to do."""
 
 
-# By the ending of the file's name; each is told how many classes a row has.
+# Openers by file extension; each gets the path and the number of classes per row.
 OPENERS: dict[str, Callable[[Path, int], Results]] = {
     ".csv": lambda path, top_k: RowFile(path, Csv(top_k)),
     ".jsonl": lambda path, top_k: RowFile(path, JsonLines(top_k)),
@@ -319,7 +319,7 @@ def _lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def say(how: Callable[[str], None], line: str) -> None:
-    """Print a line. Raises `ResultsError` where that is not possible, but what comes of a pipe that nobody reads."""
+    """Print a line. Raises `ResultsError` if that fails, except for a closed pipe."""
     try:
         how(line)
     except BrokenPipeError:
@@ -330,7 +330,7 @@ def say(how: Callable[[str], None], line: str) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file in what the system says of it."""
+    """Add the file's name to system errors."""
     try:
         yield
     except OSError as err:

@@ -1,4 +1,4 @@
-"""What is known of a file once it was classified: a line of the results."""
+"""Rows of the results: a file's classes or its error."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -6,21 +6,21 @@ from typing import Any, NamedTuple
 from jobs.schema import ClassScore, JobFailure, Outcome
 from runtime.errors import ServiceError
 
-# As many as the API's answers have.
+# As many as in the API's responses.
 _SCORE_DIGITS = 4
 
 
 class Choice(NamedTuple):
-    """A class that may be right, and its score."""
+    """A candidate class and its score."""
 
     label: str
     score: float
 
 
 class Row(NamedTuple):
-    """A file's class and score, or its error: a code and what it means, as in the API's header `X-Error`.
+    """A file's class and score, or its error: a code and message, as in the API's header `X-Error`.
 
-    `top` has the most probable classes, that one first, as many as are known; results keep as many as are wanted.
+    `top` has the most probable classes known, the best first; results store as many as requested.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, path: str, outcome: Outcome) -> "Row":
-        """Return what came of the file at `path`."""
+        """Return the row for a file's outcome."""
         if isinstance(outcome, JobFailure):
             return cls(as_text(path), error=f"{outcome.code}: {outcome.message}")
         return cls.classified(path, outcome.top or [ClassScore(outcome.label, outcome.class_index, outcome.score)])
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> "Row":
-        """Return the row that `as_dict` gave. Raises `TypeError` where it is none."""
+        """Return the row from its `as_dict` form. Raises `TypeError` if it is invalid."""
         row = cls(**{**told, "top": ()})
         if row.label is None:
             return row
@@ -57,7 +57,7 @@ class Row(NamedTuple):
         return row._replace(top=tuple(Choice(**each) for each in top))
 
     def as_dict(self, top_k: int) -> dict[str, Any]:
-        """Return the row as an object, with `top_k` classes; with one, that is the label alone."""
+        """Return the row as a JSON object with `top_k` classes; with one, only the label and score."""
         row: dict[str, Any] = {"path": self.path, "label": self.label, "score": self.score, "error": self.error}
         if top_k > 1:
             row["top"] = [each._asdict() for each in self.top[:top_k]] if self.label is not None else None
@@ -65,8 +65,8 @@ class Row(NamedTuple):
 
 
 def as_text(path: str) -> str:
-    r"""Return a path as it stands in results, which are UTF-8: bytes of it that are not UTF-8 are like `\xe9`.
+    r"""Return a path as written in results, which are UTF-8: its bytes that are not UTF-8 become escapes like `\xe9`.
 
-    So are carriage returns, which Python's CSV writer before 3.13 does not quote, and no reader then takes.
+    So do carriage returns, which Python's CSV writer before 3.13 does not quote, so that no reader accepts them.
     """
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\r", r"\x0d")

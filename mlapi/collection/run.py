@@ -1,4 +1,4 @@
-"""The way of a collection: files in chunks to whoever classifies, rows to the results, in the order of the files."""
+"""Sends a collection's files in chunks to a classifier, and yields their rows in the order of the files."""
 
 import time
 from collections import Counter, deque
@@ -13,29 +13,29 @@ from runtime.errors import ServiceError, SetupError
 
 
 class Classifying(Protocol):
-    """Whoever classifies several chunks of files at once."""
+    """Classifies several chunks of files at once."""
 
     chunk_size: int
-    chunks_ahead: int  # how many are in work or wait for it
+    chunks_ahead: int  # how many are in progress or queued
 
     def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
-        """Have a chunk classified."""
+        """Submit a chunk."""
 
     def rows(self, paths: Sequence[str], submitted: Future[list[Row]]) -> list[Row]:
         """Wait for the rows of a chunk."""
 
     def wait_until_ready(self) -> None:
-        """Return when the first chunk can be classified. Raises the `SetupError` or `ServiceError` why none can be."""
+        """Wait until a chunk can be classified. Raises the `SetupError` or `ServiceError` that prevents it."""
 
     def hurry(self) -> None:
-        """Wait for nothing that is not in work, in whichever thread; called by a handler of signals."""
+        """Stop waiting, in any thread, for what is not in progress; called by a signal handler."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a collection in this run, since it began.
+    """The result of this run.
 
-    `error` is what has ended it, if anything has; `ignored` counts by ending the files that are taken for no images.
+    `error` is what ended it, if anything; `ignored` counts by extension the files that are not taken for images.
     """
 
     classified: int = 0
@@ -47,11 +47,11 @@ class Summary:
 
     @property
     def images_per_s(self) -> float:
-        """How many files a second have a row now."""
+        """Files per second, classified or failed."""
         return (self.classified + len(self.failures)) / self.seconds if self.seconds else 0.0
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Count rows that were kept now."""
+        """Count rows that were just stored."""
         failures = [row for row in rows if row.error]
         self.failures += failures
         self.classified += len(rows) - len(failures)
@@ -59,7 +59,7 @@ class Summary:
 
 
 def left(paths: Iterable[str], done: Container[str]) -> Iterator[str]:
-    """Yield the paths that have no row yet, each once."""
+    """Yield the paths without a row, each once."""
     seen = set[str]()
     for path in paths:
         name = as_text(path)
@@ -75,7 +75,7 @@ def classified(paths: Iterable[str], classifying: Classifying) -> Iterator[tuple
 
 
 def _in_work(paths: Iterable[str], classifying: Classifying) -> Iterator[tuple[list[str], Future[list[Row]]]]:
-    """Yield chunks in their order, each when as many after it as is good are in work too."""
+    """Yield chunks in their order, each once enough later ones have been submitted."""
     waiting, rest = deque[tuple[list[str], Future[list[Row]]]](), iter(paths)
     while chunk := list(islice(rest, classifying.chunk_size)):
         waiting.append((chunk, classifying.submit(chunk)))

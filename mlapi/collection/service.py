@@ -1,4 +1,4 @@
-"""Has files classified by a running service, several in a request and several requests at the same time."""
+"""Classifies files with a running service, several per request and several requests at a time."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,20 +9,20 @@ from mlapi.collection.files import Files
 from mlapi.collection.rows import Row
 from runtime.errors import ServiceError
 
-# A service that is busy says so, and one that is started again is away for a moment. One that is away for longer ends
-# the run, which can go on later.
+# A busy service answers so, and a restarting one is away for a moment. A longer absence ends the run, which can be
+# resumed later.
 _PATIENCE_S = 120.0
 _PATIENCE_AT_START_S = 5.0
-# Of a worker's files, one request is in its hands or waits for it, and another is on its way.
+# Per worker, one request is processed or queued, and another is on its way.
 _REQUESTS_FOR_WORKER = 2
-# What is larger is not sent. The service has its own limit, which may be lower.
+# Larger files are not sent. The service has its own limit, which may be lower.
 _MAX_BYTES = 100_000_000
-# The image is bad, too much, or nothing that the model can do anything with. All else holds for every image.
+# Statuses about a single image, which is invalid, too large, or cannot be classified. All others concern every image.
 _ABOUT_THE_IMAGE = {400, 413, 500}
 
 
 class Service:
-    """A service, asked about some files in each request."""
+    """A running service that classifies several files per request."""
 
     chunk_size = MOST_IMAGES
 
@@ -44,18 +44,18 @@ class Service:
         self._client.close()
 
     def wait_until_ready(self) -> None:
-        """Return: it was ready when this was made."""
+        """Return at once: the constructor has waited for the service."""
 
     def hurry(self) -> None:
-        """Send nothing again."""
+        """Stop retrying requests."""
         self._client.give_up()
 
     def submit(self, paths: Sequence[str]) -> Future[list[Row]]:
-        """Send files; `rows` waits for the answers."""
+        """Send files; `rows` waits for the responses."""
         return self._threads.submit(self._classify, paths)
 
     def rows(self, paths: Sequence[str], submitted: Future[list[Row]]) -> list[Row]:  # noqa: ARG002 - a protocol
-        """Return the rows of files that were sent. Raises `ServiceError` where it does not depend on the files."""
+        """Return the rows of files that were sent. Raises a `ServiceError` that does not depend on the files."""
         return submitted.result()
 
     def _classify(self, paths: Sequence[str]) -> list[Row]:
@@ -75,7 +75,7 @@ class Service:
 
 
 def _row(path: str, outcome: Outcome) -> Row:
-    """Return the row of a file, or raise the error of one that is not about the file."""
+    """Return the row of a file, or raise an error that is not about the file."""
     if not isinstance(outcome, ServiceError):
         return Row.classified(path, outcome.top)
     if outcome.status not in _ABOUT_THE_IMAGE:

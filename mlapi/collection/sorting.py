@@ -8,16 +8,16 @@ from pathlib import Path
 
 from runtime.errors import SetupError
 
-# What some system does not allow in a name.
+# Characters that some system does not allow in a name.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _LONGEST_NAME_BYTES = 100
 _HASH_LENGTH = 8
 
 
 def folder_name(label: str) -> str:
-    """Return what the folder of a class is called: its label, where that can be the name of a folder.
+    """Return the folder name of a class: its label, if that is a valid name.
 
-    Else it is changed and ends in a hash of the label, so that two classes never share a folder.
+    Otherwise the label is changed and ends in its hash, so that two classes never share a folder.
     """
     name = _FORBIDDEN.sub("_", label).strip(". ").encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
     return name if name == label and name else f"{name or 'class'}-{_hash(label.encode())}"
@@ -26,9 +26,9 @@ def folder_name(label: str) -> str:
 def copy(path: str, label: str, folder: Path, *, again: bool = False) -> Path:
     """Copy a file into the folder of its class, and return the copy. Raises `SetupError`.
 
-    Where there is a file of its name with other content, the copy's name ends in a hash of the content. One with the
-    same content is the copy, from an earlier run or of a file that is the same. With `again`, one of the same size and
-    time is believed to be, so that the many copies of an earlier run need not be read.
+    If another file has its name, the copy's name ends in a hash of the content. A file with the same content is taken
+    as the copy, from an earlier run or of an identical file. With `again`, equal size and time are enough, so that the
+    many copies of an earlier run need not be read.
     """
     source, target_folder = Path(path), folder / folder_name(label)
     try:
@@ -43,7 +43,7 @@ def copy(path: str, label: str, folder: Path, *, again: bool = False) -> Path:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a file so that it never has its name with half of its content."""
+    """Copy a file atomically: its name never refers to a partial copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name[-_LONGEST_NAME_BYTES:]}.unfinished")
     try:

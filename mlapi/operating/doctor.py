@@ -1,4 +1,4 @@
-"""`mlapi doctor`: looks at everything that the service needs here, and says what to do about what is missing."""
+"""`mlapi doctor`: checks everything that the service needs on this machine, and says what to do about problems."""
 
 import os
 import re
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 State = Literal["ok", "doubtful", "wrong", "not examined"]
 
 _OLDEST_PYTHON, _OLDEST_REDIS = (3, 10), (6, 2)
-# What each part imports, by the extra that brings it.
+# The imports of each part, by the extra that installs them.
 _MODULES = {"api": ("flask", "granian", "limits", "multipart"), "model": ("numpy", "openvino", "PIL")}
 _GIGABYTE = 1e9
-# What is stored to see whether that works; it stays.
+# Stored as a test; it is not removed.
 _TRIAL_NAME = ".doctor"
 _ANSWER_TIMEOUT_S = 5.0
 
 
 class Doubt(Exception):
-    """Something works, but maybe not as it should."""
+    """A check passed, but something may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one thing; where it is not "ok", that ends with what to do."""
+    """The result of one check; unless "ok", `found` ends with what to do."""
 
     about: str
     state: State
@@ -55,7 +55,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield a finding for each thing that the service needs."""
+    """Run all checks, and yield their findings."""
     for about, check in CHECKS.items():
         yield _finding(about, check)
 
@@ -76,7 +76,7 @@ def _finding(about: str, check: Callable[[], str]) -> Finding:
 
 
 def python() -> str:
-    """Return Python's version. Raises `SetupError` where it is too old."""
+    """Return Python's version. Raises `SetupError` if it is too old."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < _OLDEST_PYTHON:
         raise SetupError(f"{version}: at least {'.'.join(map(str, _OLDEST_PYTHON))} is needed.")
@@ -84,7 +84,7 @@ def python() -> str:
 
 
 def packages() -> str:
-    """Return which parts can run here. Raises `SetupError` where none can, `Doubt` where one cannot."""
+    """Return which parts can run here. Raises `SetupError` if none can, `Doubt` if one cannot."""
     missing = {extra: [name for name in names if not find_spec(name)] for extra, names in _MODULES.items()}
     lacking = [
         f"{', '.join(names)}: `pip install 'flask-ml-api[{extra}]'`" for extra, names in missing.items() if names
@@ -97,7 +97,7 @@ def packages() -> str:
 
 
 def settings() -> str:
-    """Return where the settings come from. Raises `SettingsError` or `SetupError` where one is wrong."""
+    """Return where the settings come from. Raises `SettingsError` or `SetupError` if one is invalid."""
     from api.settings import ApiSettings
     from api.webhooks.sender import Sender
     from model.settings import ModelSettings
@@ -113,7 +113,7 @@ def settings() -> str:
 
 
 def cores() -> str:
-    """Return how many there are. Raises `Doubt` where the workers need more."""
+    """Return the number of cores. Raises `Doubt` if the workers need more."""
     from model.settings import ModelSettings
 
     cores, instances, threads = available_cores(), ServeSettings.from_env().instances, ModelSettings.from_env().threads
@@ -124,7 +124,7 @@ def cores() -> str:
 
 
 def model() -> str:
-    """Load the model and have it classify. Raises `ModelError`."""
+    """Load the model, classify a test image, and return the time it took. Raises `ModelError`."""
     import numpy as np
 
     from model.ml_service import identity, load_classifier
@@ -142,7 +142,7 @@ def model() -> str:
 
 
 def precision() -> str:
-    """Return the arithmetic inside the network. Raises `Doubt` where the processor imitates it."""
+    """Return the network's precision. Raises `Doubt` if the processor emulates it."""
     from model.classifier import native_precision
     from model.settings import ModelSettings
 
@@ -165,9 +165,9 @@ def redis() -> str:
 
 
 def queue() -> str:
-    """Return how many workers the Redis at REDIS_URL has.
+    """Return the number of workers of the Redis at REDIS_URL.
 
-    Raises `SetupError` where one is set and none answers or takes jobs, `Doubt` where it may lose some.
+    Raises `SetupError` if it is set and does not answer or refuses jobs, `Doubt` if it may lose some.
     """
     from jobs.redis.queue import RedisJobQueue
 
@@ -197,7 +197,7 @@ def queue() -> str:
 
 
 def port() -> str:
-    """Return that the API may listen, or does. Raises `SetupError` where something else does."""
+    """Return whether the port is free or the API listens on it. Raises `SetupError` if something else does."""
     from api.settings import ApiSettings
 
     settings = ApiSettings.from_env()
@@ -211,7 +211,7 @@ def port() -> str:
 
 
 def uploads() -> str:
-    """Return where uploads are kept. Raises `SetupError` where none can be written, `Doubt` where space is little."""
+    """Return where uploads are stored. Raises `SetupError` if they cannot be written, `Doubt` if space is low."""
     from api.settings import ApiSettings
 
     settings = ApiSettings.from_env()
@@ -228,7 +228,7 @@ def uploads() -> str:
 
 
 def feedback() -> str:
-    """Return where reports are kept. Raises `SetupError` where none can be."""
+    """Return where reports are stored. Raises `SetupError` if they cannot be."""
     from api.feedback.file import MIN_FREE_BYTES
     from api.settings import ApiSettings
 
@@ -251,7 +251,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def _writable(folder: Path, setting: str) -> Path:
-    """Return a folder in which a file can be written, or the one above where it is still to be made."""
+    """Return a writable folder, or the existing parent in which it will be created."""
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -261,7 +261,7 @@ def _writable(folder: Path, setting: str) -> Path:
 
 
 def _object_storage(settings: SharedSettings) -> str:
-    """Store something and get it. Raises `SetupError`."""
+    """Store an object and read it back. Raises `SetupError`."""
     store = open_store(settings)
     try:
         store.put(_TRIAL_NAME, b"mlapi doctor")
@@ -274,7 +274,7 @@ def _object_storage(settings: SharedSettings) -> str:
 
 
 def _redis_setup(login: str) -> "RedisSetup":
-    """Return how a Redis is set up. Raises `QueueUnavailable`."""
+    """Return the configuration of a Redis. Raises `QueueUnavailable`."""
     from jobs.redis.connection import connect, reaching_redis
     from jobs.redis.setup import RedisSetup
 
@@ -283,7 +283,7 @@ def _redis_setup(login: str) -> "RedisSetup":
 
 
 def _is_alive(url: str) -> bool:
-    """Tell whether this service's API answers at a URL of this machine."""
+    """Return whether this service's API answers at a URL of this machine."""
     try:
         with urllib.request.urlopen(f"{url}/livez", timeout=_ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - ours
             return b'"alive"' in answer.read(1000)

@@ -1,4 +1,4 @@
-"""What an operator asks of a running `mlapi serve`: `mlapi model load` and `unload`."""
+"""Asks a running `mlapi serve` to load and unload models: `mlapi model load` and `unload`."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from jobs.queue.interface import JobQueue
 from jobs.redis.loads import CannotLoad, Load, RedisLoads
 from jobs.versions.rules import Versions
 
-# Longer than workers have to be ready.
+# Longer than the time that workers have to be ready.
 _ANSWER_TIMEOUT_S = 240.0
 _ASK_EVERY_S = 0.1
 
 
 def load(loads: RedisLoads, folder: Path) -> str:
-    """Have a folder's version loaded; return what is so then. Raises `CannotLoad`."""
+    """Load a folder's version; return the resulting state. Raises `CannotLoad`."""
     asked = str(folder.resolve())
     found = _ask(loads, asked, Load(), lambda load: load is None or load.state in {"ready", "failed"})
     if found is None or found.state == "failed":
@@ -24,7 +24,7 @@ def load(loads: RedisLoads, folder: Path) -> str:
 
 
 def unload(loads: RedisLoads, queue: JobQueue, name: str, *, last: bool = False) -> str:
-    """Have a version unloaded that gets nothing unasked, or is the `last` of its model; return what is so then.
+    """Unload a version that is idle, or is the `last` of its model; return the resulting state.
 
     Raises `CannotLoad`.
     """
@@ -41,7 +41,7 @@ def unload(loads: RedisLoads, queue: JobQueue, name: str, *, last: bool = False)
 
 
 def _check_idle(versions: Versions, name: str, *, last: bool) -> None:
-    """Raise `CannotLoad` where a version would be missed."""
+    """Raise `CannotLoad` if a version is in use."""
     version = next((each for each in versions.listed if each.name == name), None)
     role = versions.role(version).name if version else "idle"
     if not version or role == "idle":
@@ -56,7 +56,7 @@ def _check_idle(versions: Versions, name: str, *, last: bool) -> None:
 
 
 def _ask(loads: RedisLoads, folder: str, asked: Load, is_done: Callable[[Load | None], bool]) -> Load | None:
-    """Ask for something; return what came of it."""
+    """Send a request to `mlapi serve`; return the resulting state, or None once the folder is unloaded."""
     if not loads.are_supervised():
         raise CannotLoad(
             "No `mlapi serve` runs with this Redis, so nothing starts or stops workers here. Containers do: a second "

@@ -1,4 +1,4 @@
-"""`mlapi feedback`: the reports of wrong predictions, listed and exported with the images that are kept of them."""
+"""`mlapi feedback`: lists and exports reports of wrong predictions, with their images."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from runtime.escaping import escaped
 
 @dataclass(frozen=True, slots=True)
 class KeptReport:
-    """A report, and its image if that is kept."""
+    """A report, and its image if that is stored."""
 
     report: Report
     image: Path | None
@@ -29,7 +29,7 @@ class KeptReport:
         return f"{self.image or 'image not kept'}\tnot {escaped(report.predicted)}{right}{comment}"
 
     def as_json(self) -> str:
-        """Return the report as an object on one line."""
+        """Return the report as a JSON object on one line."""
         report = self.report
         fields = {
             "prediction": report.predicted if report.text is None else None,
@@ -59,9 +59,9 @@ def read(file: FeedbackFile, records: Path) -> Iterator[KeptReport]:
 
 
 def export_folders(found: Iterable[KeptReport], into: Path) -> tuple[int, int]:
-    """Copy each image into the folder of its right class; return how many, and how many reports have no image or class.
+    """Copy each image into its correct class's folder; return their number, and that of reports without image or class.
 
-    Of several reports on one image, the last that names a class counts, those of `/v1` as the later ones. Raises
+    If several reports are on one image, the last with a class counts, and those of `/v1` count as later. Raises
     `SetupError`.
     """
     right: dict[Path, str] = {}
@@ -77,7 +77,7 @@ def export_folders(found: Iterable[KeptReport], into: Path) -> tuple[int, int]:
 
 
 def export_lines(found: Iterable[KeptReport], file: Path) -> int:
-    """Write an object a line, and return how many. Raises `SetupError`."""
+    """Write one JSON object per line, and return their number. Raises `SetupError`."""
     count = 0
     try:
         with file.open("w", encoding="utf-8") as lines:

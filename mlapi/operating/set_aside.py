@@ -1,4 +1,4 @@
-"""What an operator sees of the images that ended their workers."""
+"""Shows operators the quarantined images, which crashed their workers."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +10,7 @@ from runtime.errors import SetupError
 
 
 def find(queue: JobQueue, beginning: str) -> SetAsideImage:
-    """Return the image whose name begins like this. Raises `SetupError` where there is none, or more than one."""
+    """Return the image whose name has this prefix. Raises `SetupError` if there is none, or more than one."""
     found = [image for image in queue.set_aside_images() if image.image_name.startswith(beginning)]
     if len(found) != 1:
         number = "Several images" if found else "No image"
@@ -19,18 +19,18 @@ def find(queue: JobQueue, beginning: str) -> SetAsideImage:
 
 
 def line(image: SetAsideImage) -> str:
-    """Return when an image was set aside, and its name."""
+    """Return when an image was quarantined, and its name."""
     return f"{_time(image)}  {image.image_name}"
 
 
 def as_dict(image: SetAsideImage) -> dict[str, object]:
-    """Return what is known of an image, for JSON."""
+    """Return an image's facts, for JSON."""
     at = datetime.fromtimestamp(image.at_s, timezone.utc).isoformat(timespec="milliseconds")
     return {"image": image.image_name, "set_aside": at, "job": image.job_id, "worker": image.worker}
 
 
 def facts(image: SetAsideImage, images: ImageStore) -> str:
-    """Return all that is known of an image. It is not decoded: that is what ended its workers."""
+    """Return an image's facts as text. It is not decoded: decoding crashed its workers."""
     size = size_bytes(image, images)
     return f"""\
 image      {image.image_name} ({"no longer stored" if size is None else f"{size} bytes"})
@@ -40,7 +40,7 @@ worker     {image.worker}, the second that it ended"""
 
 
 def size_bytes(image: SetAsideImage, images: ImageStore) -> int | None:
-    """Return the size of an image, None where it is no longer stored."""
+    """Return the size of an image, or None if it is no longer stored."""
     try:
         return len(images.get(image.image_name))
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def size_bytes(image: SetAsideImage, images: ImageStore) -> int | None:
 
 
 def save(image: SetAsideImage, images: ImageStore, file: Path) -> None:
-    """Write an image to a file. Raises `SetupError` where either cannot be."""
+    """Write an image to a file. Raises `SetupError` if it cannot be read or written."""
     try:
         file.write_bytes(images.get(image.image_name))
     except OSError as err:

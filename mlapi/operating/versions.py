@@ -1,4 +1,4 @@
-"""What an operator does with the versions of a model: `mlapi model serve`, `canary`, `shadow`, `rollback`, `status`."""
+"""Manages the versions of a model: `mlapi model serve`, `canary`, `shadow`, `rollback`, `status`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from runtime.errors import NoSuchModel
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A version, how many workers of it are alive, what it is for, and how it does, as far as that is known."""
+    """A version, the number of its live workers, its role and share, and its results so far."""
 
     name: str
     version: str
@@ -42,12 +42,12 @@ class Status:
         return [f"right on {self.examined.right} of {self.examined.images} corrected images"] if self.examined else []
 
     def as_dict(self) -> dict[str, object]:
-        """Return all of it, for JSON."""
+        """Return all fields, for JSON."""
         return {**asdict(self), "examined": self.examined and self.examined._asdict()}
 
 
 def status(queue: JobQueue) -> list[Status]:
-    """Return what there is to know of all versions."""
+    """Return the status of all versions."""
     return [
         Status(
             each.version.info.name,
@@ -62,22 +62,22 @@ def status(queue: JobQueue) -> list[Status]:
 
 
 def serve(queue: JobQueue, name: str) -> str:
-    """Have a version serve; return what is so now. Raises `CannotRoute` where no worker of it is alive."""
+    """Make a version serve; return the new route. Raises `CannotRoute` if no worker of it is alive."""
     return _change(queue, name, lambda route, version: route.serving(version))
 
 
 def canary(queue: JobQueue, name: str, percent: int) -> str:
-    """Have a version answer so many percent; return what is so now. Raises `CannotRoute`."""
+    """Make a version answer `percent` of requests; return the new route. Raises `CannotRoute`."""
     return _change(queue, name, lambda route, version: route.with_canary(version, percent), must_live=percent > 0)
 
 
 def shadow(queue: JobQueue, name: str, percent: int) -> str:
-    """Have a version compute so many percent for comparison; return what is so now. Raises `CannotRoute`."""
+    """Make a version compute `percent` of images for comparison; return the new route. Raises `CannotRoute`."""
     return _change(queue, name, lambda route, version: route.with_shadow(version, percent), must_live=percent > 0)
 
 
 def roll_back(queue: JobQueue, name: str) -> str:
-    """Undo the canaries or the last switch of a model; return what is so now. Raises `CannotRoute`."""
+    """Undo the canaries or the last switch of a model; return the new route. Raises `CannotRoute`."""
 
     def change(versions: Versions) -> Route:
         before = _route(versions, name)
@@ -90,7 +90,7 @@ def roll_back(queue: JobQueue, name: str) -> str:
 
 
 def _change(queue: JobQueue, name: str, change: Callable[[Route, str], Route], *, must_live: bool = True) -> str:
-    """Change the route of the model of a version."""
+    """Change the route of a version's model."""
     model = _find(queue.versions(), name).info
 
     def changed(versions: Versions) -> Route:
@@ -110,7 +110,7 @@ def _find(versions: Versions, name: str) -> Version:
 
 
 def _check_lives(versions: Versions, name: str) -> None:
-    """Raise `CannotRoute` unless a worker of a version is alive, which has then loaded, tried and checked it."""
+    """Raise `CannotRoute` unless a worker of a version is alive, and so has loaded, tried and checked it."""
     alive = [version.name for version in versions.listed if version.workers]
     if name not in alive:
         raise CannotRoute(
@@ -120,7 +120,7 @@ def _check_lives(versions: Versions, name: str) -> None:
 
 
 def _route(versions: Versions, name: str) -> Route:
-    """Return a model's route or, where nobody has given it one, what it would say. Raises `NoSuchModel`."""
+    """Return a model's route, or the default if none was set. Raises `NoSuchModel`."""
     served = versions.served(name)
     if not served:
         raise NoSuchModel(f"No model called {name} is served. There are: {', '.join(versions.names) or 'none'}.")

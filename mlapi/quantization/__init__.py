@@ -1,1 +1,1 @@
-"""Makes an INT8 version of a model with somebody's pictures, and tells how it compares with the original."""
+"""Makes an INT8 version of a model, calibrated with an operator's pictures, and compares it with the original."""

@@ -1,4 +1,4 @@
-"""The command `mlapi model quantize`: from a model and pictures to the INT8 model beside it, and what it is worth."""
+"""The command `mlapi model quantize`: makes an INT8 model beside the original, and compares the two."""
 
 import os
 import signal
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 MODELS = Path("var/models")
 _SUFFIX = "-int8"
-_CANDIDATES = 32  # pictures, of which some are kept with their answers
+_CANDIDATES = 32  # pictures, some of which are stored with their answers
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the command line says."""
+    """The command line's arguments and options."""
 
     name: str
     images: Path
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def quantize(wanted: Wanted) -> Report:
-    """Make the INT8 model beside the original, whole or not at all. Raises `SetupError` or `click.UsageError`."""
+    """Make the INT8 model beside the original, atomically. Raises `SetupError` or `click.UsageError`."""
     settings = ModelSettings.from_env()
     source = find_model(wanted.name)
     target = _target(source, wanted.new_name)
@@ -66,7 +66,7 @@ def quantize(wanted: Wanted) -> Report:
 
 
 def find_model(name: str) -> Path:
-    """Return the folder of a model, of which `name` is the path or the name in `MODELS`. Raises `SetupError`."""
+    """Return a model's folder; `name` is its path or its name in `MODELS`. Raises `SetupError`."""
     candidates = (MODELS / name, Path(name))
     folder = next((each for each in candidates if each.is_dir()), None)
     if folder is None:
@@ -91,7 +91,7 @@ def _load(folder: Path, settings: ModelSettings) -> Classifier:
 def _read(
     wanted: Wanted, manifest: ModelManifest, settings: ModelSettings
 ) -> tuple[Sequence[Picture], Sequence[Picture]]:
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, as in the worker
+    warnings.filterwarnings("ignore", module="PIL")  # about damaged metadata, as in the worker
     count = 2 * wanted.samples
     readable = pictures.read(pictures.find(wanted.images), manifest, settings.max_image_pixels)
     with _progress(islice(readable, count), "Reading images", count) as progress:
@@ -100,7 +100,7 @@ def _read(
 
 @contextmanager
 def _made_aside(target: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `target` in the end, and goes where something fails or somebody ends the command."""
+    """Yield a folder that becomes `target` in the end, and is removed if something fails or the command is stopped."""
     try:
         with _ended_by_sigterm(), TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
             folder = Path(work) / target.name
@@ -113,7 +113,7 @@ def _made_aside(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does."""
+    """Make SIGTERM act like Ctrl-C."""
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -129,7 +129,7 @@ def _make(manifest: ModelManifest, calibration: Sequence[Picture], folder: Path)
 
 
 def _keep_answers(pair: Pair, held_out: Sequence[Picture]) -> None:
-    """Keep beside the version what the original says in f32, which every processor computes right."""
+    """Store beside the version the original's answers in f32, which every processor computes correctly."""
     reference = Classifier.load(pair.original.manifest)
     answers.keep(reference, pair.quantized, np.stack([picture.pixels for picture in held_out[:_CANDIDATES]]))
 

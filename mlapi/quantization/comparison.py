@@ -1,4 +1,4 @@
-"""How far a model and its INT8 version agree, how often each is right, and how fast each is."""
+"""Compares a model with its INT8 version: their agreement, accuracy and speed."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from model.classifier import Classifier
 
 Scores = NDArray[np.float64]  # of every class, shape (pictures, classes)
 
-# Between the two best classes; where it is less, rounding may decide which one is the answer.
+# Margin between the two best classes; below it, rounding may decide which one is the answer.
 _CLEAR_MARGIN = 0.1
 _ROUNDS = 31
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of how many pictures the two have the same class, in all and of those that are clear to the original."""
+    """The number of pictures with the same class, of all and of those that are clear to the original."""
 
     images: int
     same_class: int
@@ -34,14 +34,14 @@ class Agreement:
         """Compare the scores of the same pictures."""
         same = original.argmax(axis=1) == quantized.argmax(axis=1)
         best = np.sort(original, axis=1)[:, ::-1]
-        clear = best[:, 0] - best[:, 1:2].max(axis=1, initial=0) > _CLEAR_MARGIN  # there may be a single class
+        clear = best[:, 0] - best[:, 1:2].max(axis=1, initial=0) > _CLEAR_MARGIN  # there may be only one class
         apart = float(np.abs(original - quantized).max())
         return cls(len(same), int(same.sum()), int(clear.sum()), int((same & clear).sum()), apart)
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How many pictures with labels there are, and for how many each of the two has the right one."""
+    """The number of labelled pictures, and how many of them each model classifies correctly."""
 
     images: int
     original_right: int
@@ -57,12 +57,12 @@ class Pair:
     batch_size: int
 
     def agreement(self, pictures: Iterable[Picture]) -> Agreement:
-        """Compare what the two say of pictures."""
+        """Compare the two models' answers for pictures."""
         scored = [self._scores(batch) for batch in _batches(pictures, self.batch_size)]
         return Agreement.of(*(np.concatenate(each) for each in zip(*scored, strict=True)))
 
     def accuracy(self, pictures: Iterable[Picture], labels: Mapping[str, str]) -> Accuracy:
-        """Count how often each is right, by the labels of the pictures' paths."""
+        """Count how often each model is right, by the labels of the pictures' paths."""
         names, right = self.original.manifest.labels, list[tuple[bool, ...]]()
         for batch in _batches(pictures, self.batch_size):
             answers = zip(*(scores.argmax(axis=1) for scores in self._scores(batch)), strict=True)
@@ -71,10 +71,10 @@ class Pair:
         return Accuracy(len(right), sum(one for one, _ in right), sum(two for _, two in right))
 
     def images_per_s(self, pictures: Sequence[Picture]) -> tuple[float, float]:
-        """Return how many images a second each network does in such a batch: medians, taken in turn."""
+        """Return the images per second of each network in such a batch: medians of alternating runs."""
         pixels = _stack(pictures[: self.batch_size])
         rounds = [(_seconds(self.original, pixels), _seconds(self.quantized, pixels)) for _ in range(1 + _ROUNDS)]
-        one, two = zip(*rounds[1:], strict=True)  # in the first, the engine prepares for the batch's size
+        one, two = zip(*rounds[1:], strict=True)  # the first warms up the engine for the batch's size
         return len(pixels) / statistics.median(one), len(pixels) / statistics.median(two)
 
     def _scores(self, batch: Sequence[Picture]) -> tuple[Scores, Scores]:

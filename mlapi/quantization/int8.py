@@ -1,4 +1,4 @@
-"""A network of floats becomes one of 8-bit integers. No other file knows ONNX Runtime, which does it."""
+"""Quantizes a float network to 8-bit integers. Only this file uses ONNX Runtime, which does it."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# In older files, a scale is that of a whole tensor. Each channel has to have its own: with one for all,
-# EfficientNet-Lite0 lost 17 % of the pictures that are clear to it to other classes, instead of 1 %.
+# In older files, a scale is for a whole tensor. Each channel must have its own: with one for all, EfficientNet-Lite0
+# changed the class of 17 % of the pictures that are clear to it, instead of 1 %.
 _LEAST_OPSET = 13
 
-# The first layers see the picture itself through few channels, so rounding costs most there, and few of all the
-# multiplications are theirs. With three left in floats, EfficientNet-Lite0 had the original's class of 92 % of hard
-# pictures instead of 87 %, and was 4 % slower; six or nine made it no better.
+# The first layers see the picture itself through few channels, so rounding costs most there, and they have few of all
+# the multiplications. With three left in floats, EfficientNet-Lite0 agreed with the original on 92 % of hard pictures
+# instead of 87 %, and was 4 % slower; six or nine made it no better.
 _LEFT_IN_FLOATS = 3
 
 # Weights of 7 bits, whose sums fit everywhere: with all 8, processors without VNNI cut sums off (model/int8.py).
@@ -33,11 +33,11 @@ _REDUCED_RANGE = True
 
 
 class QuantizationError(SetupError):
-    """A network of which no INT8 version can be made; the message says why, or what to do."""
+    """The network cannot be quantized; the message says why, or what to do."""
 
 
 def check_installed() -> None:
-    """Raise `QuantizationError` where a package is missing."""
+    """Raise `QuantizationError` if a package is missing."""
     for package in ("onnx", "onnxruntime"):
         if find_spec(package) is None:
             raise QuantizationError(f"to quantize, {package} is missing: run `pip install 'flask-ml-api[quantize]'`")
@@ -79,9 +79,9 @@ def _quantize(network: "onnx.ModelProto", inputs: Iterator[dict[str, Floats]], f
 
     with TemporaryDirectory() as work:
         whole, folded = Path(work) / "whole.onnx", Path(work) / "folded.onnx"
-        # With its weights, which may be in another file, where what is made on the way would not find it.
+        # Include the weights, which may be in another file, where the intermediate files would not find them.
         onnx.save(network, whole)
-        # Batch normalisation becomes part of the convolution before it, which would else not be followed by its ReLU.
+        # Fold batch normalisation into the convolution before it, which would otherwise not be followed by its ReLU.
         quant_pre_process(whole, folded, skip_symbolic_shape=True)
         quantization.quantize_static(
             folded,
@@ -96,7 +96,7 @@ def _quantize(network: "onnx.ModelProto", inputs: Iterator[dict[str, Floats]], f
 
 
 def _first_convolutions(file: Path) -> list[str]:
-    """Return the names of a network's first convolutions, after giving them names in the file, which is optional."""
+    """Return the names of a network's first convolutions, after setting them in the file, where they are optional."""
     import onnx
 
     network = onnx.load(file)
@@ -108,7 +108,7 @@ def _first_convolutions(file: Path) -> list[str]:
 
 
 class _Reader:
-    """Hands the inputs out one by one, as ONNX Runtime asks for them."""
+    """Supplies the inputs one by one to ONNX Runtime."""
 
     def __init__(self, inputs: Iterator[dict[str, Floats]]) -> None:
         self._inputs = inputs
@@ -120,7 +120,7 @@ class _Reader:
 def _inputs(
     network: "onnx.ModelProto", pictures: Iterable[Pixels], manifest: ModelManifest
 ) -> Iterator[dict[str, Floats]]:
-    """Yield the network's input for each picture, repeated where the network was exported for batches of one size."""
+    """Yield the network's input for each picture, repeated if the network was exported for one batch size."""
     source: Any = network.graph.input[0]
     count = source.type.tensor_type.shape.dim[0].dim_value or 1
     for pixels in pictures:
@@ -128,7 +128,7 @@ def _inputs(
 
 
 def as_input(pixels: Pixels, manifest: ModelManifest) -> Floats:
-    """Return a picture as the manifest's network takes it: what `Classifier` has the inference engine do."""
+    """Return a picture as the network's input: the conversion that `Classifier` leaves to the inference engine."""
     ordered = pixels if manifest.channels == "RGB" else pixels[..., ::-1]
     scaled = ((ordered - np.array(manifest.mean)) / manifest.std).astype(np.float32)
     return np.ascontiguousarray(scaled if manifest.layout == "NHWC" else scaled.transpose(2, 0, 1))

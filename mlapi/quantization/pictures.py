@@ -1,4 +1,4 @@
-"""Which pictures a network is calibrated with and judged by, read as a worker reads them."""
+"""Selects and reads the pictures for calibration and comparison, as a worker reads them."""
 
 import hashlib
 import random
@@ -26,9 +26,9 @@ class Picture:
 
 
 def find(folder: Path) -> list[str]:
-    """Return the paths of a folder's images and those of the folders below, mixed, but each time in the same way.
+    """Return the paths of the images in a folder and its subfolders, shuffled, but always in the same way.
 
-    In order, the first would all be of one class. Raises `SetupError` where there are none.
+    Sorted, the first would all be of one class. Raises `SetupError` if there are none.
     """
     found = list(paths.find([str(folder)]))
     if not found:
@@ -42,7 +42,7 @@ def read(
 ) -> Iterator[Picture]:
     """Yield the pictures as a worker sees them.
 
-    Left out is what cannot be read, what has the bytes of one before, and what has those of a picture in `without`.
+    Leaves out unreadable files, duplicates of earlier ones, and those with the bytes of a picture in `without`.
     """
     files, seen = Files(MOST_BYTES_OF_PIXEL * max_pixels), {picture.digest for picture in without}
     for path in names:
@@ -70,10 +70,10 @@ def halves(found: Sequence[Picture], samples: int, folder: Path) -> tuple[Sequen
 
 
 def labelled(folder: Path, manifest: ModelManifest) -> dict[str, str]:
-    """Return the right label of each image in a folder with a folder for each class, by the image's path.
+    """Return the correct label of each image, by path, from a folder with a subfolder for each class.
 
-    The folders are called as `mlapi classify --copy-into` and `mlapi feedback export` call them. Raises `SetupError`
-    where one is called like no class of the model, or there are no images.
+    The subfolders are named as by `mlapi classify --copy-into` and `mlapi feedback export`. Raises `SetupError` if one
+    is named like no class of the model, or there are no images.
     """
     labels = {sorting.folder_name(label): label for label in manifest.labels}
     folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]

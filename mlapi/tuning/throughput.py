@@ -1,4 +1,4 @@
-"""How many images a second several processes do together, each working through batches as a worker does."""
+"""Measures the images per second of several processes that each work through batches as a worker does."""
 
 import itertools
 import signal
@@ -18,13 +18,13 @@ from model.settings import ModelSettings
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 
-# Works through one batch of so many images.
+# Works through one batch of the given size.
 Step = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Plan:
-    """A way to use the cores: so many workers, each with so many threads, and batches of one size."""
+    """A way to use the cores: the number of workers, the threads of each, and the batch size."""
 
     instances: int
     threads: int
@@ -36,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a plan did: images/s of all workers together, and the milliseconds of one batch."""
+    """A plan's measurement: images/s of all workers together, and the milliseconds of one batch."""
 
     plan: Plan
     images_per_s: float
@@ -44,7 +44,7 @@ class Speed:
 
 
 class Workers:
-    """Processes that measure, each with a step of its own; `prepare` makes it there, so it has to be picklable."""
+    """Processes that measure, each with its own step; `prepare` creates it there, so it must be picklable."""
 
     def __init__(self, prepare: Callable[[], Step], count: int) -> None:
         self._processes = [ProcessPoolExecutor(1, get_context("spawn"), _start, (prepare,)) for _ in range(count)]
@@ -57,8 +57,8 @@ class Workers:
             process.shutdown(cancel_futures=True)
 
     def images_per_s(self, batch_size: int, seconds: float) -> float:
-        """Have all of them work for this long at the same time, at least a batch each."""
-        self._rates(batch_size, 0)  # the engine prepares for the size
+        """Return the images/s of all processes working at the same time for this long, at least a batch each."""
+        self._rates(batch_size, 0)  # warms up the engine for this size
         return sum(self._rates(batch_size, seconds))
 
     def _rates(self, batch_size: int, seconds: float) -> list[float]:
@@ -67,13 +67,13 @@ class Workers:
 
 
 def plans(cores: int) -> list[Plan]:
-    """Return what is tried: a thread for every core, in many narrow workers up to a single wide one."""
+    """Return the plans to try: one thread per core, from many narrow workers to a single wide one."""
     widths = sorted({*itertools.takewhile(lambda width: width < cores, (2**n for n in itertools.count())), cores})
     return [Plan(cores // threads, threads, size) for threads in widths for size in BATCH_SIZES]
 
 
 def classifiers(settings: ModelSettings, files: Sequence[bytes], plan: Plan) -> Workers:
-    """Return the plan's workers: they decode and classify these files, without HTTP and queue."""
+    """Return the plan's workers, which decode and classify these files, without HTTP and queue."""
     shaped = settings.model_copy(update={"threads": plan.threads})
     return Workers(partial(_classifying, shaped, files), plan.instances)
 
@@ -81,7 +81,7 @@ def classifiers(settings: ModelSettings, files: Sequence[bytes], plan: Plan) -> 
 def measurements(
     start: Callable[[Plan], Workers], candidates: Iterable[Plan], seconds: float, rounds: int
 ) -> Iterator[tuple[Plan, float]]:
-    """Yield each candidate's images/s in every round; they take turns, since a machine is not always as quiet."""
+    """Yield each candidate's images/s in every round; they alternate, since the machine's other load varies."""
     by_shape = [list(same) for _, same in itertools.groupby(candidates, lambda plan: (plan.instances, plan.threads))]
     for _, same in itertools.product(range(rounds), by_shape):
         with start(same[0]) as workers:
@@ -101,9 +101,9 @@ def _speed(plan: Plan, rate: float) -> Speed:
     return Speed(plan, rate, 1000 * plan.batch_size * plan.instances / rate)
 
 
-# In the child process.
+# The following runs in the child process.
 
-_steps: list[Step] = []  # its one
+_steps: list[Step] = []  # holds exactly one
 
 
 def _start(prepare: Callable[[], Step]) -> None:

@@ -1,4 +1,4 @@
-"""`mlapi tune`: keeps as settings how this machine's cores serve the model best."""
+"""`mlapi tune`: finds the fastest settings for this machine's cores, and saves them."""
 
 import io
 import itertools
@@ -18,13 +18,13 @@ from runtime.errors import ServiceError, SetupError
 
 ROUNDS = 5
 
-# What is faster by less than this may be so by chance; then the smaller batch is better, since its images wait less.
+# A smaller advantage may be chance; then the smaller batch is better, since its images wait less.
 _WORTHWHILE = 0.03
 _PICTURES = 40
 
 
 def best(speeds: Sequence[Speed]) -> Speed:
-    """Return the fastest plan, or one as good as that whose batch takes less time."""
+    """Return the fastest plan, or an equally good one whose batch takes less time."""
     fastest = max(speed.images_per_s for speed in speeds)
     return min(
         (speed for speed in speeds if speed.images_per_s >= (1 - _WORTHWHILE) * fastest), key=lambda s: s.batch_ms
@@ -55,7 +55,7 @@ def as_settings(plan: Plan) -> dict[str, str]:
 
 
 def write(settings: Mapping[str, str], file: Path) -> None:
-    """Set these variables in a file of `KEY=VALUE` lines, and leave its other lines. Raises `SetupError`."""
+    """Set these variables in a file of `KEY=VALUE` lines, and keep its other lines. Raises `SetupError`."""
     try:
         file.touch()
         for key, value in settings.items():
@@ -65,9 +65,9 @@ def write(settings: Mapping[str, str], file: Path) -> None:
 
 
 def pictures(folder: Path | None, settings: ModelSettings) -> list[bytes]:
-    """Return the files to measure with: a folder's, as far as they can be classified, or made-up photos.
+    """Return the images to measure with: a folder's usable ones, or generated photos.
 
-    Raises `SetupError` where the folder has none.
+    Raises `SetupError` if the folder has none.
     """
     if folder is None:
         return [_made_up(number) for number in range(_PICTURES)]
@@ -89,7 +89,7 @@ def _is_image(data: bytes, manifest: ModelManifest, settings: ModelSettings) -> 
 
 
 def _made_up(number: int) -> bytes:
-    """Return a JPEG of 400 to 800 pixels and some 80 KB: coarse patches and fine noise, as photos have them."""
+    """Return a JPEG of 400 to 800 pixels and about 80 KB, with coarse patches and fine noise like a photo."""
     chance, noise = random.Random(number), np.random.default_rng(number)  # noqa: S311  # makes pictures, no secret
     size = chance.randint(400, 800), chance.randint(400, 800)
     patches = Image.fromarray(noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)).resize(size)
