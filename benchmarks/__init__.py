@@ -1,1 +1,1 @@
-"""Measures the service: against what the processor can do at most, and against the classic design."""
+"""Benchmarks of the service against the processor's limit and the classic design."""

@@ -1,4 +1,4 @@
-"""What decoding fewer pixels and computing in bf16 change in the answers, and what they cost.
+"""Measures how decoding fewer pixels and computing in bf16 change the answers, and the time they save.
 
 `python -m benchmarks.agreement --photos FOLDER` makes varied JPEG files of the photos and prints one table, against the
 reference: every pixel decoded, resized by Pillow, f32.
@@ -31,7 +31,7 @@ REFERENCE = "reference"
 _SPARES = (math.inf, 2.0, 1.5, 1.0)
 _PRECISIONS: Sequence[Precision] = ("f32", "bf16")
 
-# Between the two best classes; where it is less, rounding may decide which one is the answer.
+# The difference of the scores of the two best classes; below it, rounding may decide which one is the answer.
 _CLEAR_MARGIN = 0.1
 _BATCH, _TIMED_FILES, _TIMED_ROUNDS = 8, 40, 5
 
@@ -43,7 +43,7 @@ _HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How many pictures have the reference's class, in all and of clear ones, and how far that class's score is off."""
+    """How many pictures have the reference's class, in all and of clear ones, and the error of that class's score."""
 
     same: int
     count: int
@@ -65,7 +65,7 @@ def compare(reference: Scores, other: Scores) -> Agreement:
 
 
 def decoders(manifest: ModelManifest, max_pixels: int) -> dict[str, Callable[[bytes], Pixels]]:
-    """Return what is compared: the reference, and the service's way with more or fewer pixels decoded."""
+    """Return the decoders to compare: the reference, and the service's with more or fewer pixels decoded."""
     ways: dict[str, Callable[[bytes], Pixels]] = {REFERENCE: lambda data: fit(decode(data, max_pixels), manifest)}
     for spare in _SPARES:
         ways[_name(spare)] = partial(preprocess, manifest=manifest, max_pixels=max_pixels, least_spare=spare)
@@ -78,7 +78,7 @@ def _name(spare: float) -> str:
 
 
 def decode_ms(ways: Sequence[Callable[[bytes], Pixels]], files: Sequence[bytes]) -> list[float]:
-    """Return the processor time that each way takes for a file; they take turns, and the median counts."""
+    """Return the median processor time of every decoder per file; the decoders take turns."""
     rounds = [[_processor_ms(way, files) for way in ways] for _ in range(_TIMED_ROUNDS)]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 

@@ -1,6 +1,6 @@
-"""Clients that come at a rate, whether the service keeps up or not: what overload is made of.
+"""An open loop of clients that arrive at a given rate even if the service cannot keep up: overload.
 
-One thread and asyncio, as in `load.py`. Each client takes a connection that is free, or opens one.
+One thread and asyncio, as in `load.py`. Each client uses an idle connection, or opens one.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from testing.answers import WrongAnswer
 from testing.pictures import Questions, check
 
 _REFUSED = 429
-# Servers close connections on which nothing comes for a while, so one that has idled for longer is not used again.
+# Servers close idle connections after a while, so one that has idled for longer is not reused.
 _IDLE_S = 5.0
 _SEED = 1
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """What became of the clients: how long right answers and refusals took, and when the right answers came."""
+    """The clients' outcomes: latencies of right answers and refusals, and when the right answers came."""
 
     sent: int = 0
     right_s: list[float] = field(default_factory=list)
@@ -38,15 +38,15 @@ class Arrivals:
     def __init__(self, port: int, questions: Questions) -> None:
         self._port = port
         self._questions = questions
-        self._free: list[tuple[Connection, float]] = []  # and since when they idle, the latest last
+        self._free: list[tuple[Connection, float]] = []  # with the time since when they are idle, the latest last
 
     def run(self, per_s: float, seconds: float, last_answer_s: float) -> Outcomes:
-        """Let clients come at random, so many a second on average; wait for the last answers as long as said."""
+        """Run random arrivals with a mean rate of `per_s`; wait up to `last_answer_s` for the last answers."""
         return asyncio.run(self._run(per_s, seconds, last_answer_s))
 
     async def _run(self, per_s: float, seconds: float, last_answer_s: float) -> Outcomes:
         outcomes, clients = Outcomes(), set()
-        gaps = random.Random(_SEED)  # noqa: S311 - a schedule, the same each time
+        gaps = random.Random(_SEED)  # noqa: S311 - a schedule, the same every time
         started, processor_s = time.perf_counter(), time.process_time()
         due = 0.0
         async with contextlib.AsyncExitStack() as connections:
@@ -85,7 +85,7 @@ class Arrivals:
         outcomes.right_at_s.append(answered - started)
 
     def _idle(self) -> Connection | None:
-        """Return the connection that was used last, if that is not too long ago."""
+        """Return the most recently used idle connection, unless that was too long ago."""
         if self._free and time.perf_counter() - self._free[-1][1] > _IDLE_S:
             self._free.clear()
         return self._free.pop()[0] if self._free else None

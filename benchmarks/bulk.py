@@ -1,4 +1,4 @@
-"""A bulk job: a collection of pictures that a program sends to `/v1/predictions` as work that has time."""
+"""A bulk job: a program sends a collection of pictures to `/v1/predictions` as background work."""
 
 import asyncio
 import io
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from benchmarks.load import Connection, connected
 from testing.unique_images import UniqueImages
 
-# So many files in a request, and so many requests at once.
+# The number of files in a request, and of requests at once.
 _FILES, _REQUESTS = 8, 8
 _OK, _REFUSED = 200, 429
 _PAUSE_AFTER_REFUSAL_S = 0.2
@@ -20,7 +20,7 @@ _PAUSE_AFTER_REFUSAL_S = 0.2
 
 @dataclass(slots=True)
 class Bulk:
-    """What became of a bulk job: how many images were classified, how long all of it took, and what went wrong."""
+    """The outcome of a bulk job: images classified, total duration, and errors."""
 
     classified: int = 0
     seconds: float = 0.0
@@ -28,12 +28,12 @@ class Bulk:
 
     @property
     def per_s(self) -> float:
-        """How many images were classified a second."""
+        """The number of images classified per second."""
         return self.classified / self.seconds
 
 
 class Sender:
-    """Sends pictures to the service on a port of this machine, never the same bytes twice, as urgent as said (0-7)."""
+    """Sends pictures to the service on a port of this machine, never the same bytes twice, with an urgency (0-7)."""
 
     def __init__(self, port: int, files: Sequence[bytes], urgency: int) -> None:
         self._port = port
@@ -42,7 +42,7 @@ class Sender:
         self._boundary = secrets.token_hex(16)
 
     def send(self, images: int) -> Bulk:
-        """Send at least so many pictures, and return what became of them."""
+        """Send at least `images` pictures, and return the outcome."""
         return asyncio.run(self._send(images))
 
     async def _send(self, images: int) -> Bulk:
@@ -52,7 +52,7 @@ class Sender:
         return bulk
 
     async def _requests(self, bulk: Bulk, left: Iterator[int]) -> None:
-        """Send a request when the last one is answered, as long as there are any left to send."""
+        """Send requests one after another, as long as there are any left to send."""
         async with connected(self._port) as connection:
             for _ in left:
                 body = self._form()

@@ -1,4 +1,4 @@
-"""What the cache is worth: pictures that were classified before, in turn with new ones.
+"""Measures the cache: pictures that were classified before, alternating with new ones.
 
 `python -m benchmarks.cached` starts the service with its cache and prints one table.
 """
@@ -23,14 +23,14 @@ _HEADER = ("users", "new pictures, requests/s", "p50 ms", "known ones, requests/
 
 
 class Again(Questions):
-    """Asks about the prepared pictures in turn, with the same bytes each time."""
+    """Produces requests for the prepared pictures in turn, with the same bytes each time."""
 
     def __init__(self, files: Sequence[bytes], expected: Sequence[Expected]) -> None:
         super().__init__(files, expected)
         self._forms = itertools.cycle([super(Again, self).next() for _ in files])
 
     def next(self) -> Question:
-        """Return a form that was sent before, once there has been a round of them."""
+        """Return a form that was sent before, once every form was sent once."""
         return next(self._forms)
 
 

@@ -1,7 +1,8 @@
-"""How near `mlapi classify` comes to the limit, in processes of its own and through the service.
+"""Compares `mlapi classify` with the limit, in its own processes and through the service.
 
 `python -m benchmarks.collection` makes 2,000 different photos with noise and has the command classify them, with a
-results file, in turn with the limit: what as many processes with as many pictures a batch do without files and results.
+results file, alternating with the limit: the rate of as many processes with the same batch size without files and
+results.
 """
 
 import itertools
@@ -33,7 +34,7 @@ _IN_PROCESS, _THROUGH_SERVICE = "in process", "through the service"
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A run of the command: images/s by its summary and with its start, how many failed, images/s of the limit."""
+    """One run of the command: images/s by its summary and including its start, failures, and the limit's images/s."""
 
     images_per_s: float
     with_start_per_s: float
@@ -42,7 +43,7 @@ class Try:
 
 
 def classify(folder: Path, file: Path, environment: Mapping[str, str]) -> tuple[float, float, int]:
-    """Run the command; return its images/s, images/s with its start, and how many failed. Raises `CannotRun`."""
+    """Run the command; return its images/s, images/s including its start, and failures. Raises `CannotRun`."""
     file.unlink(missing_ok=True)
     command = [*processes.python("mlapi", "classify"), str(folder), "--out", str(file), "--json"]
     started = time.perf_counter()
@@ -56,7 +57,7 @@ def classify(folder: Path, file: Path, environment: Mapping[str, str]) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the photos are, the limit's processes, and how long each is measured."""
+    """The photos, the limit's processes, and the duration of each measurement."""
 
     photos: Path
     limit: Workers
@@ -77,7 +78,7 @@ class Bench:
 
 
 def row(name: str, tries: Sequence[Try]) -> tuple[str, ...]:
-    """Return a line of the table: the medians."""
+    """Return a row of the table: the medians."""
     rate = statistics.median(each.images_per_s for each in tries)
     shares = (
         statistics.median(getattr(each, what) / each.limit_per_s for each in tries)
@@ -107,7 +108,7 @@ def main(photos: Path | None, images: int, seconds: float, rounds: int, patience
     plan, tries = Plan(instances, settings.threads, settings.batch_size), defaultdict[str, list[Try]](list)
     with tempfile.TemporaryDirectory(prefix="mlapi-bench-", dir=processes.memory_folder()) as folder:
         files = _write_photos(Path(folder) / "photos", photos, images)
-        # Of a photo that was classified before, the cache would have the answer.
+        # The cache would answer a photo that was classified before.
         with (
             systems.running("this service", {"CACHE_TTL_S": "0"}) as port,
             throughput.classifiers(settings, files, plan) as limit,

@@ -1,7 +1,7 @@
-"""OpenVINO against ONNX Runtime, in the precisions that each has, with one network on the same pictures.
+"""Compares OpenVINO with ONNX Runtime, in the precisions of each, with one network on the same pictures.
 
 `python -m benchmarks.engines --photos FOLDER` prints one table. ONNX Runtime is no dependency of the service; it comes
-with what `make test` installs, and `pip install onnxruntime` adds it elsewhere.
+with the packages that `make test` installs, and `pip install onnxruntime` adds it elsewhere.
 """
 
 import itertools
@@ -69,7 +69,7 @@ ENGINES: Mapping[str, Callable[[ModelManifest, int], Infer]] = {
 def with_preprocessing(manifest: ModelManifest) -> onnx.ModelProto:
     """Return the network with uint8 NHWC RGB as its input and the manifest's normalisation in its graph.
 
-    So it does the same work as with OpenVINO, whose graph has that too.
+    So it does the same work as OpenVINO, whose graph includes that, too.
     """
     model = onnx.load(manifest.network_path)
     channels = [0, 1, 2] if manifest.channels == "RGB" else [2, 1, 0]
@@ -93,7 +93,7 @@ def with_preprocessing(manifest: ModelManifest) -> onnx.ModelProto:
     return model
 
 
-# What the workers do.
+# The steps that a worker repeats: inference alone, or with decoding.
 
 
 def _alone(engine: str, manifest: ModelManifest, files: Sequence[bytes], threads: int) -> Step:
@@ -122,7 +122,7 @@ def measure(
     rounds: int,
     patience_s: float,
 ) -> list[tuple[str, ...]]:
-    """Return the table's rows: how fast each engine is by workers and threads, each with its best batch size."""
+    """Return the table's rows: every engine's speed by workers and threads, each with its best batch size."""
     tries = defaultdict[tuple[str, Prepare], list[tuple[Plan, float]]](list)
     plans = throughput.plans(available_cores())
     for number, engine, work in itertools.product(range(rounds), engines, _WORKS):
@@ -136,7 +136,7 @@ def measure(
 
 
 def rows(engine: str, alone: Sequence[Speed], with_decoding: Sequence[Speed]) -> list[tuple[str, ...]]:
-    """Return an engine's lines: the fastest batch size of each way to use the cores."""
+    """Return an engine's rows: the fastest batch size for each split of the cores."""
     both = zip(_fastest(alone), _fastest(with_decoding), strict=True)
     return [
         (engine, *map(str, (one.plan.instances, one.plan.threads)), *_cells(one), *_cells(other)) for one, other in both

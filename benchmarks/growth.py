@@ -1,7 +1,7 @@
-"""What API and Redis cost as workers and backlog grow, where the workers sleep instead of computing.
+"""Measures the cost of API and Redis as workers and backlog grow; the workers sleep instead of computing.
 
-`python -m benchmarks.growth` prints two tables. What a job costs in processor time says where one process saturates,
-however few cores the machine has: 1,000,000 us of a core a second.
+`python -m benchmarks.growth` prints two tables. The processor time per job shows where one process saturates, however
+few cores the machine has: 1,000,000 us of a core per second.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _BACKLOG_HEADER = ("backlog", "submit us", "take and finish us", "Redis us/job",
 
 
 class Row(NamedTuple):
-    """One number of workers; processor times are microseconds a job."""
+    """One number of workers; processor times are microseconds per job."""
 
     workers: int
     users: int
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class BacklogRow(NamedTuple):
-    """One backlog; times are microseconds a job."""
+    """One backlog; times are microseconds per job."""
 
     backlog: int
     submit_us: float
@@ -62,7 +62,7 @@ class BacklogRow(NamedTuple):
 
 @contextlib.contextmanager
 def _redis(folder: Path) -> Iterator[tuple[str, int]]:
-    """Run a Redis; yield its address and process id."""
+    """Run a Redis; yield its URL and process id."""
     port, log = redis_server.free_port(), folder / "redis.out"
     with processes.running(redis_server.command(port, folder), {}, log) as process:
         url = f"redis://127.0.0.1:{port}"
@@ -77,7 +77,7 @@ def _answers(url: str) -> bool:
 
 
 def measure_workers(workers: int, seconds: float, questions: Questions) -> Row:
-    """Return what `workers` simulated workers do behind one API process."""
+    """Return the figures of `workers` simulated workers behind one API process."""
     with (
         tempfile.TemporaryDirectory(prefix="mlapi-growth-", dir=processes.memory_folder()) as name,
         contextlib.ExitStack() as stack,
@@ -112,7 +112,7 @@ def _live_workers(port: int) -> int:
 
 
 def measure_backlog(backlog: int) -> BacklogRow:
-    """Return what submitting, and taking and answering, cost while `backlog` jobs wait."""
+    """Return the cost of submitting, and of taking and answering, while `backlog` jobs wait."""
     with (
         tempfile.TemporaryDirectory(prefix="mlapi-growth-", dir=processes.memory_folder()) as name,
         _redis(Path(name)) as (url, redis_pid),
@@ -125,7 +125,7 @@ def measure_backlog(backlog: int) -> BacklogRow:
         redis_bytes = (int(server.info("memory")["used_memory"]) - empty_bytes) / backlog
         before_s = processes.processor_s(redis_pid)
         submit_s = take_s = 0.0
-        # In small turns, so that the backlog stays what it is.
+        # In small turns, so that the backlog stays constant.
         for _ in range(_SAMPLE // BATCH_SIZE):
             submit_s += _submit(queue, BATCH_SIZE)
             take_s += _take_and_finish(queue)
@@ -136,7 +136,7 @@ def measure_backlog(backlog: int) -> BacklogRow:
 
 
 def _submit(queue: RedisJobQueue, jobs: int) -> float:
-    """Submit jobs one by one; return the seconds it took."""
+    """Submit jobs one by one; return the seconds taken."""
     started = time.perf_counter()
     for number in range(jobs):
         if number % 1000 == 0:
@@ -146,7 +146,7 @@ def _submit(queue: RedisJobQueue, jobs: int) -> float:
 
 
 def _take_and_finish(queue: RedisJobQueue) -> float:
-    """Take and answer a full batch; return the seconds it took."""
+    """Take and answer a full batch; return the seconds taken."""
     started = time.perf_counter()
     done = 0
     while done < BATCH_SIZE:
@@ -157,12 +157,12 @@ def _take_and_finish(queue: RedisJobQueue) -> float:
 
 
 def figures(rows: Sequence[Sequence[float]]) -> list[list[str]]:
-    """Return whole numbers, as a table has them."""
+    """Return the figures of a table as whole numbers."""
     return [[f"{value:,.0f}" for value in row] for row in rows]
 
 
 def powers(base: int, first: int, last: int) -> list[int]:
-    """Return `first` and its multiples by `base` up to `last`."""
+    """Return `first` times powers of `base`, up to `last`."""
     return list(takewhile(lambda value: value <= last, (first * base**exponent for exponent in count())))
 
 

@@ -1,4 +1,4 @@
-"""What a bulk job does to those who wait: their times with and without it, and its rate with and without them.
+"""Measures how a bulk job and interactive users affect each other: latencies and rates, alone and together.
 
 `python -m benchmarks.lanes` starts the service, measures each alone and both together, and prints one table.
 """
@@ -30,7 +30,7 @@ _HEADER = ("what runs", "requests/s", "p50 ms", "p99 ms", "bulk images/s", "erro
 
 
 class Round(NamedTuple):
-    """Users alone, the bulk job alone, and users for as long as a bulk job takes beside them."""
+    """Users alone, the bulk job alone, and users for as long as a bulk job runs beside them."""
 
     users: Cell
     bulk_per_s: float
@@ -40,7 +40,7 @@ class Round(NamedTuple):
 
 
 class Bench:
-    """A running service, and who asks it: users from this process, the bulk job from another."""
+    """A running service and its clients: users in this process, the bulk job in another."""
 
     def __init__(
         self, load: Load, sender: Sender, sending: ProcessPoolExecutor, users: int, images: int, patience_s: float
@@ -53,12 +53,12 @@ class Bench:
         self._patience_s = patience_s
 
     def warm_up(self) -> None:
-        """Have every part used once, unmeasured."""
+        """Use every part once, without measuring."""
         self._sending.submit(self._sender.send, _WARM_UP_IMAGES).result()
         self._load.run(self._users, _WARM_UP_S)
 
     def measure(self, seconds: float) -> Round:
-        """Measure the users for so many seconds, the bulk job, and both."""
+        """Measure the users for `seconds`, the bulk job, and both."""
         quiet.wait(self._patience_s)
         users = self._load.run(self._users, seconds)
         quiet.wait(self._patience_s)
@@ -74,7 +74,7 @@ class Bench:
 
 
 def rows(rounds: Sequence[Round], users: int) -> list[tuple[str, ...]]:
-    """Return the lines of the table: the medians of the rounds."""
+    """Return the rows of the table: the medians of the rounds."""
     alone, beside = [each.users for each in rounds], [each.users_beside for each in rounds]
     bulk, bulk_beside = [each.bulk_per_s for each in rounds], [each.bulk_beside_per_s for each in rounds]
     name = "one user" if users == 1 else f"{users} users"
@@ -120,7 +120,7 @@ def main(
         files = pictures.render(photos, _PICTURES)
         questions = Questions(files, Limit(files, ModelSettings.from_env()).answers())
         measured: list[Round] = []
-        # Of a picture that was classified before, the cache would have the answer.
+        # The cache would answer a picture that was classified before.
         with (
             systems.running("this service", {"CACHE_TTL_S": "0"}) as port,
             ProcessPoolExecutor(1, get_context("spawn")) as sending,

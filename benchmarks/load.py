@@ -1,6 +1,6 @@
-"""A closed loop of users: each sends the next picture when the last one is answered, over a connection it keeps.
+"""A closed loop of users: each sends the next picture when the last one is answered, on a persistent connection.
 
-One thread and asyncio: the generator shares the processor with what it measures, so it has to be light.
+One thread and asyncio: the generator shares the processor with the system it measures, so it has to be light.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ from stress_test.report import percentile
 from testing.answers import WrongAnswer
 from testing.pictures import Questions, check
 
-# Nothing is recorded until every user has had an answer, or this has passed: a queue needs its time to fill.
+# Nothing is recorded until every user has had an answer, or this time has passed: a queue needs time to fill.
 _LEAD_IN_S, _LONGEST_LEAD_IN_S = 1.0, 15.0
-# Requests in hand at the end are waited for, so that they do not run into what is measured next.
+# Requests in flight at the end are waited for, so that they do not run into the next measurement.
 _LAST_ANSWERS_S = 40.0
-# A system that refuses at once would else be asked as fast as the generator can.
+# Otherwise a system that refuses at once would be sent requests as fast as the generator can.
 _PAUSE_AFTER_FAILURE_S = 0.1
-# How soon it is noticed that something has ended.
+# How soon the end of a condition is noticed.
 _LOOK_S = 0.05
 
 
 class Cell(NamedTuple):
-    """What was measured; times are of right answers only."""
+    """One measurement; times are of right answers only."""
 
     rate_per_s: float
     p50_ms: float
@@ -61,11 +61,11 @@ class Load:
         self._over = False
 
     def run(self, users: int, seconds: float) -> Cell:
-        """Let `users` ask for `seconds`; `failures` has the reasons of errors then, `asked` all there was."""
+        """Let `users` send requests for `seconds`; then `failures` counts error reasons, `asked` all requests."""
         return asyncio.run(self._run(users, asyncio.sleep(seconds)))
 
     def run_while(self, users: int, goes_on: Callable[[], bool]) -> Cell:
-        """Let `users` ask as long as something goes on."""
+        """Let `users` send requests while `goes_on()` holds."""
         return asyncio.run(self._run(users, _end_of(goes_on)))
 
     async def _run(self, users: int, end: Coroutine[Any, Any, None]) -> Cell:
@@ -103,7 +103,7 @@ class Load:
             await asyncio.sleep(0 if self._over else _PAUSE_AFTER_FAILURE_S)
 
     async def _ask(self, connection: "Connection") -> bool:
-        """Ask about one picture; record the answer, and return whether it is right."""
+        """Send one picture; record the answer, and return whether it is right."""
         body, expected = self._questions.next()
         self.asked += 1
         started = time.perf_counter()
@@ -152,7 +152,7 @@ async def connected(port: int) -> AsyncIterator[Connection]:
 
 
 def content_length(headers: bytes) -> int:
-    """Return how long the body is by an answer's headers. Raises `ValueError` where they do not say."""
+    """Return the body's length from an answer's headers. Raises `ValueError` if they do not give it."""
     for line in headers.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":

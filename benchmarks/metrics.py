@@ -1,6 +1,6 @@
-"""What counting costs: the same API with and without it, in turn, and what it takes to look at the counts.
+"""Measures the cost of metrics: the same API with and without them, in turn, and the cost of a scrape.
 
-`python -m benchmarks.metrics` asks the application itself, without HTTP, and prints a table of processor time.
+`python -m benchmarks.metrics` calls the application itself, without HTTP, and prints a table of processor time.
 """
 
 import io
@@ -61,7 +61,7 @@ def cpu_us(work: Callable[[], object], times: int) -> float:
 
 @contextmanager
 def _clients() -> Iterator[tuple[FlaskClient, FlaskClient, Metrics]]:
-    """Yield an API that counts nothing, one that counts as several processes do, and its counts."""
+    """Yield an API without metrics, one with metrics as for several processes, and its metrics."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count_together(folder)
@@ -80,7 +80,7 @@ def _predict(client: FlaskClient, data: bytes) -> None:
 
 
 def _worker_batch() -> Callable[[], object]:
-    """Return what a worker counts of a batch of four."""
+    """Return a function that records a worker's batch of four."""
     worker = WorkerMetrics("m1", 100)
     batch = [Delivery(ImageJob("j", "dog.jpeg", 30), "", "", 5)] * 4
     outcomes: list[Outcome] = [_ANSWER] * 4

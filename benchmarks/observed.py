@@ -1,7 +1,7 @@
-"""What metrics and traces cost in throughput: the service without and with them, in turn, each time started anew.
+"""Measures the cost of metrics and traces in throughput: the service without and with them, restarted each time.
 
-`python -m benchmarks.observed` starts the service and a collector, asks over HTTP, and prints one table. What each part
-of a request takes of a processor is told by `python -m benchmarks.metrics` and `python -m benchmarks.tracing`.
+`python -m benchmarks.observed` starts the service and a collector, sends requests over HTTP, and prints one table.
+`python -m benchmarks.metrics` and `python -m benchmarks.tracing` measure the processor time of each part.
 """
 
 import statistics
@@ -30,7 +30,7 @@ _UNCOUNTED = Path(__file__).parent / "uncounted"
 
 
 def settings(url: str) -> Mapping[str, Mapping[str, str]]:
-    """Return what is measured, by the environment that it takes; an empty variable is as good as none."""
+    """Return the variants to measure, with their environment; an empty variable counts as unset."""
     off = {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}
     on = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_TRACES_SAMPLER": "", "OTEL_TRACES_SAMPLER_ARG": ""}
     return {
@@ -56,7 +56,7 @@ def measure(
 
 
 def row(name: str, nothing: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return a line of the table: the medians of the rounds, and the ratio of each round to the same one of nothing."""
+    """Return a row of the table: the medians of the rounds, and each round's ratio to the same round without either."""
     rate, p50, _, p99 = (statistics.median(figures) for figures in list(zip(*cells, strict=True))[:4])
     ratios = [after.rate_per_s / before.rate_per_s for before, after in zip(nothing, cells, strict=True)]
     each, median = " ".join(f"{ratio:.2f}" for ratio in ratios), f"{statistics.median(ratios):.3f}"
@@ -87,7 +87,7 @@ def main(users: int, seconds: float, rounds: int, patience: float, photos: Path 
             measured = settings(sent_to.url)
             cells: dict[str, list[Cell]] = {name: [] for name in measured}
             for number in range(rounds):
-                # In the other order in every second round, since a machine becomes busier or quieter.
+                # In reverse order in every second round, since a machine becomes busier or quieter.
                 for name in list(measured)[:: -1 if number % 2 else 1]:
                     cells[name].append(measure(measured[name], questions, users, seconds, patience))
                     click.echo(f"{name}: {cells[name][-1].rate_per_s:.1f} images/s", err=True)

@@ -1,4 +1,4 @@
-"""Whether it pays to decode the next batch while the current one is inferred.
+"""Measures whether it pays to decode the next batch while the current one is in the network.
 
 `python -m benchmarks.overlap --photos FOLDER` prints one table: one worker alone, and one per core.
 """
@@ -54,7 +54,7 @@ def overlapping(settings: ModelSettings, files: Sequence[bytes], plan: Plan) -> 
 def measure(
     plan: Plan, settings: ModelSettings, files: Sequence[bytes], seconds: float, rounds: int, patience_s: float
 ) -> tuple[str, ...]:
-    """Return the plan's row; both ways take turns, and the medians count."""
+    """Return the plan's row: the medians of both ways, which take turns."""
     with throughput.classifiers(settings, files, plan) as one, overlapping(settings, files, plan) as other:
         tries = [_try((one, other), plan.batch_size, seconds, patience_s) for _ in range(rounds)]
     in_turn, overlapped = (statistics.median(rates) for rates in zip(*tries, strict=True))

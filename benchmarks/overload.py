@@ -1,7 +1,7 @@
-"""What becomes of the service when more is asked of it than it can do.
+"""Measures the service under overload: more requests than it can process.
 
-`python -m benchmarks.overload` finds its peak, then lets four times as many clients come for a minute, and prints one
-table. Where there are two cores or more, the clients have the last one to themselves, as if they were elsewhere.
+`python -m benchmarks.overload` finds its peak, then sends clients at four times that rate for a minute, and prints one
+table. With two cores or more, the clients have the last one to themselves, as if they were on another machine.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from testing.pictures import Questions
 
 _READY = "Ctrl-C stops it."
 _PICTURES = 64
-# So many that a batch waits whenever a worker is free.
+# Enough users that a batch waits whenever a worker is free.
 _PEAK_USERS = (16, 32, 64)
 _WARM_UP_S = 3.0
 _PATIENCE_S = 10.0
@@ -64,7 +64,7 @@ class Service(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The most right answers a second, from so many users, each with the next picture when the last is answered."""
+    """The highest rate of right answers, and its number of users in a closed loop."""
 
     users: int
     cell: Cell
@@ -72,7 +72,7 @@ class Peak(NamedTuple):
 
 
 class Overload(NamedTuple):
-    """What became of clients who came at `per_s` for `seconds`, and the memory halfway through and at the end."""
+    """The outcomes of clients that arrived at `per_s` for `seconds`, and the memory halfway through and at the end."""
 
     per_s: float
     seconds: float
@@ -92,12 +92,12 @@ def _running() -> Iterator[Service]:
 
 
 def split(cores: set[int]) -> tuple[set[int], set[int]]:
-    """Return the cores of the service and those of its clients; a single core is both's."""
+    """Return the cores of the service and those of its clients; a single core is shared."""
     return (cores - {max(cores)} or cores), {max(cores)}
 
 
 def measure(times: float, seconds: float, peak_seconds: float) -> tuple[Peak, Overload]:
-    """Measure the peak and `times` as much. Raises `CannotRun`."""
+    """Measure the peak, then `times` that rate. Raises `CannotRun`."""
     files = pictures.render(None, _PICTURES)
     questions = Questions(files, Limit(files, ModelSettings.from_env()).answers())
     service_cores, client_cores = split(os.sched_getaffinity(0))
@@ -138,7 +138,7 @@ def _look(service: Service, at_s: Sequence[float]) -> list[_Memory]:
 
 
 def rows(peak: Peak, overload: Overload) -> list[tuple[str, ...]]:
-    """Return the two lines of the table."""
+    """Return the two rows of the table."""
     cell, outcomes = peak.cell, overload.outcomes
     rate = sum(at_s <= overload.seconds for at_s in outcomes.right_at_s) / overload.seconds
     return [

@@ -1,4 +1,4 @@
-"""Waits until other processes leave the processor alone, so that they are not measured too."""
+"""Waits until other processes leave the processor idle, so that they do not distort a measurement."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ def wait(patience_s: float, stat: Path = Path("/proc/stat")) -> None:
 
 
 def busy_share(before: list[int], now: list[int]) -> float:
-    """Return the share of all cores that was used between two readings of /proc/stat."""
+    """Return the share of all cores in use between two readings of /proc/stat."""
     spent = [later - earlier for earlier, later in zip(before, now, strict=True)]
     idle = spent[3] + spent[4]  # waiting for a disk is idle, too
     return 1 - idle / max(1, sum(spent))

@@ -1,7 +1,7 @@
-"""The limit: what model workers do on the same pictures without HTTP or queue.
+"""The limit: the rate of model workers on the same pictures without HTTP or queue.
 
-They decode, preprocess and infer with the service's own code, engine and precision, each in a process of its own as in
-the service. How many of them, with how many threads and pictures in a batch, use the cores best is found by trying.
+They decode, preprocess and infer with the service's own code, engine and precision, each in its own process as in the
+service. The best numbers of workers, threads and pictures per batch are found by trying.
 """
 
 import itertools
@@ -28,19 +28,19 @@ _ROUNDS = 2
 
 
 def plans(cores: int) -> list[Plan]:
-    """Return what is tried: what `mlapi tune` tries, and twice as many workers as cores."""
+    """Return the plans to try: those of `mlapi tune`, and twice as many workers as cores."""
     return throughput.plans(cores) + [Plan(2 * cores, 1, size) for size in BATCH_SIZES]
 
 
 class Limit:
-    """The pictures, and how fast they can be classified here."""
+    """The pictures, and the rates at which they can be classified here."""
 
     def __init__(self, files: Sequence[bytes], settings: ModelSettings) -> None:
         self._files = files
         self._settings = settings
 
     def find_best(self, seconds: float) -> Plan:
-        """Return the fastest plan for this machine by the median of several tries; what each did goes to stderr."""
+        """Return the fastest plan for this machine by the median of several tries; their results go to stderr."""
         tries = throughput.measurements(self.workers, plans(available_cores()), seconds, _ROUNDS)
         speeds = throughput.summary(tries)
         for speed in speeds:
@@ -48,11 +48,11 @@ class Limit:
         return max(speeds, key=lambda speed: speed.images_per_s).plan
 
     def workers(self, plan: Plan) -> Workers:
-        """Return the plan's workers, to be measured whenever it suits."""
+        """Return the plan's workers, ready to be measured."""
         return throughput.classifiers(self._settings, self._files, plan)
 
     def measure_alone(self, seconds: float) -> Cell:
-        """Return the figures for one picture at a time, with as many threads as is fastest."""
+        """Return the figures for one picture at a time, with the fastest number of threads."""
         each = [self._alone(threads, seconds) for threads in {1, available_cores()}]
         return min(each, key=lambda alone: alone.p50_ms)
 
@@ -66,7 +66,7 @@ class Limit:
         return cell(times_s, sum(times_s))
 
     def answers(self) -> list[Expected]:
-        """Return what each picture is classified as, alone and among others."""
+        """Return each picture's predictions, alone and in a batch."""
         classifier = load_classifier(self._settings)
         alone, together = (self._answers_by(classifier, size) for size in (1, 8))
         return [

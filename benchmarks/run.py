@@ -1,4 +1,4 @@
-"""The order of a benchmark: every system in turn, and the limit between each two measurements."""
+"""Runs a benchmark: every system in turn, and the limit between each two measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _WARM_UP_USERS, _WARM_UP_S = 16, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to measure: each cell for `seconds` in each round; without a `plan`, the best one is looked for."""
+    """The measurements to make: each cell for `seconds` in each round; without a `plan`, the best one is searched."""
 
     names: Sequence[str]
     users: Sequence[int]

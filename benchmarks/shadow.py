@@ -1,4 +1,4 @@
-"""What a shadow costs those whose pictures it computes, too: their times with and without it, in turn.
+"""Measures the cost of a shadow for the clients whose pictures it copies: latencies with and without it, in turn.
 
 `python -m benchmarks.shadow` starts the service with a second version beside its model, the same network under another
 number, and prints one table.
@@ -36,7 +36,7 @@ _HEADER = ("shadow", "requests/s", "p50 ms", "p95 ms", "p99 ms", "errors")
 
 
 class Bench:
-    """A running service with two versions, who asks it, and what says how much the second one computes."""
+    """A running service with two versions, its clients, and the comparison of the versions."""
 
     def __init__(self, ask: Callable[[float], Outcomes], queue: RedisJobQueue, patience_s: float) -> None:
         self._ask = ask
@@ -45,22 +45,22 @@ class Bench:
         [self._second] = [each.name for each in queue.versions().listed if each.info.version == _SECOND]
 
     def measure(self, percent: int, seconds: float) -> Cell:
-        """Have the second version compute so many percent, and measure who asks meanwhile."""
+        """Let the second version process `percent` of the images, and measure the clients meanwhile."""
         versions.shadow(self._queue, self._second, percent)
         quiet.wait(self._patience_s)
-        self._ask(_WARM_UP_S)  # until then, all know of it
+        self._ask(_WARM_UP_S)  # by then, all processes have read it
         outcomes = self._ask(seconds)
         for reason, count in outcomes.errors.most_common(5):
             click.echo(f"  {count} x {reason}", err=True)
         return cell(outcomes.right_s, seconds, outcomes.errors.total() + len(outcomes.refused_s))
 
     def compared(self) -> Comparison:
-        """Return what is known of the second version beside the first."""
+        """Return the comparison of the second version with the first."""
         return next((each.comparison for each in self._queue.figures().versions if each.comparison), Comparison())
 
 
 def second_version(folder: Path, settings: ModelSettings) -> Path:
-    """Make a folder of the model with another version's number."""
+    """Make a copy of the model's folder with another version number."""
     manifest = ModelManifest.load(settings.model)
     replace(manifest, version=_SECOND, folder=folder).write(folder)
     for file in manifest.network_files():
@@ -70,7 +70,7 @@ def second_version(folder: Path, settings: ModelSettings) -> Path:
 
 
 def rows(without: Sequence[Cell], beside: Sequence[Cell], percent: int) -> list[tuple[str, ...]]:
-    """Return the lines of the table: the medians of the rounds."""
+    """Return the rows of the table: the medians of the rounds."""
     figures = [_medians(without), _medians(beside)]
     ratios = tuple(f"{statistics.median(each):.2f}" for each in zip(*map(_ratios, without, beside), strict=True))
     return [
@@ -106,7 +106,7 @@ def main(per_s: float, percent: int, seconds: float, rounds: int, patience: floa
         questions = Questions(files, Limit(files, settings).answers())
         with tempfile.TemporaryDirectory(prefix="mlapi-bench-") as folder:
             second = second_version(Path(folder), settings)
-            # Of a picture that was classified before, the cache would have the answer.
+            # The cache would answer a picture that was classified before.
             environment = {"CACHE_TTL_S": "0", "MODELS_BESIDE": str(second)}
             with systems.running_with_queue(environment) as (port, url):
                 queue = RedisJobQueue(url, max_jobs=1)
@@ -114,7 +114,7 @@ def main(per_s: float, percent: int, seconds: float, rounds: int, patience: floa
                     lambda seconds: Arrivals(port, questions).run(per_s, seconds, _LAST_ANSWER_S), queue, patience
                 )
                 for number in range(rounds):
-                    # Each first in every second round, since a machine becomes busier or quieter.
+                    # Each goes first in every second round, since a machine becomes busier or quieter.
                     for share, cells in ((0, without), (percent, beside))[:: -1 if number % 2 else 1]:
                         cells.append(bench.measure(share, seconds))
                     click.echo(f"  {without[-1]}\n  {beside[-1]}", err=True)

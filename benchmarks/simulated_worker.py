@@ -1,4 +1,4 @@
-"""Workers that fetch images, then sleep instead of computing: each batch takes the same time, and hardly any processor.
+"""Workers that fetch images, then sleep instead of computing: a constant time per batch, hardly any processor time.
 
 `python -m benchmarks.simulated_worker WORKERS BATCH_S` runs them in one process until SIGTERM.
 """

@@ -1,6 +1,6 @@
-"""What it costs to keep uploads in a folder, and in object storage: for each operation, and for a request to the API.
+"""Measures the cost of uploads in a folder and in object storage: per operation, and per request to the API.
 
-`python -m benchmarks.storage` starts a server that speaks S3, or takes what `--url` names, and prints a table.
+`python -m benchmarks.storage` starts a server that speaks S3, or uses the one that `--url` names, and prints a table.
 """
 
 import io
@@ -33,14 +33,14 @@ _HEADER = ("what", "folder, ms", "its processor time", "object storage, ms", "it
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call costs, in milliseconds: time, and this process's share of it on processors."""
+    """The cost of one call, in milliseconds: elapsed time, and this process's processor time."""
 
     elapsed_ms: float
     cpu_ms: float
 
     @classmethod
     def of(cls, work: Callable[[], object], times: int) -> "Cost":
-        """Call something, once for its connections, then so many times."""
+        """Call `work` once for its connections, then `times` times."""
         work()
         started, cpu_started = time.perf_counter(), time.process_time()
         for _ in range(times):
@@ -51,7 +51,7 @@ class Cost:
 
 @contextmanager
 def _storage(url: str | None) -> Iterator[str]:
-    """Yield the address of object storage, of a server that lives as long where none is given."""
+    """Yield the URL of object storage, by default of a temporary server."""
     if url:
         yield url
         return
@@ -64,7 +64,7 @@ def _storage(url: str | None) -> Iterator[str]:
 
 
 def _operations(store: ImageStore, data: bytes) -> dict[str, Callable[[], object]]:
-    """Return what the services do with a store."""
+    """Return the services' operations on a store."""
     numbers = count()
     names = [f"{number}.jpeg" for number in range(_BATCH)]
     for name in names:
@@ -79,7 +79,7 @@ def _operations(store: ImageStore, data: bytes) -> dict[str, Callable[[], object
 
 
 def _request(settings: ApiSettings, data: bytes) -> Callable[[], object]:
-    """Return what asks an API whose queue answers at once, always with another picture."""
+    """Return a function that sends another picture each time to an API whose queue answers at once."""
     queue, numbers = InstantQueue(max_jobs=1000), count()
     queue.heartbeat("w1", 0.01, "m1")
     queue.publish(ModelInfo("m1", labels=("Eskimo_dog",)))
@@ -95,7 +95,7 @@ def _request(settings: ApiSettings, data: bytes) -> Callable[[], object]:
 
 
 def measure(folder: Path, url: str, times: int) -> list[tuple[str, Cost, Cost]]:
-    """Return the costs of each, of the folder and of object storage."""
+    """Return the costs of every operation, with the folder and with object storage."""
     data = _PICTURE.read_bytes()
     stores = (FolderImageStore(folder / "uploads"), ObjectImageStore(url))
     works = [_operations(store, data) for store in stores]

@@ -1,4 +1,4 @@
-"""Starts the systems that are compared, each on a free port and with a folder of its own, and ends them."""
+"""Starts and ends the systems under comparison, each on a free port and with its own folder."""
 
 import contextlib
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from mlapi.service.redis_server import free_port
 from testing import processes
 
-# Each prints this when all of its processes are up.
+# Every system prints this when all of its processes are up.
 _READY = "Ctrl-C stops it."
 
 COMMANDS = {
@@ -20,9 +20,9 @@ COMMANDS = {
 
 @contextlib.contextmanager
 def running(name: str, settings: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Start a system, and yield its port when it is ready. Raises `CannotRun` with what it printed if it never is.
+    """Start a system, and yield its port when it is ready. Raises `CannotRun` with its output if it never is.
 
-    `settings` are environment variables beside those that give it a place of its own.
+    `settings` are further environment variables, beside those for its port and folder.
     """
     with _running(name, settings or {}) as (port, _):
         yield port
@@ -30,7 +30,7 @@ def running(name: str, settings: Mapping[str, str] | None = None) -> Iterator[in
 
 @contextlib.contextmanager
 def running_with_queue(settings: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """Start this service as `running` does, and yield its port and its Redis's address."""
+    """Start this service as `running` does, and yield its port and its Redis's URL."""
     with _running("this service", settings) as (port, log):
         [url] = re.findall(r"REDIS_URL=(\S+)", log)
         yield port, url

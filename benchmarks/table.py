@@ -1,4 +1,4 @@
-"""Turns what was measured into one Markdown table."""
+"""Renders measurements as one Markdown table."""
 
 import math
 import platform
@@ -19,7 +19,7 @@ _HEADER = ("system", "users", "requests/s", "p50 ms", "p95 ms", "p99 ms", "error
 
 @dataclass(slots=True)
 class Results:
-    """Cells by system and users with the limit, images/s, that held at the time; and the time of one image alone."""
+    """Cells by system and users, with the limit in images/s at the time; and the time of one image alone."""
 
     plan: Plan
     alone: Cell
@@ -31,7 +31,7 @@ class Results:
 
 
 def render(results: Results, about: str) -> str:
-    """Return the table, and below it how it came about."""
+    """Return the table, followed by the conditions of the measurement."""
     rows = [_limit_row(results)]
     rows += [_row(system, users, measured) for (system, users), measured in results.cells.items()]
     return f"{markdown(_HEADER, rows)}\n\n{about}"
@@ -75,7 +75,7 @@ def describe(model: str, results: Results, seconds: float, rounds: int) -> str:
 
 
 def conditions() -> str:
-    """Return the day, and on what is measured."""
+    """Return the date and the hardware."""
     return f"{datetime.now().astimezone().date().isoformat()}, {hardware()}"
 
 

@@ -1,7 +1,7 @@
-"""What traces cost: the same request and the same batch, with traces off and on, in turn.
+"""Measures the cost of traces: the same request and the same batch, with traces off and on, in turn.
 
-`python -m benchmarks.tracing` asks the application itself, without HTTP, and a worker without a network, and prints a
-table of processor time. Spans are sent to a collector of its own, in another process, so that sending counts too.
+`python -m benchmarks.tracing` calls the application itself, without HTTP, and a worker without a network, and prints a
+table of processor time. Spans are sent to a collector in another process, so that sending is measured, too.
 """
 
 import io
@@ -48,7 +48,7 @@ _SAMPLERS: Mapping[str, Mapping[str, str]] = {
 
 
 class _Receiver(BaseHTTPRequestHandler):
-    """Counts what it gets, and throws it away."""
+    """Counts the bytes it receives, and discards them."""
 
     protocol_version = "HTTP/1.1"
     server: "_Server"
@@ -62,7 +62,7 @@ class _Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -73,7 +73,7 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Where spans are sent, and how many bytes have been."""
+    """The URL of a collector, and the number of bytes sent to it."""
 
     url: str
     received_bytes: "Synchronized[int]"
@@ -81,7 +81,7 @@ class Collector:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """Yield a collector, in a process of its own."""
+    """Yield a collector in a separate process."""
     server = _Server()
     process = _FORK.Process(target=server.serve_forever, daemon=True)
     process.start()
@@ -91,7 +91,7 @@ def collector() -> Iterator[Collector]:
 
 
 def _api(folder: Path) -> Callable[[], object]:
-    """Return a request for a prediction, of an API that traces as the process does now."""
+    """Return a function that requests a prediction from an API with the process's present tracing."""
     queue = InstantQueue(max_jobs=1000)
     queue.heartbeat("w1", 0.01, "m1")
     queue.publish(ModelInfo("m1", labels=("Eskimo_dog",)))
@@ -107,13 +107,13 @@ def _api(folder: Path) -> Callable[[], object]:
 
 
 def _job() -> ImageJob:
-    """Return a job of a trace of its own."""
+    """Return a job with its own trace."""
     with tracing.span("request"):
         return job_trace.carrying(ImageJob("j", "dog.jpeg", 30))
 
 
 def _batch() -> Callable[[], object]:
-    """Return what a worker does to trace a batch of four."""
+    """Return a function that traces a batch of four as a worker does."""
     batch = [Delivery(_job(), "", "", 5) for _ in range(4)]
     outcomes: list[Outcome] = [_ANSWER] * 4
 
@@ -129,7 +129,7 @@ def _batch() -> Callable[[], object]:
 
 
 class _Setting:
-    """The API and the worker as a sampler has them trace."""
+    """The API and the worker with one sampler."""
 
     def __init__(self, sampler: Mapping[str, str], folder: Path) -> None:
         os.environ.update(sampler)
@@ -139,7 +139,7 @@ class _Setting:
         self._predict = _api(folder)
 
     def measure(self, times: int) -> tuple[float, float]:
-        """Return the processor time of a prediction and of a batch, in microseconds, with that of sending its spans."""
+        """Return the processor time of a prediction and of a batch in microseconds, sending their spans included."""
         tracing.use(self._tracer)
         batches = [_batch() for _ in range(times)]
         self._processor.force_flush()

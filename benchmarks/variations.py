@@ -16,10 +16,10 @@ _DOG = Path(__file__).parent.parent / "tests" / "dog.jpeg"
 
 
 def vary(folder: Path | None, count: int, sides_px: tuple[int, int], seed: int = 0) -> Iterator[bytes]:
-    """Yield `count` JPEG files, their longer sides of `sides_px` (from, to); the same seed gives the same ones.
+    """Yield `count` JPEG files, their longer sides of `sides_px` (from, to); the same seed gives the same files.
 
     They are made of a folder's photos, each used before one is used again, or of this project's dog. A photo that is
-    too small is enlarged. Raises `CannotRun` where the folder has none.
+    too small is enlarged. Raises `CannotRun` if the folder has none.
     """
     chance = random.Random(seed)  # noqa: S311  # makes pictures, no secret
     photos = itertools.cycle(find_photos(folder) if folder else [_DOG])

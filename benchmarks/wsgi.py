@@ -52,7 +52,7 @@ _WAITING, _ANSWER_AFTER_S = 1000, 2.0
 
 
 class Row(NamedTuple):
-    """What one server does; all but the first two are of a thousand clients that wait two seconds for their answers."""
+    """One server's results; all but the first two are for a thousand clients that wait two seconds for answers."""
 
     cells: Sequence[Cell]
     cpu_us: float
@@ -80,12 +80,12 @@ def _listens(port: int) -> bool:
 
 
 def questions(files: int = 64) -> Questions:
-    """Return pictures that are all answered alike."""
+    """Return requests for pictures that all have the same answer."""
     return Questions(pictures.render(None, files), [Expected(frozenset({ANSWER.label}), ANSWER.score)] * files)
 
 
 def measure(name: str, asked: Questions, seconds: float, waiting: int = _WAITING) -> Row:
-    """Return what a server does. Raises `CannotRun` where it does not start."""
+    """Measure a server. Raises `CannotRun` if it does not start."""
     with _server(name) as (process, port):
         load = Load(port, asked)
         load.run(16, seconds / 2)
@@ -100,10 +100,10 @@ def measure(name: str, asked: Questions, seconds: float, waiting: int = _WAITING
 
 
 def cells(name: str, row: Row) -> tuple[str, ...]:
-    """Return a line of the table."""
+    """Return a row of the table."""
     rates = [f"{cell.rate_per_s:,.0f}" for cell in row.cells]
     errors = str(row.waiting.errors + sum(cell.errors for cell in row.cells))
-    # A server that leaves some clients without any answer has good times for the others, but fewer answers a second.
+    # A server that leaves some clients unanswered has low latencies for the others, but fewer answers per second.
     waiting = (f"{row.memory_mb:.0f}", str(row.threads), f"{row.waiting.rate_per_s:.0f}")
     times = (f"{row.waiting.p50_ms / 1000:.1f}", errors)
     return (name, f"{row.cells[0].p50_ms:.1f}", *rates, f"{row.cpu_us:,.0f}", *waiting, *times)

@@ -1,4 +1,4 @@
-"""The API with a queue that answers at once, or after $ANSWER_AFTER_S: what is left is the WSGI server's cost."""
+"""The API with a queue that answers at once, or after $ANSWER_AFTER_S: the remaining cost is the WSGI server's."""
 
 import os
 from concurrent.futures import Future
@@ -17,14 +17,14 @@ from runtime import waiting
 
 
 class InstantQueue(MemoryJobQueue):
-    """Has every answer ready after `answer_after_s`."""
+    """A queue that answers every job after `answer_after_s`."""
 
     def __init__(self, answer_after_s: float) -> None:
         super().__init__(max_jobs=1)
         self._answer_after_s = answer_after_s
 
-    def submit(self, job: ImageJob) -> Admission:  # noqa: ARG002 - it takes no note of the job
-        """Let the job wait for nobody."""
+    def submit(self, job: ImageJob) -> Admission:  # noqa: ARG002 - the job does not matter
+        """Accept the job, without queueing it."""
         return "accepted"
 
     def wait(self, job: ImageJob) -> Prediction:  # noqa: ARG002 - all get the same answer
@@ -42,7 +42,7 @@ def create_app() -> Flask:
 
 
 def create_gateway() -> Gateway:
-    """Return the API of one process, by Granian's own interface."""
+    """Return the API of one process, through Granian's own interface."""
     app = create_app()
     services = app.extensions["services"]
     return Gateway(app, services.settings, services.queue)

@@ -1,1 +1,1 @@
-"""Breaks what the service runs on while requests flow, and checks every answer."""
+"""Fault injection: breaks the service's dependencies under load, and checks every answer."""

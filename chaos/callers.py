@@ -1,4 +1,4 @@
-"""Callers who send one picture after the other, and what became of each of their requests."""
+"""Clients that send one picture after another, and the outcome of every request."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from benchmarks.load import connected
 from testing.answers import WrongAnswer
 from testing.pictures import Question, Questions, check
 
-# The service answers within PREDICT_TIMEOUT_S, 30 s, so who has waited this long will never be answered.
+# The service answers within PREDICT_TIMEOUT_S, 30 s, so a request that has waited this long will never be answered.
 PATIENCE_S = 40.0
 _PAUSE_S = 0.05
 
@@ -18,10 +18,10 @@ RIGHT, WRONG, UNANSWERED = "right", "wrong", "unanswered"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request with what came of it: `RIGHT`, `WRONG`, `UNANSWERED`, or the status and code of a refusal.
+    """A request and its outcome: `RIGHT`, `WRONG`, `UNANSWERED`, or the status and code of a refusal.
 
-    Times are seconds on the clock of `time.monotonic`. The caller asked again after each time that nobody listened, and
-    after each connection that `broke` before the answer.
+    Times are seconds on the clock of `time.monotonic`. The client retried whenever no server listened, and whenever a
+    connection `broke` before the answer.
     """
 
     sent_at: float
@@ -32,7 +32,7 @@ class Request:
 
 
 class Callers:
-    """Keeps a number of requests in the air, from a thread of its own, until it is left."""
+    """Keeps a number of requests in flight, from its own thread, until the context ends."""
 
     def __init__(self, port: int, questions: Questions, callers: int) -> None:
         self.requests: list[Request] = []
@@ -62,7 +62,7 @@ class Callers:
 
 
 async def ask(port: int, question: Question, content_type: str) -> Request:
-    """Ask, again after each connection that breaks, until there is an answer or the caller's patience is over."""
+    """Send a request, retrying after every broken connection, until it is answered or the client's patience ends."""
     sent_at, unheard, broke = time.monotonic(), 0, 0
     while (left_s := sent_at + PATIENCE_S - time.monotonic()) > 0:
         try:

@@ -10,12 +10,12 @@ _SIZE_MB = 512
 
 
 class CannotMount(Exception):
-    """Nobody may mount a disk here, or we may not."""
+    """No disk can be mounted here, or this user may not."""
 
 
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[None]:
-    """Have a small disk in memory at `folder`. Raises `CannotMount`."""
+    """Mount a small disk in memory at `folder`. Raises `CannotMount`."""
     _run("mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "tmpfs", str(folder))
     try:
         yield
@@ -25,7 +25,7 @@ def mounted(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Leave no room on the disk of a folder."""
+    """Fill the disk of a folder."""
     file = folder / "filler"
     block = bytes(1 << 20)
     with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):

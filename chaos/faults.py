@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is made to."""
+"""The faults, and how each is caused."""
 
 import contextlib
 import io
@@ -26,15 +26,16 @@ _FAKE_DECODER = {"PYTHONPATH": str(Path(__file__).parent / "fake_decoder")}
 
 S = TypeVar("S")
 
-# Entering it, the fault strikes; leaving it, the fault is taken away again, where it is one that lasts.
+# Entering the context causes the fault; leaving it ends a lasting one.
 Strike = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault(Generic[S]):
-    """A fault: what makes it possible in a service that runs, how long it lasts, how often it strikes in a full run.
+    """A fault: how to prepare a running service for it, how long it lasts, and how often it strikes in a full run.
 
-    One that leaves the service no way to answer is recovered from when it is over, any other from its strike on.
+    Recovery from a fault that leaves the service no way to answer is measured from its end, from any other from its
+    start.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Fault(Generic[S]):
 
 
 def kill(words: str, most: int | None = None) -> Callable[[Service], AbstractContextManager[Strike]]:
-    """Return the preparation of kill -9 for the processes whose command has these words, the oldest or all of them."""
+    """Return the preparation of kill -9 for processes whose command has these words, the oldest or all of them."""
 
     @contextlib.contextmanager
     def prepare(service: Service) -> Iterator[Strike]:
@@ -57,7 +58,7 @@ def kill(words: str, most: int | None = None) -> Callable[[Service], AbstractCon
 
 @contextlib.contextmanager
 def pause_worker(service: Service) -> Iterator[Strike]:
-    """Stop a worker, as a debugger or a full swap would, and let it go on."""
+    """Stop a worker, as a debugger or a full swap would, and resume it."""
 
     @contextlib.contextmanager
     def strike() -> Iterator[None]:
@@ -73,7 +74,7 @@ def pause_worker(service: Service) -> Iterator[Strike]:
 
 @contextlib.contextmanager
 def cut_worker_off(service: Service) -> Iterator[Strike]:
-    """Have a worker on the far end of a cable, and cut it."""
+    """Connect a worker through a cable, and cut it."""
     with (
         Cable(redis_url.parse(service.redis_url).path) as cable,
         service.another_worker(f"redis://127.0.0.1:{cable.port}"),
@@ -83,14 +84,14 @@ def cut_worker_off(service: Service) -> Iterator[Strike]:
 
 @contextlib.contextmanager
 def fill_disk(service: Service) -> Iterator[Strike]:
-    """Have the uploads on a small disk, and fill it. Raises `CannotMount`."""
+    """Put the uploads on a small disk, and fill it. Raises `CannotMount`."""
     with disk.mounted(service.uploads):
         yield lambda: disk.filled(service.uploads)
 
 
 @contextlib.contextmanager
 def terminate_everything(service: Service) -> Iterator[Strike]:
-    """Ask every process to end, all at once, and start the service again."""
+    """Send SIGTERM to all processes at once, and restart the service."""
 
     @contextlib.contextmanager
     def strike() -> Iterator[None]:
@@ -107,7 +108,7 @@ def upset_decoder(
 ) -> Callable[[Service], AbstractContextManager[Strike]]:
     """Return the preparation of sending pictures of a size that `fake_decoder` has a bug for, all at the same time.
 
-    Raises `CannotRun` where one of them is not answered as it should be.
+    Raises `CannotRun` if one of them does not get the expected answer.
     """
 
     @contextlib.contextmanager
@@ -126,14 +127,14 @@ def upset_decoder(
 
 
 def _send(service: Service, picture: bytes) -> str:
-    """Return the status and the code that the sender of a picture is answered."""
+    """Return the status and the code of the answer to a picture."""
     form = {"file": ("picture.png", picture)}
     answer = requests.post(f"http://127.0.0.1:{service.port}/predict", files=form, timeout=PATIENCE_S)
     return f"{answer.status_code} {answer.headers.get('X-Error', '').partition(':')[0]}"
 
 
 def _picture(size: tuple[int, int]) -> bytes:
-    """Return a picture of a size, another one each time."""
+    """Return a picture of a size, a different one each time."""
     file = io.BytesIO()
     Image.frombytes("L", size, os.urandom(math.prod(size))).save(file, "PNG")
     return file.getvalue()

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 
 class Cable:
-    """Forwards what comes to `port` on to a Unix socket.
+    """Forwards connections on `port` to a Unix socket.
 
-    While it is cut, nothing comes through in either direction and nobody is told, as when packets are lost; when it is
-    whole again, what was sent meanwhile arrives, as TCP would repeat it.
+    While it is cut, nothing passes in either direction and neither side is notified, as when packets are lost; when it
+    is repaired, the data sent meanwhile arrive, as TCP would retransmit them.
     """
 
     def __init__(self, target: str) -> None:
@@ -37,7 +37,7 @@ class Cable:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Let nothing through."""
+        """Block all data."""
         self._whole.clear()
         try:
             yield
@@ -65,7 +65,7 @@ class Cable:
 
 
 def _close(end: socket.socket) -> None:
-    """Close a socket, and wake who waits for it, which closing alone does not."""
+    """Close a socket, and wake any thread waiting for it, which closing alone does not do."""
     with contextlib.suppress(OSError):  # the other side was faster
         end.shutdown(socket.SHUT_RDWR)
     end.close()

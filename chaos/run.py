@@ -1,4 +1,4 @@
-"""Lets one fault after the other strike a service that is in use, and says what the callers noticed."""
+"""Injects one fault after another into a service under load, and collects what the clients noticed."""
 
 import time
 from collections import Counter
@@ -10,17 +10,17 @@ from chaos.callers import RIGHT, WRONG, Callers, Request
 from chaos.faults import Fault, Strike
 from testing.pictures import Questions
 
-# Requests flow for this long before a fault strikes, and after the service is well again.
+# Requests flow for this long before a fault strikes, and after the service has recovered.
 _CALM_S = 2.0
 # Without a fault, an answer takes a tenth of this.
 _SLOW_S = 1.0
-# What a caller is told who must not be let wait for nothing. That a deadline passed is not among them: the service is
-# away for less than that, so the job was lost.
+# Refusals for requests that cannot be served now. A passed deadline is not among them: the service is away for less
+# than that, so the job was lost.
 _REFUSALS = ("429 ", "503 ")
 
 
 class Target(Protocol):
-    """A service that runs, and is struck."""
+    """A running service under test."""
 
     port: int
 
@@ -33,51 +33,51 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(slots=True)
 class Result:
-    """What came of the requests during a fault, and how many seconds after each strike all was well again."""
+    """The outcomes of the requests during a fault, and the seconds to recovery after each strike."""
 
     fault: str
     requests: Sequence[Request] = ()
     recoveries_s: list[float] = field(default_factory=list)
 
     def count(self, outcome: str) -> int:
-        """Return how many requests came to this."""
+        """Return the number of requests with this outcome."""
         return sum(request.outcome == outcome for request in self.requests)
 
     @property
     def unheard(self) -> int:
-        """How many requests had to be repeated because nobody listened."""
+        """The number of times that requests were repeated because no server listened."""
         return sum(request.unheard > 0 for request in self.requests)
 
     @property
     def broke(self) -> int:
-        """How many requests had to be repeated because the connection broke before the answer."""
+        """The number of times that requests were repeated because the connection broke before the answer."""
         return sum(request.broke > 0 for request in self.requests)
 
     @property
     def refusals(self) -> Counter[str]:
-        """The refused requests by what they were told."""
+        """The number of refused requests by status and code."""
         return Counter(request.outcome for request in self.requests if request.outcome.startswith(_REFUSALS))
 
     @property
     def lost(self) -> int:
-        """How many requests were neither answered nor rightly refused."""
+        """The number of requests neither answered nor rightly refused."""
         return len(self.requests) - self.count(RIGHT) - self.count(WRONG) - self.refusals.total()
 
     @property
     def losses(self) -> Counter[str]:
-        """What became of the lost ones."""
+        """The outcomes of the lost requests."""
         known = (RIGHT, WRONG)
         told = Counter(request.outcome for request in self.requests if request.outcome not in known)
         return told - self.refusals
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost and nothing answered wrongly."""
+        """Whether no request was lost or answered wrongly."""
         return self.count(RIGHT) > 0 and self.lost == self.count(WRONG) == 0
 
 
 def measure(fault: Fault[T], target: T, times: int, questions: Questions, callers: int) -> Result:
-    """Let a fault strike a service that often. Raises `CannotRun` if it cannot, or the service does not come round."""
+    """Inject a fault `times` times. Raises `CannotRun` if it cannot, or if the service does not recover."""
     with fault.prepare(target) as strike, Callers(target.port, questions, callers) as calling:
         strikes = [_strike_once(strike, fault, target) for _ in range(times)]
     result = Result(fault.name, calling.requests)
@@ -90,7 +90,7 @@ def measure(fault: Fault[T], target: T, times: int, questions: Questions, caller
 
 
 def _strike_once(strike: Strike, fault: Fault[T], target: T) -> tuple[float, float]:
-    """Return when the fault struck and when it was over, as soon as the service is well again."""
+    """Return when the fault struck and when it was over, once the service has recovered."""
     time.sleep(_CALM_S)
     started = time.monotonic()
     with strike():
@@ -102,7 +102,7 @@ def _strike_once(strike: Strike, fault: Fault[T], target: T) -> tuple[float, flo
 
 
 def recovery_s(requests: Sequence[Request], origin: float) -> float:
-    """Return how long after `origin` the last request was settled that noticed the fault; 0 if none did."""
+    """Return the seconds from `origin` to the end of the last request that noticed the fault; 0 if none did."""
     noticed = [request.settled_at - origin for request in requests if _noticed(request)]
     return max([0.0, *noticed])
 

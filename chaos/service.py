@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 0.02
 
 
 class Service:
-    """A service with a folder and a port of its own, and the processes that it consists of."""
+    """A service with its own folder and port, and its processes."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
@@ -51,24 +51,24 @@ class Service:
         self._running.close()
 
     def start(self) -> None:
-        """Start it, and return when all is up. Raises `CannotRun` with what it printed if it never is."""
-        self._running.close()  # of the one before, everything has ended
+        """Start it, and return when all processes are up. Raises `CannotRun` with its output if they never are."""
+        self._running.close()  # all processes of the previous start have ended
         command = processes.python("mlapi", "serve")
         self._process = self._running.enter_context(processes.running(command, self._environment, self._log))
         processes.wait_until(lambda: _READY in self.log, self._process, self._log)
 
     @property
     def log(self) -> str:
-        """What it has printed since it was started."""
+        """Its output since it was started."""
         return self._log.read_text(errors="replace")
 
     @property
     def redis_url(self) -> str:
-        """Where its Redis is."""
+        """The URL of its Redis."""
         return str(re.findall(r"REDIS_URL=(\S+)", self.log)[-1])
 
     def pids(self, words: str = "") -> list[int]:
-        """Return its processes, or those whose command has these words, with all that they started; oldest first."""
+        """Return its processes, or those whose command has these words, with their descendants; oldest first."""
         everything = processes.tree(self._process.pid) if self._process else []
         found = [pid for pid in everything if words in _command(pid)]
         return sorted({descendant for pid in found for descendant in processes.tree(pid)})
@@ -80,7 +80,7 @@ class Service:
                 os.kill(pid, number)
 
     def wait_until_ended(self) -> None:
-        """Return when all of it has ended. Raises `CannotRun` if that takes too long."""
+        """Return when all its processes have ended. Raises `CannotRun` if that takes too long."""
         if self._process:
             _wait_until(lambda: self._process is None or self._process.poll() is not None, "did not end")
 
@@ -97,7 +97,7 @@ class Service:
 
     @contextlib.contextmanager
     def another_worker(self, redis_url: str) -> Iterator[None]:
-        """Have one more worker, which reaches Redis by a way of its own."""
+        """Run one more worker, which reaches Redis by its own URL."""
         log = self.folder / "another-worker"
         environment = {**self._environment, "REDIS_URL": redis_url}
         with processes.running(processes.python("mlapi", "worker"), environment, log):
@@ -109,7 +109,7 @@ class Service:
 
 @contextlib.contextmanager
 def running(settings: Mapping[str, str]) -> Iterator[Service]:
-    """Run a service, and leave nothing of it. `{folder}` in a setting stands for the service's folder."""
+    """Run a service, and remove all of it afterwards. `{folder}` in a setting stands for the service's folder."""
     with tempfile.TemporaryDirectory(prefix="mlapi-chaos-") as name:
         filled_in = {key: value.format(folder=name) for key, value in settings.items()}
         with Service(Path(name), filled_in) as service:

@@ -1,4 +1,4 @@
-"""Turns what the callers noticed into one Markdown table."""
+"""Renders what the clients noticed as one Markdown table."""
 
 import statistics
 from collections import Counter
@@ -24,7 +24,7 @@ _HEADER = (
 
 
 def render(results: Sequence[Result], skipped: Sequence[str]) -> str:
-    """Return the table, what could not be tried, and where it was measured."""
+    """Return the table, the skipped faults, and the hardware."""
     lines = [markdown(_HEADER, [_row(result) for result in results]), "", *(f"Not tried: {why}." for why in skipped)]
     today = datetime.now().astimezone().date().isoformat()
     return "\n".join([*lines, f"{today}, {hardware()}."])

@@ -1,4 +1,4 @@
-"""Good image files to damage, and files, forms, compressed bodies and JSON that were made to do harm."""
+"""Good image files to damage, and files, forms, compressed bodies and JSON designed to do harm."""
 
 import gzip
 import random
@@ -12,7 +12,7 @@ from PIL import Image
 from fuzz.pieces import chunk, png, png_header, saved, segment, sub_blocks, tiff
 from fuzz.request import HostileRequest
 
-# 1 MB that takes 1 KB in a PNG.
+# Pixel data of 1 MB that take 1 KB in a PNG.
 _MEGABYTE = zlib.compress(bytes(1 << 20), 9)
 _JPEG = saved(Image.new("RGB", (16, 16), "teal"), "JPEG")
 _GIF = saved(Image.new("P", (8, 8)), "GIF")
@@ -54,7 +54,7 @@ def good_files() -> dict[str, list[bytes]]:
 
 
 def _overlapping_tags(size: int) -> bytes:
-    """Return EXIF data whose every tag claims nearly all of it."""
+    """Return EXIF data in which every tag claims nearly all of the data."""
     count = min(65_535, size // 12 - 10)
     return tiff([(tag, 7, 12 * count, 8) for tag in range(count)])
 
@@ -91,7 +91,7 @@ def _jpeg_of_size(width: int, height: int) -> bytes:
     return _JPEG[:start] + struct.pack(">HH", height, width) + _JPEG[start + 4 :]
 
 
-# Names of files, and how to make each with about `size` bytes.
+# Names of files, and functions that make each with about `size` bytes.
 FILES: dict[str, Callable[[int], bytes]] = {
     "PNG of texts that inflate": _png_before(chunk(b"zTXt", b"k\0\0" + _MEGABYTE)),
     "PNG of colour profiles that inflate": _png_before(chunk(b"iCCP", b"k\0\0" + _MEGABYTE)),
@@ -178,7 +178,7 @@ FILES: dict[str, Callable[[int], bytes]] = {
 
 _PART = b'--hostile\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
 
-# Names of bodies of forms, and how to make each with about `size` bytes.
+# Names of form bodies, and functions that make each with about `size` bytes.
 FORMS: dict[str, Callable[[int], bytes]] = {
     "many parts": lambda size: _PART % (b"a", b"") * (size // len(_PART)),
     "one long field": lambda size: _PART % (b"a", b"x" * size),
@@ -193,13 +193,13 @@ FORMS: dict[str, Callable[[int], bytes]] = {
 }
 
 
-# Deflate's blocks of no bytes, with tables of their own, which take as long to read as others: 90 bits each.
+# Empty deflate blocks with their own tables, which take as long to read as others: 90 bits each.
 _EMPTY_BLOCKS = bytes.fromhex(
     "04c081000000000090ff6b100007020000000040feaf41001c080000000000f9bf060170200000000000e4ff1a"
 )
 _GZIP_HEAD = gzip.compress(b"", mtime=0)[:10]
 
-# Names of bodies in gzip, and how to make each with about `size` bytes, or of as many.
+# Names of gzip bodies, and functions that make each with about `size` bytes, compressed or decompressed.
 COMPRESSED: dict[str, Callable[[int], bytes]] = {
     "what becomes too large": lambda size: gzip.compress(bytes(100 * size), 1),
     "what becomes a form": lambda size: gzip.compress(_PART % (b"file", _JPEG + bytes(size)) + b"--hostile--\r\n"),
@@ -210,7 +210,7 @@ COMPRESSED: dict[str, Callable[[int], bytes]] = {
 }
 
 
-# Names of JSON documents, and how to make each with about `size` bytes.
+# Names of JSON documents, and functions that make each with about `size` bytes.
 DOCUMENTS: dict[str, Callable[[int], bytes]] = {
     "names": lambda size: b"{" + b",".join(b'"%d":1' % number for number in range(size // 12)) + b"}",
     "empty texts": lambda size: b'{"images":[' + b'"",' * (size // 3),
@@ -228,12 +228,12 @@ DOCUMENTS: dict[str, Callable[[int], bytes]] = {
 }
 
 
-# What `size` leaves for the other parts of a file.
+# The part of `size` reserved for the other parts of a file.
 _MARGIN_BYTES = 60_000
 
 
 def hostile_requests(size: int) -> Iterator[HostileRequest]:
-    """Yield what was made to do harm; where more bytes do more of it, each has nearly `size`."""
+    """Yield requests designed to do harm; if more bytes do more harm, each has nearly `size`."""
     for make in FILES.values():
         yield HostileRequest.upload("files made by hand", make(size - _MARGIN_BYTES))
     for make in FORMS.values():

@@ -1,4 +1,4 @@
-"""What Hypothesis makes image files of, by kind: good ones with some damage, and ones of random pieces."""
+"""Hypothesis strategies for image files, by kind: good files with some damage, and files of random pieces."""
 
 import struct
 import zlib
@@ -29,7 +29,7 @@ def _edited(draw: DrawFn, data: bytes) -> bytes:
 
 @st.composite
 def _damaged(draw: DrawFn, files: list[bytes]) -> bytes:
-    """Return a file with some bytes changed, of a PNG with or without right checksums."""
+    """Return a file with some bytes changed; a PNG's checksums may be corrected."""
     data = draw(_edited(draw(st.sampled_from(files))))
     return with_right_checksums(data) if draw(st.booleans()) else data
 
@@ -100,7 +100,7 @@ def _gif_of_pieces(draw: DrawFn) -> bytes:
 
 
 def image_files() -> dict[str, SearchStrategy[bytes]]:
-    """Return what makes each kind of file."""
+    """Return the strategy for every kind of file."""
     files = good_files()
     made = {"PNG": _png_of_pieces(), "JPEG": _jpeg_of_pieces(files["JPEG"]), "GIF": _gif_of_pieces()}
     all_files = [data for group in files.values() for data in group]

@@ -12,7 +12,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:  # Pillow's differ by format
-    """Return the file that Pillow makes of an image."""
+    """Return an image as a file that Pillow writes."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -35,7 +35,7 @@ def png(width: int, height: int, bits: int = 24, *, chunks: bytes = b"", **heade
 
 
 def with_right_checksums(data: bytes) -> bytes:
-    """Return a PNG's bytes with the checksums of their changed content; other bytes as they are."""
+    """Return a PNG's bytes with corrected checksums; other bytes unchanged."""
     fixed, position = bytearray(data), len(PNG_SIGNATURE)
     while data.startswith(PNG_SIGNATURE) and position + 12 <= len(fixed):
         end = position + 8 + int.from_bytes(fixed[position : position + 4], "big")
@@ -47,13 +47,13 @@ def with_right_checksums(data: bytes) -> bytes:
 
 
 def segment(marker: int, content: bytes = b"") -> bytes:
-    """Return one segment of a JPEG file; what does not fit into one is cut off."""
+    """Return one segment of a JPEG file; content that does not fit is cut off."""
     content = content[:65_533]
     return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
 def sub_blocks(content: bytes, size: int = 255) -> bytes:
-    """Return content as a GIF file has it, in blocks of `size` bytes."""
+    """Return content as a GIF's sub-blocks of `size` bytes."""
     blocks = (content[start : start + size] for start in range(0, len(content), size))
     return b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
 

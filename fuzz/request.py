@@ -1,4 +1,4 @@
-"""One request that may do harm, and the file that it is kept in."""
+"""One request that may do harm, and its file format."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -8,7 +8,7 @@ _BOUNDARY = b"hostile"
 
 @dataclass(frozen=True, slots=True)
 class HostileRequest:
-    """A request of a kind that the table counts together."""
+    """A request of a kind; the table counts each kind together."""
 
     kind: str
     body: bytes = b""
@@ -24,7 +24,7 @@ class HostileRequest:
         return cls(kind, head + data + b"\r\n--%s--\r\n" % _BOUNDARY, path=path)
 
     def encode(self) -> bytes:
-        """Return a line of JSON, and the body as it is."""
+        """Return a line of JSON, followed by the raw body."""
         head = asdict(self)
         del head["body"]
         return json.dumps(head).encode() + b"\n" + self.body

@@ -1,4 +1,4 @@
-"""Sends requests of every kind, and keeps those that the service fails on."""
+"""Sends requests of every kind, and keeps those on which the service fails."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 @dataclass
 class Findings:
-    """What came of the requests: statuses and the slowest answer by kind, errors, worker deaths, failures' files."""
+    """The results: statuses and the slowest answer by kind, errors, worker deaths, and files of failed requests."""
 
     statuses: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     slowest_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -31,7 +31,7 @@ class Findings:
 
     @property
     def requests(self) -> int:
-        """How many requests were answered."""
+        """The number of answered requests."""
         return sum(counts.total() for counts in self.statuses.values())
 
     def add(self, request: HostileRequest, answer: Answer) -> None:
@@ -49,7 +49,7 @@ class _Failed(Exception):
 
 
 class Fuzzer:
-    """Sends requests, counts what comes of them, and keeps in a folder those that the service fails on."""
+    """Sends requests, counts the outcomes, and keeps in a folder the requests on which the service fails."""
 
     def __init__(self, send: Send, folder: Path, progress: Progress = lambda _: None) -> None:
         self.findings = Findings()
@@ -58,7 +58,7 @@ class Fuzzer:
         self._progress = progress
 
     def run(self, inputs: int, seed: int, max_upload_bytes: int) -> None:
-        """Send what was made by hand, and then as much of every other kind as makes `inputs` in all."""
+        """Send the hand-made requests, then enough of every other kind for `inputs` in all."""
         self.send_all(hostile_requests(max_upload_bytes))
         kinds = strategies()
         for left, strategy in zip(range(len(kinds), 0, -1), kinds.values(), strict=True):
@@ -73,13 +73,13 @@ class Fuzzer:
                 self._keep(err)
 
     def explore(self, strategy: SearchStrategy[HostileRequest], count: int, seed: int) -> None:
-        """Send at least `count` requests that Hypothesis makes, the same with the same seed.
+        """Send at least `count` requests that Hypothesis generates, the same for the same seed.
 
-        Where one fails, the search ends, and the smallest that fails is kept.
+        The search ends when one fails; the smallest failing request is kept.
         """
         enough = self.findings.requests + count
         try:
-            while self.findings.requests < enough:  # where it knows no more, it begins again
+            while self.findings.requests < enough:  # when it has no more examples, it starts again
                 self._exploration(strategy, enough - self.findings.requests, seed)()
                 seed += 1
         except _Failed as err:

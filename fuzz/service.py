@@ -1,6 +1,6 @@
-"""The API and a worker as they are shipped, but in memory and in a process of their own, to be sent anything.
+"""The API and a worker as they are shipped, but with a queue in memory, to be sent any request.
 
-Of the API, all but Granian: requests come as Granian passes them on.
+The API is complete except for Granian: requests come as Granian passes them on.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 log = logging.getLogger(__name__)
 
 _LOAD_TIMEOUT_S = 120.0
-# A worker that is busy with one image for longer counts as dead. Before that, its request has been answered 504.
+# A worker that is busy with one image for longer counts as dead. By then its request has been answered 504.
 _HANG_S = 60.0
-# What a report may do harm to after it was kept.
+# The page that a stored report may break later.
 _OPERATORS_PAGE = HostileRequest("operators' page", path="/status", method="GET")
-# Not the default Linux start method: a fork would copy the threads' locks as they happen to be.
+# Not Linux's default start method: a fork would copy the threads' locks in whatever state they are.
 _processes = get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response's status and error, how long it took, and whether a worker has died meanwhile."""
+    """A response's status and error, its duration, and whether a worker has died meanwhile."""
 
     status: int
     error: str
@@ -53,12 +53,12 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """Whether no request whatever should be answered so."""
+        """Whether this answer is wrong for any request."""
         return self.status >= 500 or self.worker_died
 
 
 class WorkerProcess:
-    """Classifies stored images in a process of its own, which is started again when it dies."""
+    """Classifies stored images in a separate process, which is restarted when it dies."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self.deaths = 0
@@ -75,12 +75,12 @@ class WorkerProcess:
         self._connection.recv()
 
     def kill(self) -> None:
-        """End the process, as a decoder's fault would."""
+        """Kill the process, as a bug in a decoder would."""
         self._process.kill()
         self._process.join()
 
     def classify(self, names: Sequence[str], _: Sequence[float] = ()) -> list[Outcome]:
-        """Return the outcomes of a batch; where it ends the process, they are failures."""
+        """Return the outcomes of a batch; if it ends the process, they are failures."""
         try:
             self._connection.send(names)
             if self._connection.poll(_HANG_S):
@@ -100,7 +100,7 @@ class WorkerProcess:
 
 
 def _classify_forever(connection: Connection, settings: ModelSettings) -> None:
-    """Load the network, say so, and answer each list of names with its outcomes."""
+    """Load the network, report that it is ready, and answer each list of names with its outcomes."""
     warnings.filterwarnings("ignore", module="PIL")
     images, classifier = FolderImageStore(settings.upload_folder), load_classifier(settings)
     limit = DecodingLimit(settings.max_decode_s)
@@ -128,9 +128,9 @@ class Service:
         self._thread.start()
 
     def send(self, request: HostileRequest) -> Answer:
-        """Return what becomes of a request; of a good report, what becomes of the operator's page where that fails.
+        """Return the answer to a request; for a good report, the answer of the operator's page if that fails.
 
-        The page shows this report alone, so that no other request has the blame.
+        The page shows only this report, so that no other request can be to blame.
         """
         self.settings.feedback_filepath.unlink(missing_ok=True)
         answer = self._send(request)
@@ -144,7 +144,7 @@ class Service:
         return Answer(response.status, response.headers.get("X-Error", ""), took_s, self.worker.deaths > deaths)
 
     async def _ask(self, request: HostileRequest) -> rsgi_client.Answer:
-        """Return what the gateway answers; where it does not, Granian does."""
+        """Return the gateway's answer, or Granian's if the gateway gives none."""
         protocol = FakeProtocol([request.body])
         try:
             await self._gateway.__rsgi__(self._scope(request), protocol)
@@ -153,9 +153,9 @@ class Service:
         return protocol.answer or rsgi_client.Answer(500, {}, b"")
 
     def _scope(self, request: HostileRequest) -> FakeScope:
-        """Return what a request begins with, as far as Granian lets it through."""
+        """Return the request's head, as far as Granian lets it through."""
         path, _, query = request.path.partition("?")
-        length = {"content-length": str(len(request.body))}  # another one does not get through
+        length = {"content-length": str(len(request.body))}  # Granian lets no other length through
         headers = {"host": "localhost", "content-type": request.content_type, **self._headers}
         headers |= {name.lower(): value for name, value in request.headers.items()} | length
         return FakeScope(request.method, unquote(path), FakeHeaders(*headers.items()), query_string=query)
@@ -169,7 +169,7 @@ class Service:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Service]:
-    """Run a service that asks for keys and keeps its files in a folder; its limits are those of the environment."""
+    """Run a service that requires keys and keeps its files in a folder; its limits are those of the environment."""
     uploads, keys, feedback = folder / "uploads", folder / "keys", folder / "feedback" / "feedback"
     (feedback.parent / "images").mkdir(parents=True)  # as if an image was reported before
     changes = {

@@ -1,4 +1,4 @@
-"""What Hypothesis makes requests of, by kind: uploads of image files, forms, headers, reports, addresses, JSON."""
+"""Hypothesis strategies for requests, by kind: uploads of image files, forms, headers, reports, addresses, JSON."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ from fuzz.request import HostileRequest
 _FORM = "multipart/form-data; boundary=hostile"
 _PICTURE = png(3, 2)
 _filenames = st.sampled_from([b"photo.jpg", b"photo.PNG", b"a.gif", b"x.jpeg"])
-# What a server lets through: Latin-1 without control characters.
+# Characters that a server lets through: Latin-1 without control characters.
 _header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=60)
 _access_headers = st.sampled_from(
     [
@@ -84,7 +84,7 @@ _header_lines = st.one_of(
 
 @st.composite
 def _forms(draw: DrawFn) -> HostileRequest:
-    """Return a form whose parts, lines and ends may be of any shape."""
+    """Return a form whose parts, lines and ends may have any shape."""
     body = draw(st.sampled_from([b"", b"", b"", b"preamble\r\n", b"\r\n"]))
     for _ in range(draw(st.integers(0, 4))):
         body += b"--hostile" + draw(_line_ends)
@@ -140,7 +140,7 @@ _reports = st.one_of(
 )
 
 
-# What the page sends beside a report.
+# The fields that the page sends beside a report.
 _said = st.dictionaries(st.sampled_from(["label", "none", "undo"]), st.text(max_size=40), max_size=2)
 
 
@@ -230,7 +230,7 @@ _inferences = st.builds(
 
 
 def _inference(head: bytes, images: list[bytes], length: str | None) -> HostileRequest:
-    """Return a request whose JSON is followed by images in binary, and that says how long it is, or something else."""
+    """Return a request with binary images after its JSON, and with a length header that may be wrong."""
     body = head + b"".join(struct.pack("<I", len(image)) + image for image in images)
     headers = {"Inference-Header-Content-Length": str(len(head)) if length is None else length}
     return HostileRequest("inferences", body, "application/octet-stream", "/v2/models/fuzz/infer", headers=headers)
@@ -241,7 +241,7 @@ def _address(path: str, name: str) -> HostileRequest:
 
 
 def strategies() -> dict[str, SearchStrategy[HostileRequest]]:
-    """Return what makes each kind of request."""
+    """Return the strategy for every kind of request."""
     uploads = {
         kind: st.builds(partial(HostileRequest.upload, kind), files, _filenames)
         for kind, files in image_files().items()

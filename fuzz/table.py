@@ -1,10 +1,10 @@
-"""Turns findings into a Markdown table."""
+"""Renders findings as a Markdown table."""
 
 from fuzz.run import Findings
 
 
 def render(findings: Findings) -> str:
-    """Return what was sent and answered, by kind; then which errors there were, and what failed."""
+    """Return the requests and answers by kind, then the errors and failures."""
     statuses = sorted({status for counts in findings.statuses.values() for status in counts})
     header = ["kind", "inputs", *map(str, statuses), "slowest ms"]
     rows = [
@@ -23,7 +23,7 @@ def render(findings: Findings) -> str:
 
 
 def summary(findings: Findings) -> str:
-    """Return which errors there were, and what the service failed on."""
+    """Return the errors, and the requests on which the service failed."""
     errors = ", ".join(f"{error} {count}" for error, count in findings.errors.most_common() if error)
     failures = [
         f"FAILED: {answer.status} {answer.error}{', and the worker died' if answer.worker_died else ''}\n"

@@ -1,1 +1,1 @@
-"""Loads a running service as its users would, and reports what it answered and how fast."""
+"""Loads a running service as its users would, and reports its answers and latencies."""

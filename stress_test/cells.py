@@ -1,4 +1,4 @@
-"""The combinations that the sweep measures, and what it finds."""
+"""The combinations that the sweep measures, and their results."""
 
 import json
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from stress_test.report import Measurement, percentile
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination that is measured."""
+    """One combination to measure."""
 
     users: int
     instances: int
     batched: bool
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that make the service this one."""
+        """Return the settings of this combination's service."""
         size = {} if self.batched else {"BATCH_SIZE": "1", "JOBS_AT_ONCE": "1"}
         return {"INSTANCES": str(self.instances), **size}
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The correct answers to one kind of request: how many, how many a second, and percentiles in milliseconds."""
+    """The correct answers to one kind of request: number, rate per second, and percentiles in milliseconds."""
 
     answers: int
     per_second: float
@@ -42,7 +42,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured in a cell."""
+    """The measurement of a cell."""
 
     cell: Cell
     predict: Times
@@ -75,7 +75,7 @@ def cells(users: Sequence[int], instances: Sequence[int]) -> list[Cell]:
 
 
 def read(results: Path) -> dict[Cell, Result]:
-    """Return what an earlier, interrupted run has measured."""
+    """Return the results of an earlier, interrupted run."""
     lines = results.read_text().splitlines() if results.exists() else []
     found = [Result.decode(line) for line in lines]
     return {result.cell: result for result in found}

@@ -1,4 +1,4 @@
-"""Runs users against a service for some time."""
+"""Runs users against a service for a given time."""
 
 import contextlib
 import signal
@@ -14,14 +14,14 @@ from stress_test.locustfile import Visitor
 from stress_test.report import Measurement
 from testing.unique_images import UniqueImages
 
-# At the end of a run nobody starts a request, but those in hand are still waited for: to leave them out would leave out
-# the slowest. The service answers within 30 s.
+# At the end of a run no user starts another request, but requests in flight are still waited for: leaving them out
+# would leave out the slowest. The service answers within 30 s.
 _LAST_ANSWERS_S = 35.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Who asks, whom, and for how long; `pause_s` is each user's pause between two requests, on average."""
+    """The users, the service, and the duration; `pause_s` is each user's pause between two requests, on average."""
 
     host: str
     users: int
@@ -50,7 +50,7 @@ def _let_run(environment: Environment, load: Load, measurement: Measurement) -> 
         asked.wait(load.duration_s)
         stopping = gevent.spawn(runner.quit)
         gevent.wait([stopping, asked], count=1)
-        if asked.is_set():  # whoever asks does not want to wait for the last answers
+        if asked.is_set():  # someone who stops the run does not want to wait for the last answers
             runner.user_greenlets.kill()
         stopping.join()
         measurement.interrupted = asked.is_set()
@@ -58,7 +58,7 @@ def _let_run(environment: Environment, load: Load, measurement: Measurement) -> 
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Event]:
-    """Yield an event that SIGINT and SIGTERM set; else Ctrl-C would raise an error in whichever user happens to run."""
+    """Yield an event that SIGINT and SIGTERM set; otherwise Ctrl-C would raise an error in the running user."""
     asked = Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, lambda *_: asked.set()) for number in numbers]

@@ -22,15 +22,16 @@ from testing.unique_images import UniqueImages, Upload, prepare
 
 T = TypeVar("T")
 
-# A service that refuses at once would else be asked as fast as the generator can, which then takes cores from it.
+# Otherwise a service that refuses at once would get requests as fast as the generator can send them, which takes cores
+# from it.
 _PAUSE_AFTER_FAILURE_S = 0.1
 
 
 class Visitor(FastHttpUser):
     """One user, who sends the next request when the last one is answered, after a pause of `pause_s` on average.
 
-    Without a pause, the number of users is the number of requests that the service has in hand at any time: what it can
-    do at most is found by adding users until the rate no longer grows.
+    Without a pause, the number of users is the number of requests in flight at any time: the maximum rate is found by
+    adding users until the rate no longer grows.
 
     `FastHttpUser`, since by Locust's documentation it takes considerably less processor time than `HttpUser`.
     """
@@ -38,15 +39,15 @@ class Visitor(FastHttpUser):
     images: ClassVar[UniqueImages]
     pause_s: ClassVar[float] = 0.0
 
-    # Of a service that asks for keys.
+    # For a service that requires keys.
     default_headers = {"Authorization": f"Bearer {os.environ['API_KEY']}"} if os.environ.get("API_KEY") else None
 
-    # The service answers within 30 s, with a 504 if need be.
+    # The service answers within 30 s, if necessary with a 504.
     network_timeout = 60.0
     connection_timeout = 10.0
 
     def on_start(self) -> None:
-        """Begin with nothing to report."""
+        """Start with nothing to report."""
         self._report: str | None = None
 
     def on_stop(self) -> None:
@@ -59,11 +60,11 @@ class Visitor(FastHttpUser):
 
     @task(16)
     def predict(self) -> None:
-        """Have a picture classified."""
+        """Send a picture to classify."""
         upload = self.images.next()
         prediction = self._send("POST", "/predict", read_prediction, file=upload)
         if prediction:
-            # The file's name tells whoever reads the reports where this one comes from.
+            # The file's name shows readers of the reports where this one comes from.
             label, score = prediction
             self._report = json.dumps({"filename": upload.filename, "prediction": label, "score": score})
 
@@ -74,7 +75,7 @@ class Visitor(FastHttpUser):
 
     @task(2)
     def send_feedback(self) -> None:
-        """Report the latest prediction as wrong, each once."""
+        """Report the latest prediction as wrong, once."""
         if not self._report:
             self.predict()
         if self._report:
@@ -89,7 +90,7 @@ class Visitor(FastHttpUser):
         form: dict[str, str] | None = None,
         file: Upload | None = None,
     ) -> T | None:
-        """Send a request and return what `read` makes of the answer, None where that is a failure.
+        """Send a request and return `read`'s result, None if that is a failure.
 
         Redirects are not followed: a refused upload may lead to a page that loads perfectly well.
         """
@@ -109,7 +110,7 @@ class Visitor(FastHttpUser):
 
 
 def _answer(response: ResponseContextManager) -> Answer:
-    """Return what came back. Raises `WrongAnswer` where nothing did, or not all of it."""
+    """Return the response. Raises `WrongAnswer` if none came, or not all of it."""
     if not response.status_code:
         raise WrongAnswer(f"no answer: {getattr(response, 'error', None)!r}")
     try:
@@ -133,5 +134,5 @@ def _prepare(environment: Environment, **_: object) -> None:
     if environment.parsed_options and not isinstance(environment.runner, MasterRunner):
         Visitor.pause_s = environment.parsed_options.pause
         Visitor.images = prepare(environment.parsed_options.photos)
-        # Timers count from the event loop's last look at the clock: --run-time would be short by the time this took.
+        # Timers count from the event loop's last reading of the clock: --run-time would be short by the time this took.
         gevent.get_hub().loop.update_now()

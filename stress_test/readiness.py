@@ -1,4 +1,4 @@
-"""Asks whether the service can be loaded at all, before time is spent on it."""
+"""Checks that the service is ready before it is loaded."""
 
 import json
 import urllib.error
@@ -7,7 +7,7 @@ import urllib.request
 from testing.errors import CannotRun
 
 _TIMEOUT_S = 10.0
-# The load takes no proxy either.
+# The load uses no proxy either.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -1,4 +1,4 @@
-"""Records the answers to a run's requests, and turns them into a table."""
+"""Records the answers to a run's requests, and renders them as a table."""
 
 import math
 from collections import Counter, defaultdict
@@ -11,10 +11,10 @@ _LISTED_REASONS = 20
 
 @dataclass(slots=True)
 class Measurement:
-    """What a run measured.
+    """The measurements of a run.
 
-    `times_ms` holds how long each correct answer took, by request; `failures` counts the others by request and reason.
-    A failure has no time: one that comes at once would make the service look fast.
+    `times_ms` holds the latencies of correct answers, by request; `failures` counts the other answers by request and
+    reason. A failure has no latency: an immediate one would make the service look fast.
     """
 
     users: int
@@ -35,7 +35,7 @@ class Measurement:
             self.failures[request, str(exception)] += 1
 
     def record_bug(self, exception: Exception, **_: object) -> None:
-        """Add an error of the test's own; the parameters are those of Locust's `user_error` event."""
+        """Add an error of the test itself; the parameters are those of Locust's `user_error` event."""
         self.failures["the test itself", repr(exception)] += 1
 
     @property

@@ -20,7 +20,7 @@ from testing.unique_images import UniqueImages
 REPORT = Path("stress_test/REPORT.md")
 RESULTS = Path("var/report/cells.jsonl")
 USERS = (1, 2, 3, 4, 8, 16, 64)
-# What a cell takes beside its load: starting and stopping the service, and the last answers.
+# The time that a cell takes beside its load: starting and stopping the service, and the last answers.
 _CELL_OVERHEAD_S = 5.0
 _WARM_UP_S = 1.0
 
@@ -71,7 +71,7 @@ def _measure_all(missing: list[Cell], seconds: float, results: Path) -> None:
 
 
 def measure(cell: Cell, pictures: UniqueImages, seconds: float) -> Result:
-    """Start the service as the cell says, load it, and stop it. Raises `CannotRun`."""
+    """Start the service with the cell's settings, load it, and stop it. Raises `CannotRun`."""
     with systems.running("this service", cell.environment()) as port:
         host = f"http://127.0.0.1:{port}"
         load.run(Load(host, cell.users, _WARM_UP_S), pictures)

@@ -1,4 +1,4 @@
-"""Writes REPORT.md and its plots from what the sweep measured."""
+"""Writes REPORT.md and its plots from the sweep's results."""
 
 import datetime as dt
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stress_test.cells import Result, Times
 
-# What the predecessor of this service measured on its own hardware: ResNet-50 in Keras, polled lists in Redis.
+# The measurements of this service's predecessor on its own hardware: ResNet-50 in Keras, polled lists in Redis.
 _PREDECESSOR = "250 to 400 ms a prediction; a second instance gained nothing, and neither did batches"
 _LIBRARIES = ("flask", "granian", "redis", "openvino", "pillow", "numpy", "locust")
 
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def _findings(results: Sequence[Result]) -> str:
-    """Say in words what a second instance and batches gain, with the figures."""
+    """Describe the gains of a second instance and of batches, with the figures."""
     users = max(result.cell.users for result in results)
     instances = sorted({result.cell.instances for result in results})
     first, last = instances[0], instances[-1]
@@ -113,7 +113,7 @@ def _row(result: Result, times: Times) -> str:
 
 
 def _plot(path: Path, results: Sequence[Result], title: str, value: Callable[[Result], float]) -> Path:
-    """Draw a line for each number of instances, one by one and batched, over the users."""
+    """Draw a line for each number of instances, unbatched and batched, over the users."""
     from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore] # only this command needs it
 
     figure = Figure(figsize=(7, 4), layout="constrained")

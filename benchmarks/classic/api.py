@@ -1,4 +1,4 @@
-"""The classic API: stores the upload, queues a job, and asks for the answer until it is there."""
+"""The classic API: stores the upload, queues a job, and polls for the answer."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from granian.server.mp import MPServer
 
 from benchmarks.classic.queue import ListQueue
 
-# Requests in work at once, as with so many synchronous workers of a WSGI server.
+# Requests handled at once, as by as many synchronous workers of a WSGI server.
 _HANDLERS = 8
 _ENDINGS = {".png", ".jpg", ".jpeg", ".gif"}
 

@@ -1,4 +1,4 @@
-"""What the classic API and worker agree on."""
+"""The queue of the classic API and worker."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import redis
 
 _JOBS = "classic:jobs"
 
-# Both sides look for news, then sleep this long.
+# Both sides poll, then sleep this long.
 POLL_S = 0.05
 
 
@@ -22,16 +22,16 @@ class ListQueue:
         self._redis.lpush(_JOBS, json.dumps({"id": job_id, "image_name": image_name}))
 
     def take(self) -> dict[str, str] | None:
-        """Return the oldest job, if there is one, and forget it."""
+        """Remove and return the oldest job, if there is one."""
         data = self._redis.rpop(_JOBS)
         return json.loads(data) if isinstance(data, bytes) else None
 
     def answer(self, job_id: str, answer: dict[str, object]) -> None:
-        """Leave the answer to a job."""
+        """Store the answer to a job."""
         self._redis.set(job_id, json.dumps(answer))
 
     def wait(self, job_id: str) -> object:
-        """Return the answer to a job, and remove it."""
+        """Poll for the answer to a job, remove it and return it."""
         while (data := self._redis.get(job_id)) is None:
             time.sleep(POLL_S)
         self._redis.delete(job_id)

@@ -1,4 +1,4 @@
-"""The classic worker: looks for a job, classifies its one picture, sleeps, and looks again."""
+"""The classic worker: polls for a job, classifies its one picture, sleeps, and polls again."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from model.settings import ModelSettings
 
 
 def main() -> None:
-    """Classify until SIGTERM, with every core for the one picture."""
+    """Classify until SIGTERM, with all cores for one picture."""
     settings, queue = ModelSettings.from_env(), ListQueue(os.environ["REDIS_URL"])
     manifest = ModelManifest.load(settings.model)
     classifier = Classifier.load(manifest, threads=available_cores(), precision=settings.precision)

@@ -1,4 +1,4 @@
-"""Has nothing counted by the processes of a service whose PYTHONPATH begins here, since no setting can turn that off.
+"""Turns off metrics in processes whose PYTHONPATH begins with this folder, since no setting can.
 
 Python imports this module when it starts, whatever program it is to run.
 """

@@ -1,7 +1,7 @@
 """A decoder with bugs: pictures of certain sizes crash the process that decodes them, or keep it busy for ever.
 
-Python imports this at its start where this folder is on PYTHONPATH. The API reads no more than a picture's header, so
-it is the workers that suffer.
+Python imports this at its start if this folder is on PYTHONPATH. The API reads only a picture's header, so only workers
+are affected.
 """
 
 import resource
@@ -26,7 +26,7 @@ def _compute_in_python() -> None:
 
 
 def _compute_in_machine_code() -> None:
-    """Let no other thread run, and see no signal."""
+    """Block all other threads and signals."""
     sum(range(sys.maxsize))
 
 
