@@ -1,4 +1,4 @@
-"""Whether what was answered is what a page shows, but for what is another one each time and on each processor."""
+"""Compares an answer with the one on a page, except for values that differ each time or by processor."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 
 ID = re.compile(r"[0-9a-f]{32}")
-# These need only be of the same type.
+# These only need to have the same type.
 DIFFERENT_EACH_TIME = {
     *("created", "time", "version", "precision"),
     *("queue_ms", "decode_ms", "inference_ms", "batch_size"),
@@ -14,7 +14,7 @@ DIFFERENT_EACH_TIME = {
 
 
 def parse(answer: str) -> object:
-    """Return the value of a JSON text, and of any other the text itself, with its scores in two digits."""
+    """Return the value of a JSON text, any other text itself, with its scores in two digits."""
     try:
         return json.loads(answer)
     except ValueError:
@@ -22,7 +22,7 @@ def parse(answer: str) -> object:
 
 
 def ids(shown: object, given: object) -> dict[str, str]:
-    """Return the ids that were given, by those that the page shows in the same places."""
+    """Return the actual ids by the ids that the page shows in the same places."""
     if isinstance(shown, dict) and isinstance(given, dict):
         return {name: it for key in shown.keys() & given.keys() for name, it in ids(shown[key], given[key]).items()}
     if isinstance(shown, list) and isinstance(given, list):
@@ -33,7 +33,7 @@ def ids(shown: object, given: object) -> dict[str, str]:
 
 
 def expected(shown: object, ids: dict[str, str], name: str = "") -> object:
-    """Return what equals every answer that the page may show so."""
+    """Return an object that equals every answer that the page may show this way."""
     if isinstance(shown, dict):
         return {key: expected(value, ids, key) for key, value in shown.items()}
     if isinstance(shown, list):
@@ -46,7 +46,7 @@ def expected(shown: object, ids: dict[str, str], name: str = "") -> object:
 
 
 class OfType:
-    """Equals whatever is of a type."""
+    """Equals any value of a type."""
 
     def __init__(self, types: tuple[type, ...]) -> None:
         self._types = types

@@ -1,6 +1,6 @@
-"""Starts the service as `make run` does. These tests know it from outside only.
+"""Starts the service as `make run` does. These tests use it only from outside.
 
-They import nothing of it but what ends their services should they be killed themselves.
+They import nothing of it except the code that ends their services should they be killed themselves.
 """
 
 import os
@@ -23,21 +23,21 @@ from runtime import parent_watch
 
 ROOT = Path(__file__).parent.parent
 SERVE = (sys.executable, "-m", "mlapi", "serve")
-# Generous, as for a busy machine: whatever comes earlier is noticed then.
+# Generous, for a busy machine: anything that comes earlier is noticed at once.
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
 EVENT_TIMEOUT_S = 60
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on."""
+    """Return a free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Service:
-    """A running `mlapi serve`, and what it has printed."""
+    """A running `mlapi serve`, and its output."""
 
     def __init__(self, folder: Path, command: Sequence[str] = SERVE, **environment: str) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Service:
             "UPLOAD_FOLDER": str(folder / "uploads"),
             "FEEDBACK_FILEPATH": str(folder / "feedback" / "feedback"),
             "TMPDIR": str(folder),
-            "CACHE_TTL_S": "0",  # else one photo sent many times would test the cache
+            "CACHE_TTL_S": "0",  # otherwise one photo sent many times would test the cache
         }
         with self._log_path.open("wb") as log_file:
             self.process = subprocess.Popen(
@@ -65,11 +65,11 @@ class Service:
 
     @property
     def log(self) -> str:
-        """Everything that was printed so far."""
+        """The output so far."""
         return self._log_path.read_text(errors="replace")
 
     def wait_until_ready(self) -> "Service":
-        """Return when the greeting is printed; fail with the log when it is not in time."""
+        """Return when the greeting is printed; fail with the log if it is not in time."""
         until(lambda: "Ctrl-C stops it" in self.log or self.process.poll() is not None, START_TIMEOUT_S)
         assert self.process.poll() is None, self.log
         assert "Ctrl-C stops it" in self.log, self.log
@@ -86,12 +86,12 @@ class Service:
         ]
 
     def memory_bytes(self, words: str) -> int:
-        """Return how much memory the processes have whose command line contains `words`."""
+        """Return the memory of the processes whose command line contains `words`."""
         pages = [int(_read(pid, "statm").split()[1]) for pid in self.processes(words)]
         return sum(pages) * resource.getpagesize()
 
     def _is_ours(self, pid: int) -> bool:
-        """Tell by the environment, or, since Redis writes its title over that, by the folder it runs in."""
+        """Recognise a process by its environment or, since Redis overwrites that, by its working folder."""
         return f"TMPDIR={self.folder}\0" in _read(pid, "environ") or _working_folder(pid).startswith(str(self.folder))
 
     def kill(self, words: str, number: signal.Signals) -> None:
@@ -106,14 +106,14 @@ class Service:
         return redis.Redis.from_url(url)
 
     def pause_workers(self) -> None:
-        """Stop all workers until SIGCONT, and have another one heard of: else the API soon knew that none is alive."""
+        """Stop all workers until SIGCONT, and fake a heartbeat: otherwise the API soon knew that none is alive."""
         in_a_century_ms = 1000 * (time.time() + 100 * 365 * 86_400)
         with self.redis() as connection:
             connection.zadd("{mlapi}:workers", {"another": in_a_century_ms})
         self.kill("mlapi worker", signal.SIGSTOP)
 
     def queued_jobs(self) -> int:
-        """Return how many jobs wait or are in work."""
+        """Return the number of waiting and processing jobs."""
         with self.redis() as connection:
             return int(connection.xlen("{mlapi}:jobs")) + int(connection.xlen("{mlapi}:jobs:bulk"))
 
@@ -130,7 +130,7 @@ def _process_ids() -> list[int]:
 def _read(pid: int, name: str) -> str:
     try:
         return (Path("/proc") / str(pid) / name).read_text(errors="replace")
-    except OSError:  # the process has ended, or is somebody else's
+    except OSError:  # the process has ended, or is another user's
         return ""
 
 
@@ -142,7 +142,7 @@ def _working_folder(pid: int) -> str:
 
 
 def until(condition: Callable[[], object], timeout_s: float) -> bool:
-    """Return whether the condition came true before the deadline."""
+    """Return whether the condition became true before the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -152,7 +152,7 @@ def until(condition: Callable[[], object], timeout_s: float) -> bool:
 
 
 def mlapi_key(file: Path, *words: str) -> str:
-    """Run `mlapi key` on a file of keys, and return what it prints."""
+    """Run `mlapi key` on a key file, and return its output."""
     command = [sys.executable, "-m", "mlapi", "key", *words]
     environment = {**os.environ, "API_KEYS_FILE": str(file)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
@@ -164,7 +164,7 @@ MakeService = Callable[..., Service]
 
 @pytest.fixture
 def make_service(tmp_path: Path) -> Iterator[MakeService]:
-    """Start services with settings of the test's own."""
+    """Start services with a test's own settings."""
     made: list[Service] = []
 
     def make(command: Sequence[str] = SERVE, **environment: str) -> Service:

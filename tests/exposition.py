@@ -1,4 +1,4 @@
-"""What Prometheus is told: read, and checked by the rules of its own `promtool check metrics`."""
+"""Reads Prometheus's metrics, and checks them by the rules of its own `promtool check metrics`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,21 +12,21 @@ from prometheus_client.parser import text_string_to_metric_families
 NOT_BASE_UNITS = {"ms", "milliseconds", "microseconds", "minutes", "hours", "days", "kilobytes", "megabytes", "percent"}
 TYPES = {"counter", "gauge", "histogram", "summary", "untyped"}
 RESERVED_ENDINGS = ("_total", "_count", "_sum", "_bucket", "_created")
-# So many combinations of labels are few to Prometheus, without those of the bounds of buckets.
+# The number of label combinations that Prometheus considers small, not counting bucket bounds.
 MAX_SERIES = 100
-# An id, a hash or an address is a label of which there is no end.
+# Ids, hashes and addresses are labels without a limit.
 ENDLESS = re.compile(r"[0-9a-f]{16,}|\d+\.\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True)
 class Exposition:
-    """A text, and what it says."""
+    """A text in Prometheus's format, parsed."""
 
     text: str
 
     @classmethod
     def of(cls, url: str, **headers: str) -> "Exposition":
-        """Ask for one."""
+        """Fetch one."""
         response = requests.get(url, headers=headers, timeout=30)
         response.raise_for_status()
         return cls(response.text)
@@ -47,7 +47,7 @@ class Exposition:
         return sum(sample.value for sample in samples if sample.labels.items() >= labels.items())
 
     def problems(self) -> list[str]:
-        """Return what is not as Prometheus wants it."""
+        """Return the violations of Prometheus's rules."""
         return [f"{family.name}: {problem}" for family in self.families for problem in self._problems(family)]
 
     def _problems(self, family: Metric) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Machines that share nothing but networks: containers for API, Redis, object storage and workers."""
+"""Machines that share only networks: containers for API, Redis, object storage and workers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ class Hosts(Stack):
         self.environment["REDIS_PASSWORD_FILE"] = str(self._password)
 
     def up(self, *words: str) -> None:
-        """Start Redis, carry its password to the others, and start them."""
+        """Start Redis, copy its password to the others, and start them."""
         self.compose("up", "--detach", "--wait", "redis")
         self._password.write_text(self.compose("exec", "-T", "redis", "cat", _PASSWORD_FILE))
         super().up(*words)
 
     def scale(self, workers: int) -> None:
-        """Add workers, or take some away by SIGTERM; return when it is done."""
+        """Add workers, or stop some with SIGTERM; return when it is done."""
         self.workers = workers
         super().up("--no-recreate")
         self.wait_until_well()
@@ -40,7 +40,7 @@ class Hosts(Stack):
 
     @contextmanager
     def stopped(self, command: str, *containers: str) -> Iterator[None]:
-        """Have containers stopped by a command of Docker's, and start them again."""
+        """Stop containers with a Docker command, and start them again."""
         run("docker", command, *containers)
         try:
             yield
@@ -49,7 +49,7 @@ class Hosts(Stack):
 
     @contextmanager
     def cut_off(self, service: str, *networks: str) -> Iterator[None]:
-        """Have a service's first container off some of its networks, and on them again, perhaps at another address."""
+        """Cut a service's first container off some of its networks, and reconnect it, perhaps at another address."""
         container = self.first(service)
         names = [f"{self.environment['COMPOSE_PROJECT_NAME']}_{network}" for network in networks]
         for name in names:

@@ -1,4 +1,4 @@
-"""A small proxy that serves a service under a path of its own, as nginx and others are set up to (docs/proxies.md)."""
+"""A small proxy that serves a service under a path prefix, like nginx and others (docs/proxies.md)."""
 
 import http.client
 import threading
@@ -7,13 +7,13 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-# Of one connection, and so not for the next.
+# Hop-by-hop headers, which apply to one connection only.
 _OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding"}
 _CHUNK_BYTES = 65_536
 
 
 class PrefixProxy(ThreadingHTTPServer):
-    """Passes on what is asked for under `prefix`, and notes the paths that are not."""
+    """Forwards requests under `prefix`, and records the paths outside it."""
 
     daemon_threads = True
 
@@ -39,7 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_GET(self) -> None:
-        """Pass a request on, without the prefix."""
+        """Forward a request, without the prefix."""
         prefix = self.server.prefix
         if not self.path.startswith(f"{prefix}/"):
             self.server.strays.append(self.path)
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _answer(self, response: http.client.HTTPResponse) -> None:
-        """Pass an answer on as it comes; its end is that of the connection (HTTP/1.0)."""
+        """Forward an answer as it comes; its end is that of the connection (HTTP/1.0)."""
         self.send_response_only(response.status)
         for name, value in response.getheaders():
             if name.lower() not in _OF_THE_CONNECTION:

@@ -1,4 +1,4 @@
-"""The containers of a Compose project of the tests' own, and callers who load it."""
+"""A Compose project for tests, and callers that load it."""
 
 import os
 import subprocess
@@ -18,12 +18,12 @@ BUILD_TIMEOUT_S = 1200
 UP_TIMEOUT_S = 180
 # A killed container is restarted at once, and its worker then loads and tries the model.
 RESTART_TIMEOUT_S = 60
-# What every caller is answered where all is well.
+# The answer that every caller gets when all is well.
 RIGHT = {"Eskimo_dog"}
 
 
 def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
-    """Return what a command prints; fail with all of it where the command fails."""
+    """Return a command's output; fail with all of it if the command fails."""
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=timeout_s
     )
@@ -32,7 +32,7 @@ def run(*command: str, timeout_s: float = 60, **environment: str) -> str:
 
 
 class Stack:
-    """The containers of a Compose project of the tests' own, as the named files describe it."""
+    """The containers of a test's Compose project, as the named files describe it."""
 
     workers = 2
 
@@ -52,22 +52,22 @@ class Stack:
         return run("docker", "compose", *words, timeout_s=timeout_s, **{**self.environment, **environment})
 
     def up(self, *words: str) -> None:
-        """Start the workers and the rest; return when all are healthy, fail with their logs where they are not."""
+        """Start the workers and the rest; return when all are healthy, fail with their logs if they are not."""
         try:
             self.compose("up", "--detach", "--wait", "--scale", f"model={self.workers}", *words, timeout_s=UP_TIMEOUT_S)
         except AssertionError as err:
             raise AssertionError(f"{err}\n{self.compose('logs', '--no-color')}") from err
 
     def containers(self, *services: str) -> list[str]:
-        """Return the ids of the services' containers, running or not; of all services where none is named."""
+        """Return the ids of the services' containers, running or not; by default of all services."""
         return self.compose("ps", "--all", "--quiet", *services).split()
 
     def inspect(self, container: str, template: str) -> str:
-        """Return what the engine says about a container."""
+        """Return the engine's information on a container."""
         return run("docker", "inspect", "--format", template, container)
 
     def shell(self, container: str, script: str) -> str:
-        """Return what a shell in a container prints."""
+        """Return a shell's output in a container."""
         return run("docker", "exec", container, "sh", "-c", script)
 
     def predict(self) -> requests.Response:
@@ -75,7 +75,7 @@ class Stack:
         return requests.post(f"{self.url}/predict", files={"file": ("dog.jpeg", DOG)}, timeout=60)
 
     def ready_workers(self) -> int:
-        """Return how many workers /readyz knows of."""
+        """Return the number of workers that /readyz reports."""
         try:
             answer = requests.get(f"{self.url}/readyz", timeout=10)
         except requests.ConnectionError:
@@ -90,22 +90,22 @@ class Stack:
             return False
 
     def queued_jobs(self) -> int:
-        """Return how many jobs wait or are in work."""
+        """Return the number of waiting and processing jobs."""
         return int(self.redis("xlen {mlapi}:jobs"))
 
     def redis(self, command: str) -> str:
-        """Return what Redis answers."""
+        """Return Redis's answer to a command."""
         [redis] = self.containers("redis")
         return self.shell(redis, f"REDISCLI_AUTH=$(cat /run/redis-password/password) redis-cli {command}")
 
     def remove(self) -> None:
-        """Leave no container, volume, network or image behind."""
+        """Remove all containers, volumes, networks and images."""
         self.compose("down", "--volumes", "--rmi", "local", "--remove-orphans", "--timeout", "5")
 
 
 @contextmanager
 def load(stack: Stack) -> Iterator[list[str]]:
-    """Have four callers send new pictures all the while; the list is of what they are answered."""
+    """Have four callers send new pictures all the time; the list collects their answers."""
     answers: list[str] = []
     stopped = threading.Event()
 
@@ -132,6 +132,6 @@ def classify(stack: Stack, session: requests.Session) -> str:
 
 
 def grown(answers: list[str], by: int = 20) -> Callable[[], bool]:
-    """Tell, each time it is called, whether that many more answers have come."""
+    """Return a function that returns whether that many more answers have come."""
     target = len(answers) + by
     return lambda: len(answers) >= target

@@ -1,4 +1,4 @@
-"""A service that asks for keys and counts requests, from outside."""
+"""A service that requires keys and limits rates, from outside."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def test_api_processes_count_together_and_without_redis_not_at_all(make_service:
     assert sorted(statuses) == [200] * 20 + [429] * 10
 
     [redis] = service.processes("redis-server")
-    os.kill(redis, signal.SIGSTOP)  # it takes connections and answers nothing
+    os.kill(redis, signal.SIGSTOP)  # it accepts connections and answers nothing
     try:
         assert until(lambda: requests.get(service.url, timeout=60).status_code == 200, EVENT_TIMEOUT_S)
     finally:

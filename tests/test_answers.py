@@ -1,4 +1,4 @@
-"""What counts as the answer that a page shows."""
+"""Which answers match the one that a page shows."""
 
 import pytest
 

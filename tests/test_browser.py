@@ -20,7 +20,7 @@ from tests.conftest import MakeService, Service, mlapi_key
 
 pytestmark = pytest.mark.browser
 
-# Without these, Chromium looks for updates and accounts in a network that tests have no business with.
+# Without these, Chromium looks for updates and accounts on the network.
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -31,11 +31,11 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
 ]
 
-# Generous, as for a busy machine.
+# Generous, for a busy machine.
 TIMEOUT_S = 60
 expect.set_options(timeout=1000 * TIMEOUT_S)
 
-# The right edge, in pixels, of whatever reaches furthest, also where it is cut off.
+# The right edge, in pixels, of the element that reaches furthest, even if it is cut off.
 WIDEST_TEXT = "Math.max(...[...document.querySelectorAll('main *')].map(e => e.getBoundingClientRect().right))"
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
@@ -61,7 +61,7 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, base_url: str) -> OpenPage:
-    """Open the page in a browser with some options; fail if anything in it goes wrong that is not `expected`."""
+    """Open the page in a browser with some options; fail on any error in it that is not `expected`."""
 
     @contextmanager
     def open_page(url: str = base_url, expected: str = "", **options: Any) -> Iterator[Page]:
@@ -102,7 +102,7 @@ def cards(page: Page) -> Locator:
 
 
 def data_transfer(page: Page, *files: File) -> Any:
-    """Return what a browser hands over with files that are dropped or pasted."""
+    """Return a browser's data transfer of dropped or pasted files."""
     encoded = [{"name": name, "data": base64.b64encode(data).decode()} for name, data in files]
     return page.evaluate_handle(
         """files => {
@@ -208,7 +208,7 @@ def test_the_form_says_how_large_what_it_sends_at_once_may_be(open_page: OpenPag
         expect(hint).to_contain_text(limit, use_inner_text=True)
 
 
-# Ways in
+# Ways to add pictures
 
 
 def test_pictures_can_be_dropped_anywhere_on_the_page(page: Page) -> None:
@@ -263,7 +263,7 @@ def test_by_keyboard_alone_a_photo_is_chosen_reported_and_the_report_taken_back(
 
 @contextmanager
 def held_answers(page: Page) -> Iterator[list[Route]]:
-    """Keep back what the page sends, until the end of this."""
+    """Hold back the page's requests until the context ends."""
     held: list[Route] = []
     page.route("**/", lambda route: held.append(route))
     yield held
@@ -358,7 +358,7 @@ def test_a_report_that_cannot_be_kept_is_there_to_be_sent_again(
         assert reports(service) == []
 
 
-# What proxies answer in the service's place: the bundled HAProxy, without an API, and nginx.
+# Answers of proxies in the service's place: the bundled HAProxy's, without an API, and nginx's.
 NO_API = {"status": 503, "json": {"success": False, "prediction": None, "score": None}}
 BAD_GATEWAY = {"status": 502, "body": "<html><body><center><h1>502 Bad Gateway</h1></center></body></html>"}
 TOO_LARGE = {"status": 413, "body": "<html><body><center><h1>413 Request Entity Too Large</h1></center></body></html>"}
@@ -428,7 +428,7 @@ def test_pictures_that_the_service_does_not_keep_any_more_are_forgotten(open_pag
         assert page.evaluate("localStorage.getItem('recent')") == "[]"
 
 
-# For everybody
+# Accessibility
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -451,7 +451,7 @@ def test_axe_finds_nothing_wrong(open_page: OpenPage, scheme: Any) -> None:
 
 
 def problems(page: Page) -> list[str]:
-    """Return what axe, which knows the rules of WCAG, finds wrong with the page as it is now."""
+    """Return the violations of WCAG's rules that axe finds in the page as it is now."""
     page.evaluate(AXE)
     # It would copy the stylesheets into the page, which does not allow that, for a rule about turned phones.
     found = page.evaluate("axe.run({ preload: false }).then(results => results.violations)")
@@ -490,7 +490,7 @@ def test_the_page_fits_a_phone(open_page: OpenPage, width: int, scripted: bool) 
 
 
 def expect_margins(page: Page, width: int) -> None:
-    """Check that the page begins and ends within its window."""
+    """Check that the page fits within its window's width."""
     box = page.locator("form, #live").first.bounding_box()
     assert box
     assert box["x"] >= 10
@@ -570,6 +570,6 @@ def screenshot(page: Page, name: str) -> None:
     """Keep a picture of the page in $SCREENSHOTS, for people to look at."""
     if folder := os.environ.get("SCREENSHOTS"):
         size = page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
-        page.set_viewport_size({"width": size[0], "height": size[1]})  # else a phone would be photographed as a desk
+        page.set_viewport_size({"width": size[0], "height": size[1]})  # or a phone would be photographed as a desktop
         picture = Image.open(io.BytesIO(page.screenshot()))
         picture.quantize(256).save(Path(folder) / f"{name}.png", optimize=True)

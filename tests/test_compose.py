@@ -1,4 +1,4 @@
-"""The containers: they are built and run as a user would, and looked at from outside."""
+"""The containers: built and run as a user would, and tested from outside."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def running() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """Return the service with both of its workers, whatever the test before has done to it."""
+    """Return the service with both of its workers, whatever the previous test did to it."""
     running.up("--no-recreate")
     assert until(lambda: running.ready_workers() == 2, RESTART_TIMEOUT_S)
     return running
@@ -312,7 +312,7 @@ def test_what_is_in_hand_is_answered_before_everything_stops(stack: Stack, comma
     workers = stack.containers("model")
     in_hand = 20
     with ThreadPoolExecutor(in_hand + 1) as pool:
-        stack.redis("zadd {mlapi}:workers 1e15 another")  # else the API soon knew that none is alive
+        stack.redis("zadd {mlapi}:workers 1e15 another")  # otherwise the API soon knew that none is alive
         run("docker", "pause", *workers)
         calls = [pool.submit(classify, stack, requests.Session()) for _ in range(in_hand)]
         assert until(lambda: stack.queued_jobs() == in_hand, 20)

@@ -1,4 +1,4 @@
-"""Several APIs behind the proxy, and containers that are replaced one by one while callers ask."""
+"""Several APIs behind the proxy, and containers that are replaced one by one under load."""
 
 import json
 import re

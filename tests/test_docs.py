@@ -1,4 +1,4 @@
-"""The documentation: its links lead somewhere, and what it names exists."""
+"""The documentation: its links work, and the things it names exist."""
 
 import os.path
 import re
@@ -15,7 +15,7 @@ BLOCKS = [block for page in PAGES for block in pages.blocks(page)]
 
 
 def is_published(path: str) -> bool:
-    """Tell whether `make docs` takes this file along."""
+    """Return whether `make docs` includes this file."""
     [taken] = re.findall(r"^PAGES := (.+)$", MAKEFILE, re.MULTILINE)
     return any(path == name or path.startswith(f"{name}/") for name in taken.split())
 

@@ -1,4 +1,4 @@
-"""The examples of the documentation do what it says they do: each page's in its order, in one folder."""
+"""The documentation's examples work as described: each page's in order, in one folder."""
 
 import os
 import re
@@ -20,37 +20,37 @@ TESTED_PAGES = sorted({block.page for block in BLOCKS if block.marker == "tested
 
 
 class Reader:
-    """Does what a page says, in a checkout where nothing has been set yet."""
+    """Follows a page's instructions, in a checkout without any settings."""
 
     def __init__(self, folder: Path, base_url: str, make_service: MakeService) -> None:
         self._folder = folder
         self._base_url = base_url
         self._make_service = make_service
-        self._given: dict[str, str] = {}  # keys and ids, by those that the page shows
+        self._given: dict[str, str] = {}  # actual keys and ids, by those that the page shows
         self.follow = {"console": self._type, "python": self._program, "sh": self._script, "": self._script}
 
     def _type(self, text: str) -> None:
-        """Type the commands after each $, and compare what they print with what stands below."""
+        """Run the commands after each $, and compare their output with the text below them."""
         for command, answer in re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
             shown, given = answers.parse(answer), answers.parse(self._run("bash", "-euc", command))
             self._given |= answers.ids(shown, given)
             assert given == answers.expected(shown, self._given)
 
     def _program(self, text: str) -> None:
-        """Run a program, and compare what it prints with the comments beside its calls of print."""
+        """Run a program, and compare its output with the comments beside its calls of print."""
         shown = "\n".join(re.findall(r"print\(.*  # (.+)", text))
         assert shown
         assert answers.parse(self._run(sys.executable, "-c", text)) == answers.parse(shown)
 
     def _script(self, text: str) -> None:
-        """Run commands, those up to a blank line at once; to be answered with an error is a failure too."""
+        """Run commands, those up to a blank line at once; an error answer is a failure, too."""
         for commands in text.split("\n\n"):
             printed = self._run("bash", "-euc", commands, CURL_HOME=str(self._folder))
             if "mlapi key add" in commands:
                 self._given["KEY"] = printed.strip()
 
     def _run(self, *words: str, **environment: str) -> str:
-        """Run a command, which has to succeed, and return what it prints."""
+        """Run a command, which has to succeed, and return its output."""
         return subprocess.run(
             [self._actual(word) for word in words],
             cwd=self._folder,
@@ -62,14 +62,14 @@ class Reader:
         ).stdout
 
     def _actual(self, text: str) -> str:
-        """Return a text of the page with what was given in place of what the page shows."""
+        """Return a text of the page with the actual ids and keys in place of those shown."""
         if HOST in text:
             service = self._service()
             text = text.replace(ADDRESS, service).replace(HOST, service.partition("://")[2])
         return re.sub(r"\b[0-9a-f]{32}\b|\bKEY\b", lambda found: self._given.get(found[0], found[0]), text)
 
     def _service(self) -> str:
-        """Return the address of a service with the settings that were made in this folder."""
+        """Return the URL of a service with the settings made in this folder."""
         if not (self._folder / ".env").exists():
             return self._base_url
         command = ["sh", "-c", f'cd "{self._folder}" && exec "{sys.executable}" -m mlapi serve']

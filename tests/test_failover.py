@@ -1,4 +1,4 @@
-"""API and workers on a Redis with a replica, which sentinels or a cluster have take its place: it dies under load."""
+"""API and workers under load on a Redis that dies, and whose replica takes over by sentinels or a cluster."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ def ready_workers(api: Service) -> int:
 
 
 def predict(api: Service) -> tuple[float, str]:
-    """Have a new picture of the dog classified, asking again where that is refused; return when it came, and what."""
+    """Have a new picture of the dog classified, retrying while that is refused; return the time and the answer."""
     image, deadline = DOG + uuid4().bytes, time.monotonic() + EVENT_TIMEOUT_S
     while (response := api.predict(image)).status_code == 503:
         assert time.monotonic() < deadline, api.log

@@ -1,4 +1,4 @@
-"""What a run of the tests has measured stands at its end."""
+"""The measurements of a test run are printed at its end."""
 
 import subprocess
 import sys

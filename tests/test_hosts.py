@@ -1,6 +1,6 @@
-"""Several machines: workers come, go, die and are cut off while callers ask, and more of them do more.
+"""Several machines: workers come, go, die and are cut off under load, and more workers give more throughput.
 
-`make test-hosts` ends with what the callers noticed, and with how throughput follows the workers.
+`make test-hosts` ends with what the callers noticed, and with throughput by number of workers.
 """
 
 import os
@@ -27,7 +27,7 @@ from tests.stack import BUILD_TIMEOUT_S
 CALLERS = 8
 PICTURES = 32
 SECONDS = 8.0
-# Two full batches: one in work, one that waits.
+# Two full batches: one processing, one waiting.
 USERS_PER_WORKER = 2 * BATCH_SIZE
 TIMES = int(os.environ.get("TIMES", "1"))
 
@@ -47,7 +47,7 @@ def one_more(hosts: Hosts) -> Iterator[None]:
     hosts.scale(2)
 
 
-# These leave a worker that reaches Redis and storage, or take away nothing for longer than callers wait.
+# These leave a worker that reaches Redis and storage, or last no longer than callers wait.
 ALL_IS_ANSWERED = (
     fault("a worker added, and removed by SIGTERM", one_more, lasts_s=2),
     fault("SIGTERM to a worker, back after 4 s", lambda hosts: hosts.stopped("stop", hosts.first("model")), lasts_s=4),
@@ -104,7 +104,7 @@ def questions() -> Questions:
 
 @pytest.fixture(scope="module")
 def results(figures: list[str]) -> Iterator[list[Result]]:
-    """Collect what the faults have led to, to be printed in the end."""
+    """Collect the faults' results, to be printed at the end."""
     results: list[Result] = []
     yield results
     figures.append(table.render(results, []))
@@ -145,17 +145,17 @@ def test_throughput_follows_the_number_of_workers(tmp_path: Path, figures: list[
     header = ("simulated workers", "users", "images/s", "p50 ms", "p99 ms", "errors")
     figures.append(markdown(header, [row(*each) for each in cells.items()]))
     assert {cell.errors for cell in cells.values()} == {0}
-    # Nearly four times as many; half of that tells it from none on a busy machine, too.
+    # Ideally nearly four times as many; half of that is distinguishable from no gain even on a busy machine.
     assert cells[4].rate_per_s > 2 * cells[1].rate_per_s
 
 
 def measure_workers(hosts: Hosts, workers: int, questions: Questions) -> Cell:
-    """Return what this many simulated workers do."""
+    """Return the throughput of this many simulated workers."""
     hosts.scale(workers)
     return Load(hosts.port, questions).run(USERS_PER_WORKER * workers, SECONDS)
 
 
 def row(workers: int, cell: Cell) -> tuple[str, ...]:
-    """Return a line of the table."""
+    """Return a row of the table."""
     figures = (USERS_PER_WORKER * workers, cell.rate_per_s, cell.p50_ms, cell.p99_ms, cell.errors)
     return (str(workers), *(f"{figure:.0f}" for figure in figures))

@@ -1,4 +1,4 @@
-"""What the services import, and what they leave alone until a setting asks for it."""
+"""The services' imports, and the modules they do not import until a setting requires it."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
     ("imported", "left_alone"),
     [
         ("jobs.storage.opening", {"jobs.storage.object_storage", "obstore"}),
-        # Of what is installed, the Redis client imports some of OpenTelemetry, for metrics of its own.
+        # The installed Redis client imports some of OpenTelemetry, for its own metrics.
         ("runtime.tracing", {"runtime.tracing.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter"}),
     ],
 )

@@ -16,7 +16,7 @@ IMAGES = 16
 
 
 def post(service: Service, count: int, request_id: str, **headers: str) -> requests.Response:
-    """Have pictures classified that were never sent before."""
+    """Have new pictures classified."""
     files = [("file", (f"{number}.jpeg", DOG + uuid4().bytes)) for number in range(count)]
     return requests.post(
         f"{service.url}/v1/predictions", files=files, headers={"X-Request-ID": request_id, **headers}, timeout=60
@@ -24,7 +24,7 @@ def post(service: Service, count: int, request_id: str, **headers: str) -> reque
 
 
 def computed(service: Service) -> list[str]:
-    """Return the requests whose images were classified, in that order, one for each image."""
+    """Return the requests of classified images, in order of classification, one per image."""
     lines = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
     return [request_id for line in lines for request_id in line.get("request_ids", [])]
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a running service, and what is ready to look at it."""
+"""The metrics of a running service, and the dashboards and alerts that use them."""
 
 import json
 import re
@@ -19,9 +19,9 @@ from tests.exposition import Exposition
 
 MONITORING = ROOT / "deploy" / "monitoring"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
-# What Prometheus adds itself.
+# Metrics that Prometheus adds itself.
 ADDED = {"up"}
-# What /status tells of versions, and the dashboard does not.
+# Figures of versions on /status that the dashboard does not show.
 ON_THE_PAGE_ALONE = {
     "mlapi_shadow_score_difference",
     "mlapi_shadow_failures",
@@ -36,7 +36,7 @@ def is_free(port: int) -> bool:
 
 @pytest.fixture
 def metrics_port() -> int:
-    """Return a free port, of which the next one is free too, below those that the kernel gives to connections."""
+    """Return a free port, whose successor is free, too, below those that the kernel gives to connections."""
     while True:
         port = 20_000 + uuid4().int % 10_000
         if is_free(port) and is_free(port + 1):
@@ -45,7 +45,7 @@ def metrics_port() -> int:
 
 @pytest.fixture
 def service(make_service: MakeService, metrics_port: int) -> Service:
-    """Return a service that has done a bit of everything that is counted."""
+    """Return a service that has done some of everything that is counted."""
     service = make_service(
         INSTANCES="1", API_PROCESSES="2", CACHE_TTL_S="60", METRICS_PORT=str(metrics_port)
     ).wait_until_ready()
@@ -78,7 +78,7 @@ def test_what_is_told_is_as_prometheus_wants_it_and_what_is_looked_at_exists(
     assert api.problems() + worker.problems() == []
     assert same.names == api.names
 
-    # Whichever of the API's processes is asked, it tells of all of them.
+    # Any of the API's processes reports the metrics of all of them.
     for told in (api, same):
         assert told.value("mlapi_http_requests_total", route="/predict", status="200") == 8
         assert told.value("mlapi_http_requests_total", route="unmatched") == 5
@@ -103,7 +103,7 @@ def test_what_is_told_is_as_prometheus_wants_it_and_what_is_looked_at_exists(
         name for expression in expressions() for name in re.findall(r"\b(?:mlapi|process)_\w+|\bup\b", expression)
     }
     assert len(wanted) > 20
-    # Of versions, there is nothing to compare here.
+    # There are no versions to compare here.
     assert wanted - ADDED <= api.names | worker.names | told_of
     of_versions = {name for name in told_of if name.startswith(("mlapi_version_", "mlapi_shadow_"))}
     assert of_versions - wanted == ON_THE_PAGE_ALONE

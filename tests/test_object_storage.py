@@ -21,7 +21,7 @@ IMAGES, CALLERS = 40, 4
 
 @pytest.fixture
 def storage() -> Iterator[S3Server]:
-    """Object storage of the test's own, which may stop it."""
+    """Object storage for one test, which may stop it."""
     pytest.importorskip("moto")
     server = S3Server()
     yield server
@@ -45,7 +45,7 @@ def test_images_go_through_object_storage_alone(service: Service, tmp_path: Path
 
 def test_every_image_of_several_callers_is_stored_and_classified_right(service: Service, figures: list[str]) -> None:
     def call(data: bytes) -> tuple[bool, float, float]:
-        """Tell whether an image is classified right and shown again, and how many milliseconds each took."""
+        """Return whether an image is classified right and shown again, and the milliseconds that each took."""
         started = time.perf_counter()
         label = service.predict(data, "dog.jpeg").json()["prediction"]
         classified = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`/v2` from outside, by the client that others use: NVIDIA's own, unmodified."""
+"""`/v2` from outside, with the client that others use: NVIDIA's own, unmodified."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from testing.images import BAD_FILES, DOG, forms, save
 
 MODEL = "efficientnet-lite0"
 FORMS = forms()
-# Requests for each figure.
+# The number of requests for each figure.
 TIMES = 10
 
 
@@ -34,7 +34,7 @@ def triton(base_url: str) -> Iterator[InferenceServerClient]:
 
 def encoded(*images: bytes, column: bool = False) -> InferInput:
     """Return an input of files, in binary."""
-    array = np.array([*images, None], dtype=np.object_)[:-1]  # else NumPy cuts zeros off their ends
+    array = np.array([*images, None], dtype=np.object_)[:-1]  # otherwise NumPy strips trailing zeros
     if column:
         array = array.reshape(-1, 1)
     tensor = InferInput("image", list(array.shape), "BYTES")
@@ -64,7 +64,7 @@ def told(result: Any, name: str) -> list[list[Any]]:
 
 
 def predicted(base_url: str, data: bytes) -> tuple[list[str], list[int], list[float]]:
-    """Return what `/v1` tells of an image: labels, indices and scores."""
+    """Return `/v1`'s answer to an image: labels, indices and scores."""
     response = requests.post(f"{base_url}/v1/predictions", files={"file": ("x", data)}, timeout=60)
     classes = response.json()["results"][0]["predictions"]
     return (

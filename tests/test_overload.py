@@ -1,4 +1,4 @@
-"""More requests than can be served, clients that dawdle or hang up, and the service stopping meanwhile."""
+"""More requests than can be served, slow clients, clients that hang up, and a shutdown meanwhile."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ HEAD_OF_MUCH = _HEAD % 10_000_000
 
 @contextmanager
 def connections(service: Service, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
-    """Open connections, and send the same on each of them."""
+    """Open connections, and send the same data on each of them."""
     with ExitStack() as stack:
         opened = [
             stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60)) for _ in range(count)
@@ -133,10 +133,10 @@ def test_who_could_not_be_answered_in_time_is_refused_at_once(make_service: Make
 
 def test_before_it_stops_it_says_so_and_still_answers(make_service: MakeService) -> None:
     service = make_service(INSTANCES="1", DRAIN_S="100").wait_until_ready()
-    api = min(service.processes("mlapi api"))  # which has started the others
+    api = min(service.processes("mlapi api"))  # the parent of the others
     os.kill(api, signal.SIGTERM)
     assert until(lambda: requests.get(f"{service.url}/readyz", timeout=60).status_code == 503, EVENT_TIMEOUT_S)
     response = service.predict(DOG)
     assert (response.status_code, response.headers["Connection"]) == (200, "close")
     assert requests.get(f"{service.url}/livez", timeout=60).status_code == 200
-    os.kill(api, signal.SIGTERM)  # hurry up
+    os.kill(api, signal.SIGTERM)  # a second signal: do not wait

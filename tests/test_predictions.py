@@ -1,4 +1,4 @@
-"""Predictions that nobody waits for: they are there later, whatever is killed meanwhile."""
+"""Asynchronous predictions: they complete even if processes are killed meanwhile."""
 
 import json
 import os
@@ -22,7 +22,7 @@ LATER = {"Prefer": "respond-async"}
 
 
 def submit(service: Service, **headers: str) -> str:
-    """Have a picture classified later; return the address of its prediction."""
+    """Submit a picture for later; return the address of its prediction."""
     response = requests.post(
         f"{service.url}/v1/predictions", files={"file": ("dog.jpeg", DOG)}, headers={**LATER, **headers}, timeout=60
     )
@@ -31,7 +31,7 @@ def submit(service: Service, **headers: str) -> str:
 
 
 def read(address: str, wait_s: int = 0) -> Any:
-    """Return a prediction, or None where nobody answers or the part is away that is needed for that."""
+    """Return a prediction, or None if the service or a part it needs does not answer."""
     try:
         response = requests.get(address, params={"wait": wait_s}, timeout=wait_s + 30)
     except requests.ConnectionError:
@@ -49,7 +49,7 @@ def is_right(prediction: Any) -> bool:
 
 
 def comes(address: str) -> bool:
-    """Return whether a prediction comes, asking again where the connection breaks."""
+    """Return whether a prediction comes, retrying after broken connections."""
     return until(lambda: is_right(read(address, wait_s=5)), 90)
 
 
@@ -78,14 +78,14 @@ def test_the_image_of_a_prediction_to_come_stays_though_its_time_is_over(make_se
     (uploads / f"{0:064x}.jpg").write_bytes(b"that nobody asks for")
     for upload in uploads.glob("*.jpg"):
         os.utime(upload, (0, 0))
-    service.kill("mlapi api", signal.SIGKILL)  # which sweeps when it starts
+    service.kill("mlapi api", signal.SIGKILL)  # it sweeps when it starts
     assert until(lambda: "old uploads removed count=1" in service.log, 60), service.log
     service.kill("mlapi worker", signal.SIGCONT)
     assert comes(address), service.log
 
 
 def redis_folder(tmp_path: Path) -> str:
-    """Return a folder within the first service's own, by which its Redis is known as one of its processes."""
+    """Return a folder within the first service's own, by which its Redis is recognised as one of its processes."""
     return str(tmp_path / "0" / "redis")
 
 
@@ -136,7 +136,7 @@ def test_a_request_is_answered_once_though_the_api_is_killed_in_between(make_ser
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, list[Any]]]:
-    """Yield the address of a server, and what is posted to it; it answers the first time with an error."""
+    """Yield the URL of a server, and the data posted to it; its first answer is an error."""
     received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The service under a path of its own (`/mlapi/`), in a real browser behind a proxy that strips the path."""
+"""The service under a path prefix (`/mlapi/`), in a real browser behind a proxy that strips it."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ Auth = dict[str, str]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrefixProxy, str]]:
-    """Return the proxy and a key for the service behind it, of which nothing may be asked outside of the prefix."""
+    """Return the proxy and a key for the service behind it; no request may go outside of the prefix."""
     folder = tmp_path_factory.mktemp("prefix")
     key = mlapi_key(folder / "keys.json", "add", "alice")
     settings = {"TRUSTED_PROXIES": "1", "API_KEYS_FILE": str(folder / "keys.json"), "INSTANCES": "1"}

@@ -1,4 +1,4 @@
-"""`make run` itself: starting, stopping, and what happens when a part of it is killed."""
+"""`make run` itself: starting, stopping, and recovery when one of its processes is killed."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_nothing_stays_when_the_command_and_the_process_that_runs_the_api_are_ki
     service = make_service(INSTANCES="1", API_PROCESSES="2").wait_until_ready()
     api = service.processes("mlapi api")
     assert len(api) >= 3
-    with requests.Session() as idle:  # whose connection stays open
+    with requests.Session() as idle:  # its connection stays open
         assert idle.get(f"{service.url}/livez", timeout=60).status_code == 200
         for pid in (service.process.pid, min(api)):
             os.kill(pid, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_requests_that_wait_are_answered_though_redis_is_killed_and_remembers_no
 
 
 def test_what_redis_keeps_in_a_folder_outlives_it_and_the_service(make_service: MakeService, tmp_path: Path) -> None:
-    # Within the service's own folder, by which its Redis is known as one of its processes.
+    # Within the service's own folder, by which its Redis is recognised as one of its processes.
     environment = {"CACHE_TTL_S": "600", "REDIS_FOLDER": str(tmp_path / "0" / "redis"), "INSTANCES": "1"}
     service = make_service(**environment).wait_until_ready()
     assert is_right(service.predict(DOG))
@@ -199,7 +199,7 @@ def test_a_request_in_work_is_answered_before_the_service_stops(make_service: Ma
         requests_in_work = [pool.submit(service.predict, DOG) for _ in range(16)]
         assert until(lambda: "label=" in service.log, EVENT_TIMEOUT_S)
         service.stop()
-        # A request that came too late to be taken finds no listener.
+        # A request that came too late to be accepted finds no listener.
         taken = [
             request for request in requests_in_work if not isinstance(request.exception(), requests.ConnectionError)
         ]

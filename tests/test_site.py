@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class References(HTMLParser):
-    """What an HTML file links to, what it loads, and the ids in it that can be linked to."""
+    """The links and resources of an HTML file, and its anchors."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class References(HTMLParser):
         self.feed(file.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the addresses and the id of an element."""
+        """Record the addresses and the id of an element."""
         for name, value in attrs:
             if value and name in {"href", "src"}:
                 (self.links if tag == "a" else self.loaded).append(value)

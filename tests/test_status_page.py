@@ -27,14 +27,14 @@ from tests.test_browser import (
 
 pytestmark = pytest.mark.browser
 
-# The right edge of whatever reaches furthest, without what scrolls by itself.
+# The right edge of the element that reaches furthest, except those that scroll by themselves.
 WIDEST = """Math.max(...[...document.querySelectorAll('main *:not(.table *)')]
     .map(e => e.getBoundingClientRect().right))"""
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return a service of two API processes, with reports and an image that is set aside."""
+    """Return a service of two API processes, with reports and a quarantined image."""
     service = Service(tmp_path_factory.mktemp("status"), API_PROCESSES="2", CACHE_TTL_S="60").wait_until_ready()
     page = requests.post(f"{service.url}/", files={"file": ("dog.jpeg", DOG)}, timeout=60).text
     name = page.split("/display/")[1].split('"')[0]
@@ -47,7 +47,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def set_aside(service: Service) -> str:
-    """Have an image refused as if it had ended its workers, and return its hash."""
+    """Quarantine an image as if it had ended its workers, and return its hash."""
     image_hash = uuid4().hex * 2
     fields = {"image_name": f"{image_hash}.png", "job_id": uuid4().hex, "worker": "host-7-a1b2", "at_s": time.time()}
     with service.redis() as connection:
@@ -57,7 +57,7 @@ def set_aside(service: Service) -> str:
 
 @contextmanager
 def load(service: Service) -> Iterator[None]:
-    """Have six callers ask all the while, some of them for the same picture."""
+    """Have six callers send pictures all the time, some of them the same picture."""
     asking = True
 
     def ask(number: int) -> None:

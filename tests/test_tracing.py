@@ -21,7 +21,7 @@ TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Collector(ThreadingHTTPServer):
-    """Receives spans by OTLP over HTTP, and knows which service sent each."""
+    """Receives spans by OTLP over HTTP, and records which service sent each."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Receiver)
@@ -29,17 +29,17 @@ class Collector(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is to be found."""
+        """The collector's URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def receive(self, data: bytes) -> None:
-        """Note what a service has sent."""
+        """Record spans of a service."""
         for sent in ExportTraceServiceRequest.FromString(data).resource_spans:
             [name] = [each.value.string_value for each in sent.resource.attributes if each.key == "service.name"]
             self.spans += [(name, span) for scope in sent.scope_spans for span in scope.spans]
 
     def of_trace(self, trace_id: str) -> dict[str, tuple[str, Span]]:
-        """Return a trace's spans by their names, of which each has one."""
+        """Return a trace's spans by their names, which are unique."""
         return {span.name: (name, span) for name, span in self.spans if span.trace_id.hex() == trace_id}
 
 
@@ -53,7 +53,7 @@ class _Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def predict(service: Service, **headers: str) -> requests.Response:
 def test_a_trace_goes_through_all_processes_and_is_sent_when_they_stop(
     make_service: MakeService, collector: Collector
 ) -> None:
-    # So that nothing is sent before.
+    # So that nothing is left to send.
     patient = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_TRACES_SAMPLER": "always_on", "LOG_FORMAT": "json"}
     service = make_service(
         INSTANCES="1", API_PROCESSES="2", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **patient

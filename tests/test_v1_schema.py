@@ -1,4 +1,4 @@
-"""The service answers as its own OpenAPI document says, whatever it is sent: schemathesis makes that up."""
+"""The service conforms to its own OpenAPI document, whatever requests schemathesis generates."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ from testing.images import DOG
 for media_type in ("image/jpeg", "image/png", "image/gif"):
     schemathesis.openapi.media_type(media_type, st.just(DOG) | st.binary(max_size=200))
 
-# Of each operation, valid ones and as many that are not.
+# For each operation, this many valid requests and as many invalid ones.
 EXAMPLES = 100
 # A request that breaks several rules at once may be refused for being too large.
 REFUSALS = schemathesis.Config.from_dict(
@@ -41,7 +41,7 @@ OPERATIONS = {
 
 @pytest.fixture(scope="module")
 def described(base_url: str) -> BaseSchema:
-    """Return what the service says of itself."""
+    """Return the service's OpenAPI document."""
     return schemathesis.openapi.from_url(f"{base_url}/v1/openapi.json", config=REFUSALS)
 
 
@@ -59,7 +59,7 @@ def test_no_request_is_answered_5xx_or_otherwise_than_documented(
 
     try:
         send()
-    except hypothesis.errors.Unsatisfiable:  # without parameters, there is nothing wrong to send
+    except hypothesis.errors.Unsatisfiable:  # without parameters, no invalid request exists
         assert mode.is_negative
 
 

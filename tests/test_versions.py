@@ -27,12 +27,12 @@ from tests.conftest import EVENT_TIMEOUT_S, ROOT, MakeService, Service, until
 NAME = "efficientnet-lite0"
 OLD, NEW = f"{NAME}@1", f"{NAME}@2"
 USERS = 4
-# Answers that are waited for before and after what is done meanwhile.
+# The number of answers to wait for before and after each action.
 ENOUGH = 30
 
 
 class Answer(NamedTuple):
-    """What a request was answered, when it was sent and when that came, by the monotonic clock."""
+    """The answer to a request, when it was sent and when the answer came, by the monotonic clock."""
 
     status: int
     version: str
@@ -58,7 +58,7 @@ def service(make_service: MakeService, second: Path) -> Service:
 
 
 def mlapi_model(service: Service, *words: str) -> str:
-    """Run `mlapi model` on a service's queue, and return what it prints."""
+    """Run `mlapi model` on a service's queue, and return its output."""
     done = run_model(service, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -85,7 +85,7 @@ def ask(service: Service, session: requests.Session, **fields: str) -> Answer:
 
 @contextmanager
 def load(service: Service) -> Iterator[list[Answer]]:
-    """Have callers send pictures all the while; the list is of what they are answered."""
+    """Have callers send pictures all the time; the list collects their answers."""
     answers: list[Answer] = []
     stopped = threading.Event()
 
@@ -117,7 +117,7 @@ def wait_for_version(answers: list[Answer], version: str) -> None:
 
 
 def when_it_is_known(service: Service, version: str) -> float:
-    """Return when it stands in Redis that a version serves."""
+    """Return when Redis says that a version serves."""
     with service.redis() as connection:
         assert until(lambda: f'"serve": "{version}"' in str(connection.hget("{mlapi}:routes", NAME)), EVENT_TIMEOUT_S)
     return time.monotonic()
@@ -216,12 +216,12 @@ def test_when_the_serving_version_dies_the_one_before_answers_and_nothing_that_w
     with load(service) as answers:
         wait_for_version(answers, "2")
         assert until(lambda: answered_without(service, answers), EVENT_TIMEOUT_S)
-        wait_for_version(answers, "2")  # whose worker is started again
+        wait_for_version(answers, "2")  # its worker is restarted
     assert all_right(answers), {answer for answer in answers if answer.status != 200}
 
 
 def answered_without(service: Service, answers: list[Answer]) -> bool:
-    """Kill the worker of the second version, if there is one; tell whether the first version has answered."""
+    """Kill the worker of the second version, if there is one; return whether the first version has answered."""
     for pid in service.processes("mlapi worker"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             if "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text():

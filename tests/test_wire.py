@@ -1,4 +1,4 @@
-"""Requests as no client library sends them: broken off, in doubt about their length, too long, or in odd spellings."""
+"""Requests that no client library sends: broken off, ambiguous in length, too long, or oddly spelled."""
 
 import socket
 import struct
@@ -18,7 +18,7 @@ MUCH = 10**9
 def send(
     base_url: str, method: str, path: str, headers: bytes, *pieces: bytes, half_close: bool = False, reset: bool = False
 ) -> bytes:
-    """Send a request byte by byte as given, and return all that comes back until the server has no more to say."""
+    """Send a request byte by byte as given, and return all data received until the server closes or stops sending."""
     address = urlsplit(base_url)
     with socket.create_connection((address.hostname or "", address.port or 80), timeout=60) as connection:
         connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + headers + b"\r\n")

@@ -1,4 +1,4 @@
-"""A server for the load generators to ask, which answers at once."""
+"""A server for the load generators, which answers at once."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""How the answers of less work agree with the reference's."""
+"""The agreement of the cheaper decoders' answers with the reference's."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Users beside a bulk job, and the table of what they do to each other."""
+"""Users beside a bulk job, and the table of their effects on each other."""
 
 from http.server import ThreadingHTTPServer
 

@@ -1,4 +1,4 @@
-"""What counting costs is measured and printed."""
+"""The cost of metrics is measured and printed."""
 
 import re
 import subprocess

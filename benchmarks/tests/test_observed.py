@@ -1,4 +1,4 @@
-"""What metrics and traces cost in throughput is measured and printed."""
+"""The cost of metrics and traces in throughput is measured and printed."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Decoding while the network computes, compared with one after the other."""
+"""Decoding and inference at the same time, compared with one after the other."""
 
 import pytest
 from click.testing import CliRunner

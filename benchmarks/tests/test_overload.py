@@ -1,4 +1,4 @@
-"""Clients that come at a rate, and the table of what became of them."""
+"""Clients that arrive at a given rate, and the table of their outcomes."""
 
 from http.server import ThreadingHTTPServer
 

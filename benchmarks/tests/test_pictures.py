@@ -1,4 +1,4 @@
-"""What is asked, and what counts as the right answer."""
+"""The requests, and which answers count as right."""
 
 import contextlib
 import hashlib

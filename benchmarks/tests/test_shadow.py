@@ -1,4 +1,4 @@
-"""The table of what a shadow costs, and the version that it is measured with."""
+"""The table of a shadow's cost, and the version that it is measured with."""
 
 from dataclasses import replace
 from pathlib import Path

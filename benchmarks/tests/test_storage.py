@@ -1,4 +1,4 @@
-"""What storage costs is measured and printed."""
+"""The cost of storage is measured and printed."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What traces cost is measured and printed."""
+"""The cost of traces is measured and printed."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Callers, against a server that does to their requests what a test wants."""
+"""Callers, against a server that treats their requests as a test wants."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ RIGHT_BODY = b'{"success": true, "prediction": "dog", "score": 0.7}'
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as `script` says, in turn: a status with a body or a header, or None for a connection that breaks."""
+    """Answers by its `script`, in turn: a status with a body or a header, or None for a connection that breaks."""
 
     script: list[tuple[int, bytes, str] | None]
     bodies: list[bytes]
@@ -52,7 +52,7 @@ def questions() -> Questions:
 
 
 def first_request(server: ThreadingHTTPServer, questions: Questions, *script: object) -> Request:
-    """Return what became of a caller's first request."""
+    """Return the outcome of a caller's first request."""
     server.RequestHandlerClass.script[:] = script  # type: ignore[attr-defined]
     with Callers(server.server_port, questions, 1) as callers:
         deadline = time.monotonic() + PATIENCE_S

@@ -1,4 +1,4 @@
-"""The cable, against a server that sends back what it gets."""
+"""The cable, against an echo server."""
 
 import socket
 import socketserver
@@ -12,7 +12,7 @@ from chaos.network import Cable
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Sends back what it gets."""
+    """Sends back the data it receives."""
 
     def handle(self) -> None:
         while data := self.request.recv(1024):

@@ -1,4 +1,4 @@
-"""What is counted, and when the service counts as well again."""
+"""The counts, and when the service counts as recovered."""
 
 from chaos.callers import RIGHT, UNANSWERED, WRONG, Request
 from chaos.run import Result, recovery_s

@@ -1,4 +1,4 @@
-"""Whether a decoder takes the steps that the walk through an image file takes, and no others."""
+"""Checks that a decoder reads exactly the parts of an image file that jobs/image_walk.py finds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,19 +31,19 @@ from model.bare_picture import bare_picture
 from runtime.errors import ServiceError
 
 LIMITS = ImageLimits(pixels=100_000, frames=1000, metadata_bytes=4_000_000)
-# What Pillow may raise on damaged files.
+# Exceptions that Pillow may raise on damaged files.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError, ArithmeticError)
 
-# What a decoder needs for pixels: chunks, markers, blocks.
+# The parts that a decoder needs for pixels: chunks, markers, blocks.
 NEEDED: set[Any] = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 NEEDED |= JPEG_SIZES | JPEG_TABLES | {JPEG_SCAN, 0xE0, 0xEE} | {GIF_FRAME, GIF_GRAPHIC_CONTROL}
 
-# A piece's kind, and where it is in the file.
+# A part's kind, and its position in the file.
 Step = tuple[Any, int]
 
 
 def steps_of_the_walk(file: bytes) -> list[Step]:
-    """Return the pieces of a file; of a JPEG, those before its pixels, which Pillow reads itself."""
+    """Return the parts of a file; of a JPEG, those before its pixels, which Pillow reads itself."""
     if file.startswith(b"\x89PNG"):
         return [(chunk.kind, chunk.content) for chunk in png_chunks(file)]
     if file.startswith(b"\xff\xd8"):
@@ -53,7 +53,7 @@ def steps_of_the_walk(file: bytes) -> list[Step]:
 
 
 def steps_of_pillow(file: bytes) -> list[Step]:
-    """Return the pieces that Pillow's parsers look at while they open and decode a file, as far as they get."""
+    """Return the parts that Pillow's parsers read while they open and decode a file, as far as they get."""
     steps: list[Step] = []
     with ExitStack() as recording:
         for record in (recorded_chunks, recorded_segments, recorded_blocks):
@@ -74,7 +74,7 @@ def recorded_chunks(steps: list[Step]) -> Iterator[None]:
 
     def recorded(stream: PngStream) -> tuple[bytes, int, int]:
         kind, position, length = read(stream)
-        if (kind, position) not in steps[-1:]:  # it puts the chunk after the pixels back
+        if (kind, position) not in steps[-1:]:  # Pillow puts the chunk after the pixels back
             steps.append((kind, position))
         return kind, position, length
 
@@ -117,7 +117,7 @@ def recorded_blocks(steps: list[Step]) -> Iterator[None]:
 
 
 def assert_no_other_steps(data: bytes) -> None:
-    """Compare the steps through what a worker decodes of an upload that the API takes."""
+    """Compare the parts in the file that a worker decodes of an accepted upload."""
     try:
         image_format(data, LIMITS)
         file = bare_picture(data).file

@@ -1,4 +1,4 @@
-"""The queues that the contract holds for."""
+"""The queues that the contract tests run on."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from testing.queues import MakeQueue
 
 @pytest.fixture
 def worker_ttl_s() -> float:
-    """Return a time longer than any test takes, on however slow a machine."""
+    """Return a time longer than any test takes, even on a slow machine."""
     return 60
 
 

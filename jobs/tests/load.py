@@ -1,4 +1,4 @@
-"""Callers and workers that go on while the place of their Redis is taken by another."""
+"""Callers and workers that keep running while another Redis takes over."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from jobs.schema import ImageJob, Prediction
 from runtime.errors import NoWorker, QueueUnavailable
 from testing.queues import until
 
-# As generous as for a busy machine.
+# Generous, for a busy machine.
 MOST_S = 60
 
 
@@ -24,7 +24,7 @@ def prediction_for(job: ImageJob) -> Prediction:
 
 @contextmanager
 def worker_on(url: str, name: str = "w1") -> Iterator[None]:
-    """Answer each job as a worker does, from a client of its own, trying again while Redis is away."""
+    """Answer jobs as a worker does, through a separate client, retrying while Redis is away."""
     queue, stopped = RedisJobQueue(url, max_jobs=1), threading.Event()
 
     def work() -> None:
@@ -50,13 +50,13 @@ def worker_on(url: str, name: str = "w1") -> Iterator[None]:
 
 
 def ask(queue: RedisJobQueue, name: str) -> bool:
-    """Have an image classified, asking again while that is refused; tell whether the answer is its own."""
+    """Have an image classified, retrying while that is refused; return whether the answer is its own."""
     job = ImageJob.create(name, MOST_S)
     return until(lambda: _is_accepted(queue, job)) and queue.wait(job) == prediction_for(job)
 
 
 def _is_accepted(queue: RedisJobQueue, job: ImageJob) -> bool:
-    """Submit a job; return False where that is refused."""
+    """Submit a job; return False if it is refused."""
     try:
         queue.submit(job)
     except (QueueUnavailable, NoWorker):
@@ -67,7 +67,7 @@ def _is_accepted(queue: RedisJobQueue, job: ImageJob) -> bool:
 def all_are_right_through(
     what: str, change: Callable[[], None], url: str, queue: RedisJobQueue, figures: list[str]
 ) -> bool:
-    """Ask for images as eight callers before, during and after a change; tell whether each answer is its own."""
+    """Send images as eight callers before, during and after a change; return whether each answer is its own."""
     answers: list[tuple[float, bool]] = []
     changed, answered_before = threading.Event(), 0
 

@@ -1,4 +1,4 @@
-"""What is in Redis may be of another version, or damaged: that ends no process, and what can be answered is."""
+"""Messages in Redis may be of another version, or damaged: they end no process, and are answered where possible."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from jobs.schema import ImageJob, JobFailure, Lane, ModelInfo, Outcome, SetAside
 from runtime.errors import DeadlinePassed, NoSuchModel, UnreadableMessage
 from testing.queues import CAT, DOG, submit, take, take_now, until
 
-# No text, no JSON, no object, too deep; and what is an object, but neither a job nor an outcome.
+# Not text, not JSON, not an object, nested too deeply; and objects that are neither a job nor an outcome.
 DAMAGED = [b"", b"\xff\xfe", b"{", b"null", b"[]", b"7", b"[" * 100_000]
 OTHER = [b"{}", b'{"id": 7, "image_name": []}', b'{"prediction": {"label": null}}', b'{"failure": 7}']
 LONG_TTL_S = 60
@@ -41,12 +41,12 @@ def queue(redis_url: str, connection: Any) -> Iterator[RedisJobQueue]:
 
 
 def finish(queue: RedisJobQueue, taken: list[Delivery]) -> None:
-    """Finish jobs as a worker does, those untried that are to be."""
+    """Finish jobs as a worker does, including those to answer untried."""
     queue.finish([(delivery, delivery.failure() or DOG) for delivery in taken])
 
 
 def work_off(queue: RedisJobQueue, stream: str, connection: Any) -> None:
-    """Finish jobs until there is none."""
+    """Finish jobs until there are none."""
 
     def step() -> bool:
         finish(queue, take_now(queue, "w1"))

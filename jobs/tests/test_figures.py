@@ -1,4 +1,4 @@
-"""What workers tell of themselves, and what is reckoned from that."""
+"""Workers' reports, and the figures computed from them."""
 
 from jobs.queue.figures import QueueFigures, WorkerReport
 

@@ -1,4 +1,4 @@
-"""Where uploads live."""
+"""Stores for uploads."""
 
 import os
 import threading
@@ -76,7 +76,7 @@ def test_an_image_that_is_stored_while_it_is_removed_is_there_afterwards(
     again = threading.Thread(target=store.put, args=("a.png", DATA))
 
     def unlink_late(path: Path) -> None:
-        """Let the other caller come between the look at the time and the removal, unless it is made to wait."""
+        """Let the other caller act between the check of the time and the removal, unless it has to wait."""
         again.start()
         again.join(0.3)
         unlink(path)

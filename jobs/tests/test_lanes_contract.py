@@ -1,4 +1,4 @@
-"""What every job queue does with its two lanes; like the rest of the contract, over memory and over Redis."""
+"""The contract of a queue's two lanes; like the rest of the contract, tested in memory and on Redis."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_bulk_jobs_take_half_of_the_places_and_leave_the_others(make_queue: Make
     submit(queue, *"abc", lane="bulk")
     with pytest.raises(QueueFull):
         submit(queue, "d", lane="bulk")
-    assert queue.refusal() is None  # which would be of interactive jobs
+    assert queue.refusal() is None  # refusal() concerns interactive jobs only
     submit(queue, *"efg")
     with pytest.raises(QueueFull):
         submit(queue, "h")

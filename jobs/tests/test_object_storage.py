@@ -43,7 +43,7 @@ def stored_at(store: ObjectImageStore) -> float:
 
 
 def put_later(store: ObjectImageStore, image: str) -> float:
-    """Store an image at a later second than those that are there, and return it."""
+    """Store an image at a later second than the others, and return it."""
     before, deadline = max(at for at, _ in store.uploads()), time.monotonic() + 30
     while True:
         store.put(image, b"new")
@@ -142,7 +142,7 @@ def test_an_event_loop_goes_on_while_an_image_is_on_its_way(store: ObjectImageSt
         with ThreadPoolExecutor(1) as threads, s3.paused():
             storing = asyncio.create_task(waiting.run(lambda: store.put("a.png", b"pixels"), threads))
             await asyncio.sleep(0)
-            s3.resume()  # which is never reached where `put` holds the loop
+            s3.resume()  # never reached if `put` blocks the loop
             await storing
             return await waiting.run(lambda: store.get("a.png"), threads)
 

@@ -1,4 +1,4 @@
-"""What every job queue does: these tests run over the queue in memory and the queue on Redis."""
+"""The contract of every job queue: these tests run on the queue in memory and the queue on Redis."""
 
 import threading
 import time
@@ -77,7 +77,7 @@ def test_a_worker_that_waits_gets_a_job_the_moment_it_comes(queue: JobQueue, lan
 @pytest.mark.parametrize("lane", ["interactive", "bulk"])
 def test_what_a_dead_worker_held_goes_to_another_one_job_at_a_time(queue: JobQueue, lane: Lane) -> None:
     dog, _ = submit(queue, "dog.jpg", "cat.jpg", lane=lane)
-    assert names(take(queue, "w1")) == ["dog.jpg", "cat.jpg"]  # and w1 is never heard of again
+    assert names(take(queue, "w1")) == ["dog.jpg", "cat.jpg"]  # w1 sends no more heartbeats
     batch = take(queue, "w2")
     assert names(batch) == ["dog.jpg"]
     queue.finish([(batch[0], DOG)])
@@ -85,7 +85,7 @@ def test_what_a_dead_worker_held_goes_to_another_one_job_at_a_time(queue: JobQue
     assert names(take(queue, "w2")) == ["cat.jpg"]
 
 
-@pytest.mark.parametrize("worker_ttl_s", [2])  # many times as long as two heartbeats are apart
+@pytest.mark.parametrize("worker_ttl_s", [2])  # many times the heartbeat interval
 def test_a_slow_worker_that_lives_keeps_its_job(queue: JobQueue, worker_ttl_s: float) -> None:
     submit(queue, "dog.jpg")
     take(queue, "w1")
@@ -115,7 +115,7 @@ def test_a_job_that_ended_two_workers_is_set_aside_and_reported(queue: JobQueue)
 
 
 def set_aside(queue: JobQueue, image_name: str) -> ImageJob:
-    """Submit an image and have it set aside."""
+    """Submit an image and have it quarantined."""
     [job] = submit(queue, image_name)
     end_workers_of(queue)
     return job
@@ -218,7 +218,7 @@ def test_whoever_still_waits_when_the_queue_is_closed_is_told_to_come_back(queue
 
 def test_an_expired_job_that_is_taken_has_failed_untried(make_queue: MakeQueue) -> None:
     queue = make_queue(without_worker=True)
-    queue.submit_kept(ImageJob.create("late.jpg", 0.01), "r1")  # whom nobody withdraws
+    queue.submit_kept(ImageJob.create("late.jpg", 0.01), "r1")  # nobody withdraws it
     until(list, timeout_s=0.1)
     submit(queue, "dog.jpg")
     late, dog = take(queue)
@@ -283,7 +283,7 @@ def test_those_for_whom_there_was_no_room_a_moment_ago_are_refused_without_askin
 
 def test_there_is_room_for_what_can_be_done_in_time(make_queue: MakeQueue) -> None:
     queue = make_queue()
-    submit(queue, "a", "b", service_time_s=3, timeout_s=30)  # of which most may pass while a job waits
+    submit(queue, "a", "b", service_time_s=3, timeout_s=30)  # most of which may pass while a job waits
     assert queue.refusal(ahead=1) is None
     assert isinstance(queue.refusal(ahead=9), QueueFull)
 
@@ -375,7 +375,7 @@ def test_without_a_live_worker_a_job_is_refused(queue: JobQueue) -> None:
             return True
         return False
 
-    assert until(is_refused)  # not at once by a Redis that has just started
+    assert until(is_refused)  # a Redis that has just started does not refuse at once
 
 
 def test_a_worker_that_retired_does_not_count_as_alive(queue: JobQueue) -> None:

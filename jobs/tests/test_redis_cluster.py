@@ -1,4 +1,4 @@
-"""A Redis Cluster: a real one, of which another node takes over the slot of all keys; the queue on top of it."""
+"""The queue on a real Redis Cluster, in which another node takes over the slot of all keys."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,13 +25,13 @@ def queue(cluster: Cluster) -> Iterator[RedisJobQueue]:
 
 
 def master_dies(cluster: Cluster) -> None:
-    """Have the replica take the place of the master, which says nothing any more."""
+    """Have the replica replace the master, which no longer answers."""
     cluster.kill_master()
     cluster.wait_for_promotion()
 
 
 def master_steps_down(cluster: Cluster) -> None:
-    """Have master and replica change places, which is well."""
+    """Have master and replica swap roles while both are healthy."""
     cluster.ask(cluster.ports[-1], "CLUSTER FAILOVER")
     cluster.wait_for_promotion()
 
@@ -63,7 +63,7 @@ def test_while_the_slot_moves_a_job_is_finished_as_a_whole_or_not_at_all(
         queue.submit(job)
     [delivery] = queue.take_batch("w1", 1, 0.05)
     with cluster.moving_slot(owner, other):
-        # This node has all keys that are changed but one, the prediction to be cached, and is not to make new ones.
+        # This node has all keys that are changed except one, the prediction to be cached, and must not create new ones.
         with pytest.raises(QueueUnavailable):
             queue.finish([(delivery, prediction_for(first))])
         assert cluster.ask(owner, "XLEN", "{mlapi}:jobs") == 1

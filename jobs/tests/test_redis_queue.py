@@ -1,4 +1,4 @@
-"""What the contract does not say: Redis going away and coming back."""
+"""The Redis queue beyond the contract: Redis going away and coming back."""
 
 import random
 import threading
@@ -27,7 +27,7 @@ from testing.redis_servers import RedisServer
 DOG = Prediction("Eskimo_dog", 248, 0.64, "m1")
 T = TypeVar("T")
 LANES: list[Lane] = ["interactive", "bulk"]
-# Longer than a test takes, on however slow a machine; and for tests that wait for a worker's death.
+# Longer than a test takes, even on a slow machine; and for tests that wait for a worker's death.
 LONG_TTL_S, WORKER_TTL_S = 60.0, 0.6
 # Redis counts times in whole milliseconds.
 REDIS_CLOCK_STEP_S = 0.001
@@ -80,7 +80,7 @@ def take_now(queue: RedisJobQueue, worker: str) -> list[Delivery]:
 
 
 def until(step: Callable[[], T], most_s: float = 30) -> T:
-    """Return what `step` gives as soon as that is something, or what it gives at the deadline."""
+    """Return `step()`'s result as soon as it is true, or the one at the deadline."""
     deadline = time.monotonic() + most_s
     while not (found := step()) and time.monotonic() < deadline:
         pass
@@ -96,7 +96,7 @@ def submit(queue: RedisJobQueue, *image_names: str, lane: Lane = "interactive") 
 
 
 def is_accepted(queue: RedisJobQueue, job: ImageJob, worker: str = "w1") -> bool:
-    """Submit a job; return False where it took so long that the worker counts as dead again."""
+    """Submit a job; return False if this took so long that the worker counts as dead again."""
     queue.heartbeat(worker, 0.01, "m1")
     try:
         queue.submit(job)
@@ -106,7 +106,7 @@ def is_accepted(queue: RedisJobQueue, job: ImageJob, worker: str = "w1") -> bool
 
 
 def answer_all(queue: RedisJobQueue, jobs: list[ImageJob]) -> list[Prediction]:
-    """Answer whatever comes, and return what those get who wait for the jobs."""
+    """Answer all jobs, and return the answers that their waiters get."""
     answered = threading.Event()
 
     def work() -> None:
@@ -126,7 +126,7 @@ def test_jobs_that_redis_lost_are_submitted_again_and_answered(
     server: RedisServer, queue: RedisJobQueue, lane: Lane
 ) -> None:
     jobs = submit(queue, "dog.jpg", "cat.jpg", lane=lane)
-    take_now(queue, "w1")  # in work or waiting, it makes no difference
+    take_now(queue, "w1")  # processing or waiting, it makes no difference
     server.stop()
     server.start()
     assert answer_all(queue, jobs) == [DOG, DOG]
@@ -158,7 +158,7 @@ def test_jobs_that_redis_kept_are_not_submitted_again(
     keeping_server.stop()
     keeping_server.start()
     assert answer_all(queue, jobs) == [DOG, DOG]
-    assert until(lambda: "submitted 0 jobs again" in caplog.text)  # which is logged after the answers are handed out
+    assert until(lambda: "submitted 0 jobs again" in caplog.text)  # logged after the answers are handed out
     queue.close()
 
 
@@ -192,7 +192,7 @@ def test_a_request_that_comes_while_redis_starts_again_is_not_refused(
     keeping_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = Retry(ConstantBackoff(0.1), retries=300, supported_errors=(RedisConnectionError,))
-    monkeypatch.setattr(redis_shared_script, "WHILE_IT_RESTARTS", patient)  # as Redis may take long on a busy machine
+    monkeypatch.setattr(redis_shared_script, "WHILE_IT_RESTARTS", patient)  # Redis may take long on a busy machine
     queue = RedisJobQueue(keeping_server.url, max_jobs=10, cache_ttl_s=60, cache_entries=10, worker_ttl_s=LONG_TTL_S)
     queue.heartbeat("w1", 0.01, "m1")
     keeping_server.stop()
@@ -222,7 +222,7 @@ def test_a_request_that_comes_before_a_redis_without_memory_has_heard_of_a_worke
 def test_a_worker_that_lives_keeps_its_job_though_nobody_could_be_heard_of_for_a_while(
     keeping_server: RedisServer,
 ) -> None:
-    ttl_s = 2.5  # many times as long as what is done within it takes
+    ttl_s = 2.5  # many times the duration of the steps within it
     w1, w2 = (RedisJobQueue(keeping_server.url, max_jobs=10, worker_ttl_s=ttl_s) for _ in range(2))
     [job] = submit(w1, "dog.jpg")
     batch = take_now(w1, "w1")
@@ -232,7 +232,7 @@ def test_a_worker_that_lives_keeps_its_job_though_nobody_could_be_heard_of_for_a
         with pytest.raises(QueueUnavailable):
             w2.take_batch("w2", 10, 0.05)
     keeping_server.start()
-    assert take(w2, "w2", most_s=ttl_s / 10) == []  # w2 is faster to speak up than w1
+    assert take(w2, "w2", most_s=ttl_s / 10) == []  # w2 sends its heartbeat before w1
     w1.heartbeat("w1", 0.01, "m1")
     assert take(w2, "w2", most_s=ttl_s / 10) == []
     w1.finish([(delivery, DOG) for delivery in batch])
@@ -283,11 +283,11 @@ def test_a_redis_that_has_become_a_replica_counts_as_away_and_its_connections_en
     queue.heartbeat("w1", 0.01, "m1")
     with redis.Redis.from_url(server.url) as connection:
         assert len(connection.client_list()) == 2
-        connection.execute_command("REPLICAOF", "127.0.0.1", "1")  # which ends none by itself
+        connection.execute_command("REPLICAOF", "127.0.0.1", "1")  # this ends no connection by itself
         with pytest.raises(QueueUnavailable):
             queue.heartbeat("w1", 0.01, "m1")
         assert until(lambda: len(connection.client_list()) == 1)
-        with pytest.raises(QueueUnavailable):  # told in other words than to a script
+        with pytest.raises(QueueUnavailable):  # in other words than for a script
             queue.publish(ModelInfo("m1", labels=("dog",)))
         assert until(lambda: len(connection.client_list()) == 1)
 
@@ -379,7 +379,7 @@ def test_the_labels_of_the_first_model_are_known_as_soon_as_it_is(queue: RedisJo
 
 
 def pass_days(server: RedisServer, days: int) -> None:
-    """Have Redis forget what it would by then, and with it that workers were heard of."""
+    """Delete the keys that would have expired by then, including the workers' heartbeats."""
     with redis.Redis.from_url(server.url) as connection:
         for key in connection.scan_iter():
             if 0 <= connection.ttl(key) <= days * 86_400:
@@ -428,7 +428,7 @@ def test_all_who_wait_for_one_image_are_answered_however_many_they_are(server: R
     assert all(queue.wait(job) == DOG for job in jobs)
     with redis.Redis.from_url(server.url) as connection:
         [replies] = connection.scan_iter("{mlapi}:replies:*")
-        assert connection.xlen(replies) < many / 2  # the others were read, and so removed
+        assert connection.xlen(replies) < many / 2  # the others were read and removed
     queue.close()
 
 
@@ -448,7 +448,7 @@ def test_the_cache_keeps_the_latest_predictions_only(server: RedisServer) -> Non
 
 
 class Chance:
-    """Does to a queue, in an order left to chance, all that can happen to its jobs."""
+    """Does to a queue, in random order, everything that can happen to its jobs."""
 
     _SIZES_BYTES: ClassVar = {"a": 1, "b": 10, "c": 50, "d": 130, "e": 200, "f": 260, "g": 300}
 
@@ -468,7 +468,7 @@ class Chance:
         image, size_bytes = self._random.choice(list(self._SIZES_BYTES.items()))
         timeout_s, lane = self._random.choice([0.01, 10]), self._random.choice(LANES)
         job = ImageJob.create(image, timeout_s, size_bytes=size_bytes, lane=lane)
-        with suppress(QueueFull, NoWorker):  # where w1 has died since it was heard of
+        with suppress(QueueFull, NoWorker):  # if w1 has died since its last heartbeat
             self._queue.submit(job)
             self._submitted.append(job)
 
@@ -490,11 +490,11 @@ class Chance:
                 self._queue.wait(job)
 
     def counted_bytes(self) -> list[int]:
-        """Return how many bytes are said to wait, by lane."""
+        """Return the recorded bytes of waiting jobs, by lane."""
         return [int(self._redis.get(key) or 0) for key in ("{mlapi}:queued-bytes", "{mlapi}:queued-bytes:bulk")]
 
     def queued_bytes(self) -> list[int]:
-        """Return how many bytes wait, by lane."""
+        """Return the actual bytes of waiting jobs, by lane."""
         return [
             sum(ImageJob.decode(fields[b"job"]).size_bytes for _, fields in self._redis.xrange(key))
             for key in ("{mlapi}:jobs", "{mlapi}:jobs:bulk")

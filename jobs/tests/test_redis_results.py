@@ -1,4 +1,4 @@
-"""What the contract does not say: how much is kept, for how long, and Redis going away."""
+"""Results on Redis beyond the contract: how much is kept, for how long, and Redis going away."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_what_is_kept_takes_no_more_memory_than_it_may(
 
 
 def taken_bytes(connection: "redis.Redis") -> int:
-    """Return the memory that all keys take, without what clients and the log need meanwhile."""
+    """Return the memory of all keys, without that of clients and the log."""
     dataset: int = connection.info("memory")["used_memory_dataset"]
     return dataset
 

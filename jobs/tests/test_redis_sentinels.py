@@ -1,4 +1,4 @@
-"""A Redis whose place a replica takes: real sentinels, the queue on top of them."""
+"""The queue on a real Redis with sentinels, whose replica takes over."""
 
 import threading
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def test_every_accepted_job_is_answered_right_though_the_master_dies(
 def test_a_job_that_the_replica_never_heard_of_is_submitted_again(sentinels: Sentinels, queue: RedisJobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     with sentinels.connection(sentinels.replica) as replica:
-        replica.execute_command("REPLICAOF", "NO", "ONE")  # which the sentinels will undo, but not while this lasts
+        replica.execute_command("REPLICAOF", "NO", "ONE")  # the sentinels will undo it, but not during this test
         job = ImageJob.create("dog.jpg", MOST_S)
         queue.submit(job)
         assert replica.xlen("{mlapi}:jobs") == 0
@@ -55,7 +55,7 @@ def test_a_new_master_that_has_not_heard_of_the_workers_yet_refuses_no_job(senti
     queue.heartbeat("w1", 0.01, "m1")
     queue.submit(ImageJob.create("before.jpg", MOST_S))
     with sentinels.connection(sentinels.replica) as replica:
-        # Else it is taken for one that was just started.
+        # Otherwise it counts as one that was just started.
         assert until(lambda: replica.info("server")["uptime_in_seconds"] > worker_ttl_s)
         sentinels.kill_master()
         sentinels.wait_for_promotion()
@@ -100,7 +100,7 @@ def test_a_master_that_is_demoted_counts_as_away_and_is_left_for_the_new_one(
 ) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     with sentinels.connection(sentinels.master) as master:
-        master.execute_command("REPLICAOF", "127.0.0.1", str(sentinels.replica))  # which ends no connection
+        master.execute_command("REPLICAOF", "127.0.0.1", str(sentinels.replica))  # this ends no connection
         with pytest.raises(QueueUnavailable):
             queue.heartbeat("w1", 0.01, "m1")
         with pytest.raises(QueueUnavailable):

@@ -1,4 +1,4 @@
-"""What is said of a Redis that is not set up for the service."""
+"""Warnings about a Redis that is not set up for the service."""
 
 import threading
 from collections.abc import Iterator

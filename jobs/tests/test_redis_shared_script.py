@@ -13,7 +13,7 @@ from jobs.redis.connection import connect
 from jobs.redis.shared_script import SharedScript
 from testing.redis_servers import RedisServer
 
-# Adds to a counter; says no to odd numbers.
+# Adds to a counter; refuses odd numbers.
 _ADD = """
 if ARGV[1] % 2 == 1 then return redis.error_reply('odd') end
 redis.call('INCRBY', KEYS[1], ARGV[1])

@@ -1,4 +1,4 @@
-"""A Redis that is reached by a Unix socket."""
+"""A Redis on a Unix socket."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from runtime import parent_watch
 
 
 class SocketServer:
-    """A Redis on a socket alone, to be stopped by its process."""
+    """A Redis that listens only on a socket, with methods to stop and start it."""
 
     def __init__(self, socket: Path) -> None:
         self.socket, self.url = socket, f"unix://{quote(str(socket))}"
@@ -35,7 +35,7 @@ class SocketServer:
             connection.ping()
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it without warning."""
         self.process.kill()
         self.process.wait(10)
 

@@ -1,4 +1,4 @@
-"""A Redis behind TLS, which asks its clients for a certificate, too: a proxy stands before one without."""
+"""A Redis behind TLS that requires client certificates, through a proxy in front of one without TLS."""
 
 import contextlib
 import select
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl mak
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with a certificate that signs itself, for server and client alike, and one of somebody else."""
+    """Make a folder with a self-signed certificate for both server and client, and an unrelated one."""
     folder = tmp_path_factory.mktemp("certificates")
     for name in ("ours", "others"):
         subprocess.run(
@@ -39,9 +39,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Yield a port whose clients must know our certificate and have it; what they say goes on to Redis.
+    """Yield a TLS port whose clients must trust our certificate and present it; their data go on to Redis.
 
-    That is in cluster mode, and tells its clients to come to this port.
+    That Redis is in cluster mode, and tells its clients to come to this port.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "ours.pem", certificates / "ours.key")
@@ -64,7 +64,7 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, redis_port: int) ->
 
 
 def _carry(client: socket.socket, context: ssl.SSLContext, redis_port: int) -> None:
-    """Carry what a client asks to Redis, and each answer back."""
+    """Forward a client's commands to Redis, and the answers back."""
     with (
         socket.create_connection(("127.0.0.1", redis_port)) as redis,
         contextlib.suppress(OSError),
@@ -77,14 +77,14 @@ def _carry(client: socket.socket, context: ssl.SSLContext, redis_port: int) -> N
 
 
 def _next(secure: ssl.SSLSocket, redis: socket.socket) -> tuple[bytes, socket.socket] | None:
-    """Return what either side says next, and to whom; None when one has hung up."""
+    """Return the next data from either side, and their recipient; None when one has hung up."""
     ready = [secure] if secure.pending() else select.select([secure, redis], [], [])[0]
     data = ready[0].recv(65536)
     return (data, redis if ready[0] is secure else secure) if data else None
 
 
 def live_workers(port: int, scheme: str, **options: object) -> list[str]:
-    """Return what a queue answers that is reached with TLS."""
+    """Return a queue's answer through TLS."""
     queue = RedisJobQueue(f"{scheme}://127.0.0.1:{port}?{urlencode(options)}", max_jobs=1)
     try:
         queue.heartbeat("secure", 0.01, "m1")

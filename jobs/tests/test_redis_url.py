@@ -1,4 +1,4 @@
-"""What REDIS_URL may be."""
+"""Valid and invalid values of REDIS_URL."""
 
 from typing import Any
 

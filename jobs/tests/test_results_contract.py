@@ -1,4 +1,4 @@
-"""What every store of results does, in memory and on Redis, with a queue that adds outcomes to them."""
+"""The contract of every store of results, in memory and on Redis, with a queue that adds outcomes to them."""
 
 import threading
 import time
@@ -135,7 +135,7 @@ def test_jobs_that_nobody_waits_for_leave_half_of_the_places_to_others(setup: Se
     submit(setup, "a.jpg", "b.jpg")
     with pytest.raises(QueueFull):
         setup.queue.submit_kept(ImageJob.create("c.jpg", 10), "r1")
-    assert setup.queue.refusal() is None  # it stands for nobody else
+    assert setup.queue.refusal() is None  # it says nothing about other jobs
     for name in ("c.jpg", "d.jpg"):
         setup.queue.submit(ImageJob.create(name, 10))
 

@@ -1,4 +1,4 @@
-"""Which uploads go, and which stay."""
+"""Which uploads are removed, and which stay."""
 
 import fcntl
 import os

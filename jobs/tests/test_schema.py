@@ -75,7 +75,7 @@ def test_every_error_says_something_and_has_a_code_of_its_own() -> None:
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_QUEUED_JOBS", "7")
-    monkeypatch.setenv("LOG_LEVEL", "")  # as Compose passes on what is not set
+    monkeypatch.setenv("LOG_LEVEL", "")  # Compose passes unset variables as empty ones
     settings = SharedSettings.from_env()
     assert (settings.max_queued_jobs, settings.log_level) == (7, "INFO")
 

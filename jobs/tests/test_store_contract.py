@@ -1,4 +1,4 @@
-"""What holds of every store of images."""
+"""The contract of every store of images."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +12,7 @@ from jobs.storage.opening import open_store
 from runtime.errors import StorageUnavailable
 
 DATA = bytes(range(256)) * 4000
-# Larger than what S3 clients send in one piece of their own accord.
+# Larger than the largest piece that S3 clients send by default.
 LARGE = bytes(range(256)) * 40_000
 
 

@@ -1,4 +1,4 @@
-"""Which version a job is for, by the versions that there are and their routes."""
+"""Which version a job is for, by the known versions and their routes."""
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_a_route_of_a_model_that_is_not_the_default_one_outlives_its_versions() 
         (Route("3", ("2", "1")), {"3", "2", "1"}, "3"),
         (Route("3", ("2", "1")), {"2", "1"}, "2"),
         (Route("3", ("2", "1")), {"1"}, "1"),
-        (Route("3"), {"1", "2"}, "1"),  # that of the default pool, but not 2, which has never served
+        (Route("3"), {"1", "2"}, "1"),  # the default pool's, not 2, which has never served
         (Route("3"), {"2"}, "3"),
         (Route("3", ("2",)), set(), "3"),
     ],

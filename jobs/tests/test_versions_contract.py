@@ -1,4 +1,4 @@
-"""What every job queue does where several versions of models stand side by side."""
+"""The contract of every job queue with several versions of models side by side."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,12 +19,12 @@ PETS, PETS_2, CARS = (
     for name, version in (("pets", "1"), ("pets", "2"), ("cars", "1"))
 )
 ALL = (PETS, PETS_2, CARS)
-# After which a worker that is not heard of is dead: many times as long as two steps of a test are apart.
+# A worker without a heartbeat for this long is dead: many times the interval between two steps of a test.
 SOON_S = 2
 
 
 class Workers:
-    """A worker of each version, that of the first in the default pool."""
+    """A worker of every version, the first version's in the default pool."""
 
     def __init__(self, queue: JobQueue, make_beside: Callable[[str], JobQueue]) -> None:
         self._api = queue
@@ -34,30 +34,30 @@ class Workers:
             self.live(model)
 
     def live(self, *models: ModelInfo) -> None:
-        """Have the workers of some versions heard of."""
+        """Send the heartbeats of some versions' workers."""
         for model in models:
             self.queues[model.id].heartbeat(f"worker of {model.id}", 0.01, model.id)
 
     def take(self, model: ModelInfo, most: int = 10) -> list[Delivery]:
-        """Take what a version's worker gets."""
+        """Return the jobs that a version's worker takes."""
         self.live(model)
         return self.queues[model.id].take_batch(f"worker of {model.id}", most, 0.05)
 
     def answer(
         self, model: ModelInfo, label: str = "dog", score: float = 0.5, timings: Timings | None = None
     ) -> list[str]:
-        """Have a version's worker answer what it gets; return the images."""
+        """Let a version's worker answer the jobs it gets; return the images."""
         prediction = Prediction(label, 0, score, model.id, timings)
         answered = [(delivery, delivery.failure() or prediction) for delivery in self.take(model)]
         self.queues[model.id].finish(answered)
         return names([delivery for delivery, outcome in answered if outcome == prediction])
 
     def finish(self, model: ModelInfo, taken: list[Delivery], outcome: Outcome) -> None:
-        """Have a version's worker answer what it took."""
+        """Let a version's worker answer the jobs it took."""
         self.queues[model.id].finish([(delivery, outcome) for delivery in taken])
 
     def retire(self, model: ModelInfo) -> None:
-        """Have a version's worker leave."""
+        """Retire a version's worker."""
         self.queues[model.id].retire(f"worker of {model.id}")
 
 
@@ -94,7 +94,7 @@ def submit(queue: JobQueue, image_name: str = "dog.jpg", model: str = "") -> Ima
 
 
 def route(queue: JobQueue, model: str, wanted: Route) -> None:
-    """Give a model a route, and wait until it is followed."""
+    """Give a model a route, and wait until it takes effect."""
     queue.change_route(model, lambda _: wanted)
     queue.versions()
 
@@ -155,7 +155,7 @@ def test_a_canary_that_is_gone_leaves_its_images_to_the_version_that_serves(queu
 @pytest.mark.parametrize("worker_ttl_s", [1])
 def test_a_version_that_is_named_and_gone_has_no_worker(queue: JobQueue, workers: Workers) -> None:
     workers.retire(PETS_2)
-    assert until(lambda: is_refused(queue, "pets@2"))  # by a Redis that has not just started
+    assert until(lambda: is_refused(queue, "pets@2"))  # a Redis that has just started does not refuse
 
 
 def is_refused(queue: JobQueue, model: str) -> bool:
@@ -229,7 +229,7 @@ def test_a_route_is_changed_with_what_there_is_in_view(queue: JobQueue, workers:
 
 
 class TestStandIns:
-    """Jobs of a version whose workers are gone: what the queue on Redis does."""
+    """Jobs of a version whose workers are gone, on the Redis queue."""
 
     @pytest.fixture
     def beside_ttl_s(self) -> float:
@@ -246,7 +246,7 @@ class TestStandIns:
     def test_the_version_that_serves_answers_what_was_submitted_to_it(self, queue: JobQueue, workers: Workers) -> None:
         route(queue, "pets", Route("2", ("1",)))
         jobs = [submit(queue, name) for name in ("held.jpg", "waits.jpg")]
-        assert names(workers.take(PETS_2, most=1)) == ["held.jpg"]  # and is never heard of again
+        assert names(workers.take(PETS_2, most=1)) == ["held.jpg"]  # it sends no more heartbeats
         assert until(lambda: workers.answer(PETS)) == ["held.jpg"]  # alone, since it may have ended its worker
         assert until(lambda: workers.answer(PETS)) == ["waits.jpg"]
         assert [queue.wait(job).model for job in jobs] == [PETS.id] * 2
@@ -266,7 +266,7 @@ class TestStandIns:
 
 
 class TestComparison:
-    """Copies that a shadow computes: what the queue on Redis does."""
+    """Copies that a shadow processes, on the Redis queue."""
 
     @pytest.fixture
     def queue(self, redis_url: str) -> Iterator[JobQueue]:
@@ -283,7 +283,7 @@ class TestComparison:
         workers.take(PETS)
 
     def compared(self, queue: JobQueue) -> Comparison:
-        """Return what is known of the second version beside the first."""
+        """Return the comparison of the second version with the first."""
         [found] = [each.comparison for each in queue.figures().versions if each.version.info == PETS_2]
         return found or Comparison()
 

@@ -1,4 +1,4 @@
-"""A manifest to start from, and the pictures that the tests show to a network."""
+"""A manifest to start from, and test pictures."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ DOG = Path(__file__).parents[2] / "tests" / "dog.jpeg"
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> ModelManifest:
-    """A network for 24 x 32 pixels that tells four colours apart."""
+    """A network for 24 x 32 pixels that distinguishes four colours."""
     return ModelManifest(
         name="colours",
         version="1",

@@ -1,4 +1,4 @@
-"""What is computed in less time is classified as the reference is: decoded small, and in bf16."""
+"""Faster processing classifies pictures like the reference: reduced decoding, and bf16."""
 
 import io
 import random

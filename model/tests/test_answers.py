@@ -1,4 +1,4 @@
-"""A version that was made with pictures and answers is served only where it answers them as its original did."""
+"""A version made with test pictures is served only if it answers them as its original did."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A decoder is given what the pixels need, so no metadata cost anything or spoil a picture, and nothing is missing."""
+"""A decoder gets exactly the data that the pixels need: no metadata cost time or spoil a picture."""
 
 import struct
 import zlib
@@ -79,7 +79,7 @@ def with_blocks(*blocks: bytes) -> tuple[bytes, bytes]:
     return GIF_HEAD + b"".join(blocks) + GIF_FRAME + b";", GIF
 
 
-# What is in a file beside the pixels, or wrong outside of them: the file, and the one that looks the same.
+# Data beside the pixels, or damage outside of them: the file, and one that looks the same.
 WHOLE: dict[str, tuple[bytes, bytes]] = {
     "text that inflates to megabytes": with_chunks(chunk(b"zTXt", b"Title\0\0" + MEGABYTES)),
     "international text that inflates to megabytes": with_chunks(chunk(b"iTXt", b"Title\0\1\0\0\0" + MEGABYTES)),

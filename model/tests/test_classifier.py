@@ -1,4 +1,4 @@
-"""A batch of pixels becomes a prediction for each picture, and a network that its manifest does not fit is refused."""
+"""A batch of pixels gives a prediction for each picture, and a network that contradicts its manifest is refused."""
 
 import sys
 from dataclasses import replace

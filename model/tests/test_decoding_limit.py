@@ -1,4 +1,4 @@
-"""The limit of the time that decoding one picture may take; what the queue makes of it is in test_ml_service.py."""
+"""The limit on the time of decoding one picture; the queue's part is in test_ml_service.py."""
 
 import signal
 import sys
@@ -59,7 +59,7 @@ def test_what_comes_after_decoding_may_take_longer(limit: DecodingLimit) -> None
 
 
 def fail() -> None:
-    """Be a decoder that finds damage."""
+    """Act as a decoder that finds damage."""
     raise NotAnImage
 
 

@@ -1,4 +1,4 @@
-"""What stands in a network's place, or in that of its weights, is named as what it is, with what to do."""
+"""A file in place of a network or its weights is identified, with advice."""
 
 import io
 import pickle

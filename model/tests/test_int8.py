@@ -1,4 +1,4 @@
-"""A network of 8-bit integers is computed right on the processor at hand, or refused there."""
+"""A network of 8-bit integers is computed correctly on this processor, or refused."""
 
 import os
 import platform
@@ -50,14 +50,14 @@ def white(folder: Path, **environment: str) -> str:
 
 
 def white_without_vnni(folder: Path) -> str:
-    """Return the same where the engine uses AVX2 alone."""
+    """Return the same for an engine restricted to AVX2."""
     if platform.machine() != "x86_64":
         pytest.skip("other processors add the products of 8-bit numbers in 32 bits")
     return white(folder, ONEDNN_MAX_CPU_ISA="AVX2")
 
 
 def right(weights: NDArray[np.int64]) -> str:
-    """Return the outputs for a white picture as whole numbers give them."""
+    """Return the exact outputs for a white picture, computed with whole numbers."""
     return f"{' '.join(str(float(each)) for each in 255 * weights.sum(axis=0))}\n"
 
 

@@ -1,4 +1,4 @@
-"""A model folder is understood exactly, or refused with what to change."""
+"""A model folder is read exactly, or refused with advice on what to change."""
 
 import re
 from dataclasses import replace
@@ -30,7 +30,7 @@ logits = false
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a model folder without a fault; its network is not read here."""
+    """Return a correct model folder; its network is not read here."""
     (tmp_path / "model.toml").write_text(TOML)
     (tmp_path / "labels.txt").write_text("rose\ntulip\n")
     (tmp_path / "model.onnx").write_bytes(b"")

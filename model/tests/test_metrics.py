@@ -1,4 +1,4 @@
-"""What a worker counts, and what it reports."""
+"""A worker's metrics and reports."""
 
 import socket
 import urllib.request

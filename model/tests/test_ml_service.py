@@ -33,12 +33,12 @@ from runtime.errors import DeadlinePassed, InferenceFailed, NotAnImage, QueueUna
 from testing.networks import move_weights, save_network
 
 MAX_PIXELS = 1_000_000
-# Longer than a test takes, on however slow a machine.
+# Longer than a test takes, even on a slow machine.
 LONG_TTL_S = 60
 
 
 class FakeClassifier:
-    """Says which of red, green and blue an image is, as a network would, and fails on black."""
+    """Classifies an image as red, green or blue, as a network would, and fails on black."""
 
     def __init__(self, manifest: ModelManifest) -> None:
         self.manifest = manifest
@@ -207,7 +207,7 @@ def test_a_job_that_expires_while_others_are_computed_is_not_computed_for_nobody
 
 
 def work(batches_s: Sequence[float]) -> float:
-    """Have a worker do batches of one image that take so long; return how long it says that an image takes."""
+    """Let a worker process one-image batches of these durations; return its time per image."""
     queue, times_s = MemoryJobQueue(max_jobs=100, worker_ttl_s=LONG_TTL_S), iter(batches_s)
 
     def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
@@ -235,7 +235,7 @@ def test_jobs_that_fail_untried_are_answered_and_counted() -> None:
     worker = make_worker(queue, recorder, batch_size=2)
     jobs = [ImageJob.create(name, 0.1) for name in "abc"]
     for job in jobs:
-        queue.submit_kept(job, "r1")  # whom nobody withdraws
+        queue.submit_kept(job, "r1")  # nobody withdraws it
     threading.Event().wait(0.15)
     assert not worker.step()
     assert queue.figures().held_jobs == queue.figures().waiting_jobs == 0
@@ -395,7 +395,7 @@ def test_a_worker_outlives_an_absence_of_the_queue() -> None:
 
 
 def _work_without_letting_go(url: str) -> None:
-    """Run a worker that keeps the interpreter's lock, and so its heartbeat from its turn, for longer than it may."""
+    """Run a worker that holds the interpreter's lock, and so blocks its heartbeats, for longer than the limit."""
 
     def classify(names: Sequence[str], _: Sequence[float]) -> list[Outcome]:
         ctypes.PyDLL(None).usleep(int(4 * WORKER_TTL_S * 1e6))
@@ -424,7 +424,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
         assert until(step)
         assert queue.wait(first).label == "dog"
         fast.heartbeat()
-        queue.submit(second)  # which the slow one takes, alive again, when it is done with the first
+        queue.submit(second)  # the slow one takes it, alive again, after the first
         assert queue.wait(second).label == "late"
         [replies] = connection.scan_iter("{mlapi}:replies:*")
         assert connection.xlen(replies) == 2
@@ -437,7 +437,7 @@ def test_a_worker_that_cannot_speak_up_is_overtaken_and_its_late_answer_dropped(
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 60) -> bool:
-    """Return whether the condition came true before the deadline."""
+    """Return whether the condition became true before the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         pass
@@ -454,7 +454,7 @@ def test_the_heartbeat_has_its_turn_while_a_large_image_is_decoded(image_format:
 
 
 def longest_silence(work: Callable[[], object]) -> float:
-    """Return for how much of the time that `work` takes, from 0 to 1, another thread had no turn."""
+    """Return the share of `work`'s duration, from 0 to 1, during which another thread could not run."""
     beats, done = [time.monotonic()], threading.Event()
 
     def beat() -> None:
@@ -472,12 +472,12 @@ def longest_silence(work: Callable[[], object]) -> float:
 
 
 def crash() -> None:
-    """Be a decoder that crashes."""
+    """Act as a decoder that crashes."""
     signal.raise_signal(signal.SIGKILL)
 
 
 def decode_for_ever() -> None:
-    """Be a decoder that never ends, lets no other thread run, and does not see signals."""
+    """Act as a decoder that never ends, blocks all other threads, and ignores signals."""
     DecodingLimit(0.1)(lambda: sum(range(sys.maxsize)))
 
 

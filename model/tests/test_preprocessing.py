@@ -1,4 +1,4 @@
-"""A file becomes the pixels that a person sees in it, or is refused with what is wrong."""
+"""A file becomes the pixels that a person sees in it, or is refused with the reason."""
 
 import random
 import resource
@@ -28,7 +28,7 @@ MAX_PIXELS = 1_000_000
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:  # Pillow's differ by format
-    """Return the file that Pillow makes of an image."""
+    """Return an image as a file that Pillow writes."""
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -40,7 +40,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour_type: int, rows: list[bytes]) -> bytes:
-    """Return a PNG file of the forms that Pillow reads and cannot write."""
+    """Return a PNG file in forms that Pillow reads but cannot write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -112,7 +112,7 @@ def grey_with_alpha(image: Image.Image) -> Image.Image:
 
 Form = tuple[Callable[[Image.Image], bytes], Callable[[Image.Image], Image.Image], float]
 
-# How a picture is stored, what a person then sees, and by how much a channel may differ (lossy compression, palettes).
+# How a picture is stored, how it looks, and by how much a channel may differ (lossy compression, palettes).
 FORMS: dict[str, Form] = {
     "JPEG": (lambda i: encoded(i, "JPEG", quality=95, subsampling=0), lambda i: i, 5),
     "progressive JPEG": (lambda i: encoded(i, "JPEG", quality=95, subsampling=0, progressive=True), lambda i: i, 5),
@@ -234,7 +234,7 @@ def gif_of_a_large_frame(width: int, height: int) -> bytes:
     return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + b"," + frame + b"\x08\0;"
 
 
-# None of these has any pixels: only who looks at them before the size finds the file damaged.
+# None of these has any pixels: only a decoder that reads them before the size finds the file damaged.
 @pytest.mark.parametrize(
     "data",
     [
@@ -320,7 +320,7 @@ def test_every_picture_size_has_a_crop_that_pillow_takes(manifest: ModelManifest
 
 def test_squashed_nearest_pixels_are_those_of_keras(manifest: ModelManifest, photo: bytes) -> None:
     squash = replace(manifest, height=224, width=224, resize="squash", crop=None, interpolation="nearest")
-    # What load_img(target_size=(224, 224)) does.
+    # The result of load_img(target_size=(224, 224)).
     expected = Image.open(BytesIO(photo)).convert("RGB").resize((224, 224), Image.Resampling.NEAREST)
     assert np.array_equal(preprocess(photo, squash, MAX_PIXELS), np.asarray(expected))
 
@@ -335,7 +335,7 @@ def test_the_crop_of_a_photo_takes_no_pixel_from_outside_it(manifest: ModelManif
 
 
 def resized(image: Image.Image, manifest: ModelManifest) -> NDArray[np.uint8]:
-    """Return what preprocessing should make of an image that was decoded in full."""
+    """Return the expected result of preprocessing for an image that was decoded in full."""
     box = crop_box(image.size, manifest)
     return resize(image, box, (manifest.width, manifest.height), manifest.interpolation)
 
@@ -487,7 +487,7 @@ def test_nothing_but_pixels_or_a_refusal_comes_of_a_large_jpeg_that_is_damaged(
 
 
 def _decode_with_little_memory(data: bytes) -> str:
-    """Return what comes of decoding an image with 20 MB more than there is in use."""
+    """Return the result of decoding an image with 20 MB more memory than is in use."""
     in_use = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (in_use + 20_000_000,) * 2)
     try:

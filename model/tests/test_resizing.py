@@ -1,4 +1,4 @@
-"""A part of a picture becomes pixels of another size, the same ones with SIMD as with Pillow."""
+"""A part of a picture is resized, with the same result by SIMD and by Pillow."""
 
 from importlib.util import find_spec
 
@@ -36,7 +36,7 @@ def levels_apart(seen: NDArray[np.uint8], expected: NDArray[np.uint8]) -> NDArra
 
 
 def tolerance(interpolation: Interpolation) -> int:
-    """Return by how many levels rounding may move a channel; "box" takes a pixel at its edge in, or leaves it out."""
+    """Return by how many levels rounding may change a channel; "box" includes or excludes a pixel at its edge."""
     return 6 if interpolation == "box" else 2
 
 

@@ -1,4 +1,4 @@
-"""A model with a sample is served only where it says of that what its manifest does."""
+"""A model with a sample is served only if it gives the answer in its manifest."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from testing.networks import save_network
 
 @pytest.fixture
 def folder(manifest: ModelManifest, tmp_path: Path) -> Path:
-    """Return the folder of a network that tells colours apart, with a green picture as its sample."""
+    """Return the folder of a network that distinguishes colours, with a green picture as its sample."""
     replace(manifest, sample=Sample("sample.png", "green")).write(tmp_path)
     save_network(manifest.network_path, (None, 3, 24, 32))
     Image.new("RGB", (64, 48), "lime").save(tmp_path / "sample.png")

@@ -1,4 +1,4 @@
-"""Texts of strangers, shown."""
+"""Untrusted text, escaped."""
 
 import json
 import sys

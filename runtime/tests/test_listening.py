@@ -1,4 +1,4 @@
-"""The addresses and ports that a service listens on."""
+"""Addresses and ports to listen on."""
 
 import errno
 import os

@@ -14,7 +14,7 @@ log = logging.getLogger("test")
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Begin without the fields of other tests' requests, and give pytest its log handlers back."""
+    """Start without the fields of other tests' requests, and restore pytest's log handlers."""
     logs.start()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

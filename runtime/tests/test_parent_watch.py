@@ -1,4 +1,4 @@
-"""What becomes of processes when those that started them are killed."""
+"""Processes end when those that started them are killed."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ time.sleep(600)
 
 
 def ends(pid: int) -> bool:
-    """Return whether a process is no more, or will not be within a minute."""
+    """Return whether a process has ended, or ends within a minute."""
     deadline = time.monotonic() + 60
     while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -61,7 +61,7 @@ def test_where_the_kernel_cannot_do_it_processes_are_started_all_the_same(monkey
 
 
 def _wait_with_lifeline(method: str, pids: Connection, more: int) -> None:
-    """Send this process's id, and after that those of `more` others that are started, each by the one before."""
+    """Send this process's id, then those of `more` others, each started by the one before."""
     parent_watch.end_with_parent()
     pids.send(os.getpid())
     if more:

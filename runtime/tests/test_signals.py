@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-# Each signal finds the event's lock held, as one does that comes while another sets the event or the main thread begins
-# to wait for it.
+# Each signal finds the event's lock held, as it may be while another thread sets the event or the main thread begins to
+# wait for it.
 PROGRAM = """
 import os, sys
 from runtime import signals

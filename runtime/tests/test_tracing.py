@@ -1,4 +1,4 @@
-"""Spans: what there is of them where traces are off, and how they are turned on."""
+"""Spans with traces on and off, and how traces are turned on."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Functions that wait: on an event loop, which goes on meanwhile, and in a thread."""
+"""Functions that wait: on an event loop, which keeps running meanwhile, and in a thread."""
 
 import asyncio
 import threading
@@ -139,7 +139,7 @@ def test_functions_that_are_gathered_on_a_loop_wait_together_in_the_context_of_t
 
     def function(number: int) -> str:
         futures[number].set_result(_noted.get())
-        return waiting.wait(futures[1 - number], 10)  # which is done only if the other one has begun, too
+        return waiting.wait(futures[1 - number], 10)  # done only if the other one has begun, too
 
     def both() -> list[str]:
         _noted.set("by the caller")

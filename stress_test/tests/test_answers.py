@@ -1,4 +1,4 @@
-"""What counts as a success, and what is a failure although it may look like one."""
+"""Which answers count as a success, and failures that look like one."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m stress_test` against a small server that answers as each test tells it to."""
+"""`python -m stress_test` against a small server whose answers each test sets."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class FakeService(ThreadingHTTPServer):
-    """Answers what the users of the stress test ask for; remembers what it was sent."""
+    """Answers the requests of the stress test's users, and records them."""
 
     daemon_threads = True
 
@@ -77,7 +77,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def command(host: str, seconds: float, *more: str) -> list[str]:
 
 
 def run(host: str, seconds: float = 1.0, key: str = "") -> subprocess.CompletedProcess[str]:
-    # A process of its own, since Locust changes the standard library of the one that imports it.
+    # In a separate process, since Locust changes the standard library of the one that imports it.
     environment = {**os.environ, "API_KEY": key}
     return subprocess.run(
         command(host, seconds), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -104,7 +104,7 @@ def run(host: str, seconds: float = 1.0, key: str = "") -> subprocess.CompletedP
 
 
 def count(output: str, row: str) -> tuple[int, int]:
-    """Return how many requests and failures a row of the table shows."""
+    """Return the numbers of requests and failures in a row of the table."""
     match = re.search(rf"^\| {re.escape(row)} \| (\d+) \| (\d+) \|", output, re.MULTILINE)
     assert match, output
     return int(match[1]), int(match[2])

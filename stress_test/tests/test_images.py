@@ -1,4 +1,4 @@
-"""The pictures that are sent: real JPEG files, none like another."""
+"""The pictures to send: real JPEG files, all different."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The sweep's plan, what it keeps, and the report."""
+"""The sweep's plan, its stored results, and the report."""
 
 from collections import Counter
 from pathlib import Path

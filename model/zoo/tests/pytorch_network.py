@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in PyTorch, written apart from the converter, to say what its logits ought to be.
+"""EfficientNet-Lite0 in PyTorch, written independently of the converter, as a reference for its logits.
 
 Run as a program (`python -m model.zoo.tests.pytorch_network`) it writes the logits that the tests without PyTorch
 compare with. Importing it needs PyTorch.
@@ -15,7 +15,7 @@ from model.zoo.tests.reference_inputs import STORED_LOGITS, reference_inputs
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 nn = torch.nn
-Tensor: TypeAlias = Any  # what everything of PyTorch is to a type checker that does not know it
+Tensor: TypeAlias = Any  # PyTorch's types, unknown to the type checker
 Module: TypeAlias = Any
 
 # blocks, kernel, stride, expansion, channels out
@@ -57,7 +57,7 @@ class Block(nn.Module):  # type: ignore[name-defined,misc]
         self.adds = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Widen, filter each channel, narrow; add the input where the shapes agree."""
+        """Widen, filter each channel, narrow; add the input if the shapes agree."""
         relu6 = nn.functional.relu6
         y = relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = relu6(self._bn1(self._depthwise_conv(y)))

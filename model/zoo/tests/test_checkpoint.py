@@ -1,4 +1,4 @@
-"""A checkpoint is read exactly, and nothing but tensors gets out of it."""
+"""A checkpoint is read exactly, and only tensors come out of it."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from model.zoo.errors import CheckpointError
 
 
 class Named(ModuleType):
-    """What pickles as a mere name, `module.name`, whether or not that can be imported here."""
+    """An object that pickles as a bare name, `module.name`, whether or not that can be imported here."""
 
     def __init__(self, module: str, name: str) -> None:
         super().__init__(module)
@@ -27,14 +27,14 @@ class Named(ModuleType):
         setattr(self, name, self)
 
     def __call__(self) -> None:
-        """Do nothing; only what can be called pickles as a call."""
+        """Do nothing; only callables pickle as a call."""
 
     def __reduce__(self) -> str:
         return self.__qualname__
 
 
 class Call:
-    """What pickles as a call: it is made when the pickle is read."""
+    """An object that pickles as a call, which is made when the pickle is read."""
 
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = function, arguments
@@ -44,14 +44,14 @@ class Call:
 
 
 class Stored(tuple[object, ...]):
-    """What pickles as PyTorch's reference to a storage."""
+    """An object that pickles as PyTorch's reference to a storage."""
 
 
 class Writer(pickle.Pickler):
     """Writes pickles as `torch.save` does."""
 
     def persistent_id(self, obj: object) -> object:
-        """Return the reference that a storage is pickled as."""
+        """Return the reference as which a storage is pickled."""
         return tuple(obj) if isinstance(obj, Stored) else None
 
 
@@ -70,7 +70,7 @@ def pickled(obj: object) -> bytes:
 
 
 def tensor(shape: tuple[object, ...], strides: tuple[int, ...], offset: int = 0, length: int = 6) -> Call:
-    """Return what pickles as a view of the storage in `checkpoint`."""
+    """Return an object that pickles as a view of the storage in `checkpoint`."""
     storage = Stored(("storage", FLOATS, "k", "cpu", length, None))
     hooks: OrderedDict[str, int] = OrderedDict()
     return Call(REBUILD, storage, offset, shape, strides, False, hooks)

@@ -44,7 +44,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluator(converted: Path) -> ReferenceEvaluator:
-    """ONNX's own reference implementation, in NumPy, of what the file says."""
+    """ONNX's own reference implementation, in NumPy, running the file."""
     return ReferenceEvaluator(onnx.load(converted / "model.onnx"))
 
 

@@ -23,7 +23,7 @@ from model.zoo.resnet50 import manifest, network
 from model.zoo.tests.reference_inputs import DOG
 
 SCORE_TOLERANCE = 1e-4
-Keras: TypeAlias = Any  # what everything of Keras is to a type checker that does not know it
+Keras: TypeAlias = Any  # Keras's types, unknown to the type checker
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras calling PyTorch
 
@@ -92,7 +92,7 @@ def keras_pixels(keras: Keras, path: Path) -> Keras:
 
 
 def keras_answer(keras: Keras, model: Keras, path: Path) -> tuple[str, float]:
-    """Return label and score as Keras's documentation has them computed."""
+    """Return label and score, computed as in Keras's documentation."""
     scores = model.predict(keras_pixels(keras, path), verbose=0)
     [[(_, label, score)]] = keras.applications.resnet50.decode_predictions(scores, top=1)
     return label, float(score)
@@ -157,7 +157,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 @contextmanager
 def proxy(*, accepts: bool) -> Iterator[str]:
-    """Give the address of a proxy that refuses connections or, worse, accepts them and never says a word."""
+    """Give the address of a proxy that refuses connections or, worse, accepts them and never answers."""
     with create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         if not accepts:
