@@ -164,7 +164,7 @@ def _collect_seldom() -> None:
 
 
 def _max_connections() -> int:
-    """Return how many connections a process may have, after raising its file limit as far as the system allows."""
+    """Return how many connections a process may have, after raising its file limit to the allowed maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

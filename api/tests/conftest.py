@@ -1,4 +1,4 @@
-"""An API with a queue in memory, and a worker that answers as a test tells it to."""
+"""An API with an in-memory queue, and a worker whose outcomes the test sets."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ DOG = Prediction(*TOP[0], "m1", top=TOP)
 
 
 class FakeWorker:
-    """Answers every job with `outcome`, from a thread of its own; holds them back while `outcome` is None."""
+    """Answers every job with `outcome`, in its own thread; holds jobs while `outcome` is None."""
 
     def __init__(self, queue: MemoryJobQueue, model: str = "m1") -> None:
         self.outcome: Outcome | None = DOG
@@ -28,7 +28,7 @@ class FakeWorker:
         self._queue = queue
         self._model = model
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)  # where a test fails, nobody stops it
+        self._thread = threading.Thread(target=self._run, daemon=True)  # nothing stops it if a test fails
         queue.heartbeat("fake", 0.01, model)
         self._thread.start()
 
@@ -43,7 +43,7 @@ class FakeWorker:
                     self._queue.finish([(delivery, self.outcome)])
 
     def stop(self) -> None:
-        """Take no more jobs."""
+        """Stop taking jobs."""
         self._stopped.set()
         self._thread.join()
         self._queue.retire("fake")
@@ -51,7 +51,7 @@ class FakeWorker:
 
 @pytest.fixture(autouse=True)
 def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every request counted, however long a busy machine keeps Redis from answering."""
+    """Make sure every request is counted, however long Redis takes to answer on a busy machine."""
     monkeypatch.setattr("api.access.rates._REDIS_TIMEOUT_S", 30.0)
 
 

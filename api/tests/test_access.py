@@ -1,4 +1,4 @@
-"""Who may call."""
+"""Access control."""
 
 import io
 import logging
@@ -29,7 +29,7 @@ OTHERS_PAGE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
         OWN_PAGE,
         {"Sec-Fetch-Site": "none"},
         {"Origin": "http://localhost"},
-        {"Origin": "https://localhost"},  # behind a proxy that ends TLS
+        {"Origin": "https://localhost"},  # behind a proxy that terminates TLS
         {"Origin": "http://localhost:8080", "Host": "localhost:8080"},
         {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
     ],
@@ -77,7 +77,7 @@ def test_a_link_from_another_site_opens_the_page(client: FlaskClient) -> None:
         ("LOCALHOST:5000", True),
         ("127.0.0.1:5000", True),
         ("[::1]:5000", True),
-        ("192.0.2.7", True),  # nobody can make an address lead elsewhere
+        ("192.0.2.7", True),  # nobody can redirect an IP address
         ("pictures.example:8080", True),
         ("Pictures.Example", True),
         ("a.example.org", True),
@@ -125,7 +125,7 @@ def test_a_page_whose_name_leads_here_sends_nothing_and_sees_nothing(client: Fla
 
 @pytest.fixture
 def address() -> str:
-    """Return an address that no other test counts requests of."""
+    """Return an address whose requests no other test counts."""
     return str(IPv4Address(uuid4().int % 2**32))
 
 
@@ -157,15 +157,15 @@ def test_health_checks_and_the_pages_own_files_are_not_counted(make_app: MakeApp
 @pytest.mark.parametrize(
     ("proxies", "forwarded_for", "believed"),
     [
-        (0, "203.0.113.1", "192.0.2.1"),  # anybody can claim anything
+        (0, "203.0.113.1", "192.0.2.1"),  # a client may send anything
         (1, "203.0.113.1", "203.0.113.1"),
-        (1, "203.0.113.1, 198.51.100.1", "198.51.100.1"),  # the last one is the proxy's word
+        (1, "203.0.113.1, 198.51.100.1", "198.51.100.1"),  # the proxy added the last one
         (2, "203.0.113.1, 198.51.100.1", "203.0.113.1"),
-        (2, "203.0.113.1", "192.0.2.1"),  # it did not come through both
+        (2, "203.0.113.1", "192.0.2.1"),  # it did not pass both proxies
         (1, "", "192.0.2.1"),
-        (1, '"x, 203.0.113.1', "203.0.113.1"),  # a quotation that the client opens hides nothing
+        (1, '"x, 203.0.113.1', "203.0.113.1"),  # a quotation opened by the client hides nothing
         (1, '"x\\", "y, 203.0.113.1', "203.0.113.1"),
-        (1, "unknown, x y, 203.0.113.1", "203.0.113.1"),  # what the client says is not looked at
+        (1, "unknown, x y, 203.0.113.1", "203.0.113.1"),  # the client's own entries are ignored
         (1, ",203.0.113.1,, ", "203.0.113.1"),  # empty entries do not count
         (1, ", ,", "192.0.2.1"),
         (2, ", 203.0.113.1, , 198.51.100.1", "203.0.113.1"),
@@ -216,7 +216,7 @@ def test_an_address_is_believed_from_so_many_proxies(
                 "\xb2.0.0.1",
             )
         ),
-        (2, "X-Forwarded-For", '"x, 203.0.113.1'),  # where the first proxy has to have written
+        (2, "X-Forwarded-For", '"x, 203.0.113.1'),  # where the first proxy's entry must be
         (1, "X-Forwarded-Proto", "ftp"),
         (1, "X-Forwarded-Proto", "https://x"),
         (1, "X-Forwarded-Host", "a b"),
@@ -234,7 +234,7 @@ def test_what_a_proxy_cannot_have_written_is_refused(
     response = client.post("/predict", data={"file": (io.BytesIO(dog), "dog.jpeg")}, headers={header: value})
     assert (response.status_code, response.get_json()) == (400, FAILED)
     assert response.headers["X-Error"].startswith(f"bad-forwarding: The proxy's {header} ")
-    assert make_app().test_client().get("/", headers={header: value}).status_code == 200  # nobody is believed here
+    assert make_app().test_client().get("/", headers={header: value}).status_code == 200  # no proxy is trusted here
 
 
 def test_the_log_has_the_address_of_a_client_that_is_refused_behind_a_proxy(
@@ -259,7 +259,7 @@ def keys(tmp_path: Path) -> KeyFile:
 
 @pytest.fixture
 def closed(make_app: MakeApp, tmp_path: Path) -> FlaskClient:
-    """Return a client of an API that asks for keys."""
+    """Return a client of an API that requires keys."""
     return make_app(api_keys_file=tmp_path / "keys").test_client()
 
 

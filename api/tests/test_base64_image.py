@@ -1,4 +1,4 @@
-"""Images in base64, as programs write it."""
+"""Base64 images in the forms that programs send."""
 
 import base64
 import re
@@ -9,7 +9,7 @@ import pytest
 from api.uploads.base64_image import decode_base64
 from runtime.errors import BadParameter
 
-# What is encoded with all characters of either alphabet, and with as much padding as there is.
+# Data whose base64 has all characters of either alphabet, and the most padding.
 IMAGES = [bytes(range(256)) + b"\xff\xfe\xfb" + bytes(size) for size in range(3)]
 QUOTED = str.maketrans({"+": "%2B", "/": "%2f", "=": "%3D"})
 FORMS: dict[str, Callable[[bytes], str | bytes | memoryview]] = {

@@ -1,4 +1,4 @@
-"""Bodies that come slowly, break off, or are more than fit into memory."""
+"""Bodies that arrive slowly, break off, or do not fit into memory."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -40,7 +40,7 @@ def a_request(length: int | None, address: str = "192.0.2.1", *headers: tuple[st
 
 
 class Sent:
-    """A body of which `size` bytes have been sent, and that nobody ends by itself."""
+    """A body of which `size` bytes have been sent, and that does not end by itself."""
 
     def __init__(self, to: Bodies, size: int, address: str = "192.0.2.1", *headers: tuple[str, str]) -> None:
         self.protocol = FakeProtocol([bytes(size)], slow=True)

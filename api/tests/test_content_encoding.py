@@ -1,4 +1,4 @@
-"""Bodies that clients have compressed."""
+"""Compressed request bodies."""
 
 import gzip
 import io
@@ -45,7 +45,7 @@ def feedback_path(client: FlaskClient) -> str:
     return f"{PATH}/{answer['id']}/feedback"
 
 
-# Every endpoint that reads a body, one that it takes, and the status of its answer.
+# Every endpoint that reads a body, a valid body, and the expected status.
 REQUESTS: dict[str, tuple[str, bytes, dict[str, Any], int]] = {
     "the page": ("/", part("file", png(1)), FORM, 200),
     "/predict": ("/predict", part("file", png(2)), FORM, 200),
@@ -61,7 +61,7 @@ REQUESTS: dict[str, tuple[str, bytes, dict[str, Any], int]] = {
 
 
 def post_all(client: FlaskClient, encode: Callable[[bytes], bytes], coding: str) -> dict[str, tuple[int, str]]:
-    """Send each request of the table in a coding; return their statuses, and what is wrong."""
+    """Send each request of the table in a coding; return the statuses, and the errors."""
     return {name: post(client, name, encode, coding) for name in REQUESTS}
 
 

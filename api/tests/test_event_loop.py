@@ -1,4 +1,4 @@
-"""The event loop, which all requests share: none may hold it while it waits for Redis or object storage."""
+"""No request may block the shared event loop while it waits for Redis or object storage."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ def settings(redis_url: str, tmp_path: Path) -> ApiSettings:
 
 @pytest.fixture
 def worker(settings: ApiSettings) -> Iterator[None]:
-    """Answer every job, from a thread."""
+    """Answer every job, in a thread."""
     queue, stopped = RedisJobQueue.from_settings(settings), threading.Event()
     queue.publish(ModelInfo("m1", "pets"))
     queue.heartbeat("w1", 0.01, "m1")
@@ -90,7 +90,7 @@ def test_no_request_with_an_image_holds_the_loop_while_it_talks_to_redis(
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", send_packed_command)
     image = dog + path.encode() + str(headers).encode()
-    # The second time, from the cache or by the idempotency key.
+    # The second response comes from the cache or the idempotency key.
     asked = ask(settings, path, form(image) if MULTIPART in headers else image, headers, times=1 + again)
     assert asked == status
     assert talked
@@ -135,7 +135,7 @@ def test_the_images_of_a_request_go_to_object_storage_at_the_same_time(
 
 
 def ask(settings: ApiSettings, path: str, body: bytes, headers: list[tuple[str, str]], times: int = 1) -> int:
-    """Post a body to an API on an event loop, so many times, and return the last status."""
+    """Post a body repeatedly to an API on an event loop, and return the last status."""
     app = create_app(settings)
     services = app.extensions["services"]
 

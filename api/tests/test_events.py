@@ -1,4 +1,4 @@
-"""Events for those who keep listening."""
+"""Server-sent events."""
 
 import asyncio
 import threading
@@ -55,7 +55,7 @@ def test_who_listens_gets_the_answer_and_then_events_until_it_hangs_up() -> None
     assert protocol.stream
     assert (protocol.answer.status, protocol.answer.headers) == (200, {"Content-Type": "text/event-stream"})
     assert protocol.stream.pieces[:3] == [b"first", b"next", b"next"]
-    assert threading.get_ident() not in made  # the event loop has better things to do
+    assert threading.get_ident() not in made  # the event loop must not be blocked
 
 
 def test_an_event_is_made_once_for_all_who_listen() -> None:

@@ -1,4 +1,4 @@
-"""Every version is asked about the images that users have corrected, and what it gets right is counted."""
+"""Scoring every version on the images that users have corrected."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ def queue() -> MemoryJobQueue:
 
 @pytest.fixture
 def candidate(queue: MemoryJobQueue) -> MemoryJobQueue:
-    """Have a second version stand beside the first one."""
+    """Add a second version beside the first."""
     beside = queue.beside("pets@2")
     beside.publish(ModelInfo("m2", "pets", "2", labels=LABELS))
     return beside
@@ -45,7 +45,7 @@ def services(app: Flask) -> Services:
 
 
 def correct(app: Flask, image_hash: str, label: str | None, *, kept: bool = True, model: str = "pets") -> None:
-    """Keep that an image was taken for an Eskimo dog, and what it is."""
+    """Store feedback that an image was taken for an Eskimo dog, with its correct class."""
     record = {"image": image_hash, "predicted_label": "Eskimo_dog", "correct": False, "label": label, "model": model}
     services(app).records.append(record)
     if kept:
@@ -67,7 +67,7 @@ def test_each_version_is_asked_once_about_each_image_and_what_it_gets_right_is_c
     assert sorted(worker.image_names) == sorted(better.image_names) == [f"{FIRST}.jpg", f"{SECOND}.jpg"]
     assert set(better.lanes) == {"bulk"}
     correct(app, THIRD, "cat")
-    correct(app, SECOND, "cat")  # somebody knew better
+    correct(app, SECOND, "cat")  # a later correction
     examiner.step()
     assert queue.examined == {"m1": Examined(0, 3), "m2": Examined(3, 3)}
     assert len(better.image_names) == 3
@@ -97,8 +97,8 @@ def test_a_version_is_asked_about_images_of_its_model_whose_right_class_it_has(
     of_cars.outcome = Prediction("truck", 0, 0.9, "c1")
     correct(app, FIRST, "truck", model="cars")
     correct(app, FIRST, "cat", model="pets")
-    correct(app, SECOND, "Eskimo_dog", model="")  # by a report, which does not say of which model it is
-    correct(app, THIRD, "wolf")  # nobody's class
+    correct(app, SECOND, "Eskimo_dog", model="")  # in a report, which does not name the model
+    correct(app, THIRD, "wolf")  # a class of no version
     Examiner(services(app)).step()
     assert queue.examined == {"m1": Examined(1, 2), "c1": Examined(1, 1)}
     assert worker.image_names == [f"{SECOND}.jpg", f"{FIRST}.jpg"]

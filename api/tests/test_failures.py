@@ -1,4 +1,4 @@
-"""What a request that fails is answered with: the form that its address, or the one who asks, has for errors."""
+"""Error responses, in the format for the request's path and client."""
 
 import asyncio
 import io
@@ -139,7 +139,7 @@ def test_the_gateways_own_refusals_have_the_headers_and_the_form_of_all_others(
 ) -> None:
     app = make_app(max_upload_bytes=10, max_request_bytes=10)
     mine = ask(Gateway(app, app.extensions["services"].settings, queue), path, 200_000)
-    flasks = app.test_client().post(path)  # which has no image
+    flasks = app.test_client().post(path)  # without an image
     assert (mine.status, flasks.status_code >= 400) == (413, True)
     assert mine.headers["Content-Type"] == flasks.content_type == media_type
     assert mine.headers.keys() - {"Connection"} == set(dict(flasks.headers)) - {"Content-Length"}
@@ -169,7 +169,7 @@ def test_a_head_that_is_too_large_is_refused_in_the_form_of_its_address(
     too_many = ask(gateway, path, 7, *[("x", "")] * 1000)
     assert (too_many.status, too_many.headers["Content-Type"]) == (431, media_type)
     assert {name: too_many.headers[name] for name in DEFAULTS} == DEFAULTS
-    if path not in {"/", "/v2"}:  # where more belongs to another kind of address
+    if path not in {"/", "/v2"}:  # where a longer path belongs to another protocol
         too_long = ask(gateway, path + "/" + "x" * 100_000)
         assert (too_long.status, too_long.headers["Content-Type"]) == (414, media_type)
 
@@ -196,7 +196,7 @@ def test_where_flask_itself_fails_the_answer_still_has_its_form_and_headers(
 
 
 def ask(gateway: Gateway, path: str, length: int = 0, *more_headers: tuple[str, str]) -> Answer:
-    """Send a request as Granian does, with a body of zeros, and return its answer."""
+    """Send a request as Granian does, with a body of zeros, and return the response."""
     own = (("host", "localhost"), ("content-length", str(length)), ("x-request-id", "mine"))
     headers = FakeHeaders(*own, *more_headers)
 

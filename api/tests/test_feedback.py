@@ -1,4 +1,4 @@
-"""`/feedback`, the file it writes, and the images it keeps."""
+"""`/feedback`, the file it writes, and the images it stores."""
 
 import html
 import json
@@ -329,7 +329,7 @@ def test_a_report_can_be_made_again_after_it_was_taken_back(client: FlaskClient,
 
 
 def report_and_keep(client: FlaskClient, images: Path, name: str) -> str:
-    """Report an image that is not of this very moment, and return the answer."""
+    """Report an image, make its stored copy look old, and return the response."""
     thanks = client.post("/feedback", data={"report": json.dumps({"filename": name}), "label": "cat"}).text
     os.utime(images / name, (1, 1))
     return thanks
@@ -405,7 +405,7 @@ def test_a_report_is_looked_for_among_the_latest_only(
 ) -> None:
     monkeypatch.setattr("api.feedback.file._LATEST_BYTES", 250)
     thanks = [client.post("/feedback", data={"report": REPORT, "label": "cat"}).text for _ in range(3)]
-    assert 2 * len(feedback_path.read_text().splitlines()[0]) > 250  # so it begins within the second line
+    assert 2 * len(feedback_path.read_text().splitlines()[0]) > 250  # so reading begins within the second line
     assert undo(client, thanks[0]).status_code == 404
     assert undo(client, thanks[1]).status_code == 404
     assert undo(client, thanks[2]).status_code == 200
@@ -413,14 +413,14 @@ def test_a_report_is_looked_for_among_the_latest_only(
 
 
 def bytes_read() -> int:
-    """Return how much this process has read, from whatever file."""
+    """Return how many bytes this process has read from files."""
     [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar")]
     return int(line.split()[1])
 
 
 @pytest.fixture
 def long_files(feedback_path: Path) -> list[Path]:
-    """Return the two files of reports, of 400 MB each, which take no room on the disk."""
+    """Return the two report files, of 400 MB each, sparse so that they take no disk space."""
     feedback_path.parent.mkdir()
     files = [feedback_path, feedback_path.with_name("feedback.jsonl")]
     for file in files:
@@ -441,7 +441,7 @@ def test_of_a_long_file_no_report_that_is_taken_back_has_more_read_than_the_end(
     assert undo(client, thanks).status_code == 200
     assert bytes_read() - before < 50_000_000
     assert feedback_path.stat().st_size == 400_000_001
-    assert (images / upload).exists()  # what is not searched may have another report on it
+    assert (images / upload).exists()  # the part that is not searched may have another report on it
 
 
 @pytest.mark.usefixtures("long_files")
@@ -516,7 +516,7 @@ def test_what_cannot_be_kept_or_taken_back_comes_back_with_its_form_to_be_sent_a
 
 
 def _append_up_to(max_bytes: int, path: Path, report: str) -> None:
-    """Append reports until no file of this process may be larger."""
+    """Append reports until the file-size limit of this process."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
     while True:
         FeedbackFile(path, max_bytes=4096).append(report)

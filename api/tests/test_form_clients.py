@@ -1,4 +1,4 @@
-"""Forms as clients write them, byte for byte, with the names that they give to files."""
+"""Forms byte for byte as clients write them, with their ways to encode file names."""
 
 from base64 import encodebytes
 from binascii import b2a_qp
@@ -144,7 +144,7 @@ FORMS: list[tuple[str, bytes, bytes, str | None]] = [
     ),
     ("Internet Explorer", b"---------------------------7d", FILE + b'; filename="C:\\me\\dog.jpeg"' + JPEG, "dog.jpeg"),
 ]
-# How the header of a part may be written otherwise, and what the file is called then.
+# Other ways to write a part's header, and the resulting file name.
 HEADERS: list[tuple[bytes, str | None]] = [
     (b"CONTENT-DISPOSITION:form-data;NAME=file;FILENAME=dog.jpeg", "dog.jpeg"),
     (b"Content-Disposition: form-data; name*=utf-8''file; filename*=iso-8859-1'en'caf%E9.jpg", "café.jpg"),
@@ -179,7 +179,7 @@ def body_of(boundary: bytes, header: bytes, content: bytes) -> bytes:
 
 
 def filename_of(client: FlaskClient, boundary: bytes, header: bytes, content: bytes = IMAGE) -> str | None:
-    """Send a form to each endpoint that takes one; return the name that its file has, if it is classified."""
+    """Send a form to each endpoint that accepts one; return its file's name, if it is classified."""
     form = {
         "data": body_of(boundary, header, content),
         "content_type": f'multipart/form-data; boundary="{boundary.decode()}"',

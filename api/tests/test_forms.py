@@ -1,4 +1,4 @@
-"""Parsing the body of an upload."""
+"""Parsing upload bodies."""
 
 import io
 
@@ -177,7 +177,7 @@ def test_an_image_that_is_sent_as_if_it_were_a_form_gets_an_answer_that_says_how
 def test_a_form_as_in_a_url_has_the_same_limits(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, body: bytes, error: str
 ) -> None:
-    monkeypatch.setattr(FormDataParser, "parse", None)  # which would take its time
+    monkeypatch.setattr(FormDataParser, "parse", None)  # which would take long
     response = client.post(path, data=body, content_type="application/x-www-form-urlencoded")
     assert (response.status_code, response.headers["X-Error"].partition(":")[0]) == (413, error)
 

@@ -1,4 +1,4 @@
-"""What happens to a request before a thread sees it, and to one whose client does not wait."""
+"""Requests before they get a thread, and requests whose client does not wait."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ MakeGateway = Callable[..., Gateway]
 
 @pytest.fixture
 def make_gateway(make_app: MakeApp, queue: MemoryJobQueue) -> MakeGateway:
-    """Make the API with some settings changed, to be called as Granian does."""
+    """Create the API with some settings changed, to be called as Granian does."""
 
     def make(**changes: object) -> Gateway:
         app = make_app(**changes)
@@ -47,7 +47,7 @@ def make_gateway(make_app: MakeApp, queue: MemoryJobQueue) -> MakeGateway:
 
 
 def run(gateway: Gateway, steps: Callable[[], Awaitable[T]]) -> T:
-    """Do the steps in an event loop of the gateway's own."""
+    """Run the steps in the gateway's own event loop."""
 
     async def main() -> T:
         gateway.__rsgi_init__(asyncio.get_running_loop())
@@ -62,7 +62,7 @@ def form(data: bytes) -> bytes:
 
 
 def upload(length: int | None, path: str = "/predict", *headers: tuple[str, str]) -> FakeScope:
-    """Return what a request with a form of that length, or of one not told, begins with."""
+    """Return the head of a request with a form of this length, or of unknown length."""
     size = CHUNKED if length is None else ("content-length", str(length))
     content_type = ("content-type", f"multipart/form-data; boundary={BOUNDARY}")
     return FakeScope("POST", path, FakeHeaders(("host", "localhost"), content_type, size, *headers))
@@ -301,7 +301,7 @@ def test_a_request_that_only_waits_lets_others_have_their_turn(
 ) -> None:
     monkeypatch.setattr("api.server.gateway._TURNS", 1)
     gateway = make_gateway()
-    forms = [form(dog + bytes([number])) for number in range(3)]  # since one image alone would be one job
+    forms = [form(dog + bytes([number])) for number in range(3)]  # since a single image would be one job
     workers = ["first", "second", "third"]
     taken: list[Delivery] = []
     for worker in workers:
@@ -686,7 +686,7 @@ def test_of_who_has_no_key_no_body_is_looked_at_and_each_request_counts(
         max_request_bytes=1,
     )
 
-    address = uuid4().int % 2**32  # that no other test counts requests of
+    address = uuid4().int % 2**32  # whose requests no other test counts
 
     async def send(secret: str) -> int:
         scope = upload(100_000, path, ("authorization", f"Bearer {secret}"))
@@ -704,6 +704,6 @@ def poll(result_id: str, query: str) -> FakeScope:
 
 
 def keep_pending(queue: MemoryJobQueue, result_id: str) -> None:
-    """Keep a prediction that is never done."""
+    """Store a prediction that never finishes."""
     request = {"top_k": 1, "created": "", "images": [{"filename": None, "name": None}]}
     queue.results.keep(result_id, Result(request, ("j1",)), 60)

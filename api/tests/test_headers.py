@@ -1,4 +1,4 @@
-"""What answers forbid the browser."""
+"""Security headers of responses."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""One reading of a request's head, within its bounds."""
+"""One interpretation of a request's head, within size limits."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from testing.rsgi_client import FakeHeaders, FakeScope
 
 
 def refusal(scope: FakeScope) -> type[ServiceError] | None:
-    """Return what a head is refused with, after a look whether what is left of it is within the bounds."""
+    """Return a head's refusal, after checking that what is left of it is within the limits."""
     head = Head.read(scope)
     items = list(head.headers.items())
     assert len(head.path.encode()) <= MAX_PATH_BYTES
@@ -96,7 +96,7 @@ def image_routes() -> set[str]:
 
 
 def flask_route(app: Flask, path: str) -> str | None:
-    """Return the route that Flask has for a POST to a path, by what a WSGI server says of it."""
+    """Return Flask's route for a POST to a path, as a WSGI server passes it."""
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": path.encode().decode("latin-1"), "SERVER_NAME": "localhost"}
     try:
         rule, _ = app.url_map.bind_to_environ(
@@ -108,7 +108,7 @@ def flask_route(app: Flask, path: str) -> str | None:
 
 
 class UnreadableHeaders(FakeHeaders):
-    """Headers as Granian gives them to us: values that are not ASCII are left out."""
+    """Headers as Granian passes them: values that are not ASCII are left out."""
 
     def get(self, name: str) -> str | None:
         """Return the first value of a header, if it can be read."""

@@ -1,4 +1,4 @@
-"""What two looks at the counts tell of the time between them."""
+"""Rates and latencies computed from two samples of the counts."""
 
 import pytest
 
@@ -15,7 +15,7 @@ CACHED = Prediction("dog", 0, 0.9, "m1")
 
 
 def figures(**batches: dict[int, int]) -> QueueFigures:
-    """Return the figures of a queue with these workers, which have done such batches."""
+    """Return the figures of a queue with these workers and the batches they computed."""
     return QueueFigures(
         workers=tuple(
             WorkerFigures(name, 0, alive=True, report=WorkerReport(batches=done)) for name, done in batches.items()

@@ -1,4 +1,4 @@
-"""What is refused of an image before anything decodes it."""
+"""Images refused before anything decodes them."""
 
 import io
 import struct
@@ -170,7 +170,7 @@ def test_what_has_no_picture_is_no_image(data: bytes) -> None:
 
 HIDDEN_EXIF = segment(0xE1, b"Exif\0\0x") * 100
 HIDDEN_COMMENTS = b"!\xfe" + (b"\xff" + b"!\xfe\1x\0" * 51) * 100 + b"\0"
-# Where decoders do not agree on what belongs to a piece, they find others in what the walk takes for its content.
+# Where decoders disagree on what belongs to a piece, they find other pieces in what the walk takes for its content.
 AMBIGUOUS: dict[str, bytes] = {
     **{
         f"JPEG's segment {marker:02X}": JPEG[:2] + segment(marker, HIDDEN_EXIF) + JPEG[2:]
@@ -189,7 +189,7 @@ def test_what_decoders_read_in_different_ways_is_refused(name: str) -> None:
 
 
 def answer(data: bytes) -> str:
-    """Return the format, or the code of the error; all other exceptions are the test's."""
+    """Return the format, or the error's code; other exceptions fail the test."""
     try:
         return image_format(data, LIMITS)
     except ServiceError as err:
@@ -220,7 +220,7 @@ def test_an_image_that_pillow_writes_is_taken(width: int, height: int, mode: str
 
 
 def pixels_by_pillow(data: bytes) -> int:
-    """Return how many pixels Pillow would decode; none where it refuses to."""
+    """Return how many pixels Pillow would decode; none if it refuses to."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "GIF"]) as image:
             return int(image.width * image.height)

@@ -1,4 +1,4 @@
-"""Telling the addresses of the Internet from special ones."""
+"""Distinguishing public addresses from special ones."""
 
 from ipaddress import ip_address
 
@@ -73,7 +73,7 @@ def test_special_ipv4_addresses_are_not_in_any_form(form: str, address: str) -> 
     [
         "::",
         "::1",
-        "::1.1.1.1",  # compatible with IPv4, once
+        "::1.1.1.1",  # IPv4-compatible, deprecated
         "::ffff:0:1.1.1.1",  # translated
         "64:ff9b:1::1.1.1.1",  # a network's own NAT64
         "64:ff9b::1:0:0",

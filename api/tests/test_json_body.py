@@ -1,4 +1,4 @@
-"""JSON bodies: images in base64 are found where they are, and the rest is bounded before it is parsed."""
+"""JSON bodies: base64 images are decoded in place, and the rest is limited before parsing."""
 
 import base64
 import codecs

@@ -1,4 +1,4 @@
-"""The file of the API keys."""
+"""The API key file."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Labels as people write them."""
+"""Matching labels as people type them."""
 
 import pytest
 

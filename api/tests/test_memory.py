@@ -1,4 +1,4 @@
-"""How much memory one request takes of an API process: at most three times what was sent, and a constant."""
+"""The memory that one request takes of an API process: at most three times its size, plus a constant."""
 
 import base64
 import gzip
@@ -24,12 +24,12 @@ from mlapi.service.redis_server import free_port
 from runtime import parent_watch
 
 FILE_BYTES, REQUEST_BYTES = 9_900_000, 19_900_000
-# What JSON that is no image may become, and what the server and the C library hold back.
+# The parsed size of JSON that is no image, and what the server and the C library hold back.
 SPARE_BYTES = 12_000_000
 
 
 class Api:
-    """A running API of one process."""
+    """A running API with one process."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
         port = free_port()
@@ -39,7 +39,7 @@ class Api:
             "REDIS_URL": redis_url,
             "UPLOAD_FOLDER": str(folder / "uploads"),
             "FEEDBACK_FILEPATH": str(folder / "feedback" / "feedback"),
-            # The C library gives back at once what is freed, so that a request does not find room that another left.
+            # The C library returns freed memory at once, so that no request reuses what another left.
             "MALLOC_MMAP_THRESHOLD_": "65536",
             "MALLOC_TRIM_THRESHOLD_": "65536",
         }
@@ -63,13 +63,13 @@ class Api:
                 time.sleep(0.05)
 
     def memory_bytes(self, line: str) -> int:
-        """Return a line of what the kernel says of the process's memory."""
+        """Return one of the kernel's figures of the process's memory."""
         lines = Path(f"/proc/{self._process}/status").read_text().splitlines()
         [size] = [words.split()[1] for words in lines if words.startswith(f"{line}:")]
         return 1024 * int(size)
 
     def forget_peak(self) -> None:
-        """Have `VmHWM` begin anew."""
+        """Reset the peak, `VmHWM`."""
         Path(f"/proc/{self._process}/clear_refs").write_text("5")
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Ap
 
 
 def image(size: int) -> bytes:
-    """Return what looks like a PNG file to the API, of a size."""
+    """Return data of a given size that the API takes for a PNG file."""
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\2\0\0\0\2\x08\2\0\0\0" + bytes(4) + struct.pack(">I", size) + b"IDAT"
     return head + os.urandom(size - len(head))
 
@@ -125,20 +125,20 @@ def tensor(shape: list[int], data: object, datatype: str = "UINT8") -> bytes:
 
 
 def filled(begin: str, repeated: str, end: str = "", size: int = REQUEST_BYTES) -> bytes:
-    """Return a body of a size in which something is repeated, which may cut its end."""
+    """Return a body of a given size that repeats a part, possibly cut off at the end."""
     return (begin + repeated * ((size - len(begin)) // len(repeated.encode())) + end).encode()
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What is sent where, and the status it is answered with."""
+    """A request and its expected status."""
 
     path: str
     status: int
     body: Callable[[], bytes]
     headers: dict[str, str] = field(default_factory=dict)
     in_chunks: bool = False
-    becomes_bytes: int = 0  # where it is compressed
+    becomes_bytes: int = 0  # if it is compressed
 
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -148,7 +148,7 @@ PNG = {"Content-Type": "image/png"}
 GZIP = {"Content-Encoding": "gzip"}
 ALONE = {"Inference-Header-Content-Length": "0"}
 V1, V2 = "/v1/predictions", "/v2/models/pets/infer"
-TEXT_BYTES = 7_400_000  # of an image, of which two in base64 are a request
+TEXT_BYTES = 7_400_000  # of an image; a request has two, in base64
 
 
 def of_v1(*texts: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What the API counts, and who may look at it."""
+"""The API's metrics, and access to them."""
 
 import asyncio
 import io
@@ -80,7 +80,7 @@ def test_the_time_of_each_request_is_observed(client: FlaskClient, dog: bytes) -
 
 def test_predictions_are_counted_by_what_became_of_them(client: FlaskClient, worker: FakeWorker, dog: bytes) -> None:
     worker.outcome = COMPUTED
-    for _ in range(3):  # the later two from the cache
+    for _ in range(3):  # the last two from the cache
         client.post("/predict", data=photo(dog))
     worker.outcome = JobFailure.of(NotAnImage())
     client.post("/v1/predictions", data=dog + b"1", content_type="image/jpeg")
@@ -251,7 +251,7 @@ def test_with_keys_whoever_has_one_may_look(make_app: MakeApp, tmp_path: Path, p
 
 @pytest.fixture
 def shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have this test's process count where others do, and no other test's."""
+    """Make this test's process count in the shared folder, apart from other tests."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     count_together(tmp_path)

@@ -1,4 +1,4 @@
-"""`POST /predict`, as another program meets it."""
+"""`POST /predict`, as other programs use it."""
 
 import io
 import json

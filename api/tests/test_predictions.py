@@ -1,4 +1,4 @@
-"""`/v1/predictions`, as another program meets it."""
+"""`/v1/predictions`, as other programs use it."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ def queue() -> MemoryJobQueue:
 
 @pytest.fixture
 def idle_worker(queue: MemoryJobQueue) -> Iterator[FakeWorker]:
-    """Run a worker that lives and finishes nothing until it is told an outcome."""
+    """Run a live worker that finishes nothing until the test sets an outcome."""
     worker = FakeWorker(queue)
     worker.outcome = None
     yield worker
@@ -41,7 +41,7 @@ def idle_worker(queue: MemoryJobQueue) -> Iterator[FakeWorker]:
 
 
 def png(number: int) -> bytes:
-    """Return the beginning of a PNG file, which is all that the API looks at."""
+    """Return the beginning of a PNG file, which is all that the API checks."""
     return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\2\0\0\0\2\x08\2\0\0\0" + number.to_bytes(4, "big")
 
 
@@ -54,7 +54,7 @@ def in_json(*images: bytes, **others: object) -> dict[str, Any]:
 
 
 def check(response: TestResponse) -> Any:
-    """Return the answer, which must be as it is documented."""
+    """Return the response's document, after checking it against its model."""
     answer = response.get_json()
     document = documents.Prediction.model_validate(answer, extra="forbid")
     assert [len(result.predictions or []) > 0 for result in document.results] == [

@@ -1,4 +1,4 @@
-"""The API under a path of its own, behind a proxy that strips it and says so in `X-Forwarded-Prefix`."""
+"""The API under a path prefix, behind a proxy that strips it and sends it in `X-Forwarded-Prefix`."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ from runtime.errors import NotAnImage
 from testing.rsgi_client import FakeHeaders, FakeProtocol, FakeScope
 
 PREFIX = {"X-Forwarded-Prefix": "/mlapi/"}
-# Whatever on a page leads somewhere, and the proxy's own words for the service.
+# All links on a page, and the proxy's own words for the service.
 LINKS = re.compile(r'(?:href|src|action|hx-get|hx-post|data-picture|data-events|data-document)="(?!#)([^"]*)"')
 
 
@@ -108,7 +108,7 @@ def test_the_gateways_own_refusals_have_the_prefix(make_app: MakeApp, queue: Mem
 @pytest.mark.parametrize(
     ("proxies", "sent", "prefix"),
     [
-        (0, "/mlapi", ""),  # anybody can claim anything
+        (0, "/mlapi", ""),  # a client may send anything
         (0, "//evil.example", ""),
         (1, "/mlapi", "/mlapi"),
         (1, "/a/b-1/c_2/~d.e/", "/a/b-1/c_2/~d.e"),
@@ -116,7 +116,7 @@ def test_the_gateways_own_refusals_have_the_prefix(make_app: MakeApp, queue: Mem
         (1, "/evil, /", ""),
         (1, '"/evil, /mlapi', "/mlapi"),
         (2, "/evil, /mlapi, /", "/mlapi"),
-        (2, "/mlapi", ""),  # it did not come through both
+        (2, "/mlapi", ""),  # it did not pass both proxies
         (1, "", ""),
         (1, "/", ""),
         (1, "/.well-known", "/.well-known"),

@@ -1,4 +1,4 @@
-"""The `Priority` header, and the lane that a request's jobs wait in."""
+"""The `Priority` header, and the lane of a request's jobs."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_several_headers_are_one(headers: list[str]) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        *("", "i", "i=?1", "urgency=6"),  # nothing of urgency
+        *("", "i", "i=?1", "urgency=6"),  # no urgency
         *("u", "u=8", "u=-1", "u=6.0", 'u="6"', "u=six", "u=?1", "u=(6)", "u=6, u=9"),  # not an urgency
         *("U=6", "u= 6", "u =6", "u=6,", ",u=6", "u=6; ", "u=6 i", "u=6, i=", 'u=6, x="', "u=6, x=(a", "u=6, ä", "6"),
         *("u=" + "6" * 16, "u=6, x=" + "(" * 9),

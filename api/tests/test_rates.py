@@ -1,4 +1,4 @@
-"""Counting requests."""
+"""Rate limits."""
 
 import socket
 import time
@@ -94,7 +94,7 @@ def test_a_redis_that_does_not_answer_keeps_one_request_waiting_and_not_every_on
         assert all(is_allowed(limiter, caller, "1/day") for _ in range(100))
         silent.setblocking(False)
         silent.accept()[0].close()
-        with pytest.raises(BlockingIOError):  # since nobody else has called
+        with pytest.raises(BlockingIOError):  # since nobody else has sent requests
             silent.accept()
 
 

@@ -1,4 +1,4 @@
-"""The reports of wrong predictions, as both the operator's page and `mlapi feedback` read them."""
+"""Reading reports of wrong predictions, for the operators' page and `mlapi feedback`."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ V1 = Report(predicted="dog", score=0.7, image_hash="dd", prediction_id="p1")
         ({**ON_PAGE, "label": "dog", "id": "1"}, replace(PAGE, label="dog")),
         ({**ON_PAGE, "label": None, "id": "1"}, replace(PAGE, none=True)),
         ({**ON_PAGE, "id": "1"}, PAGE),
-        ({**ON_PAGE, "label": None}, PAGE),  # of a program, which has no class for the picture in mind
+        ({**ON_PAGE, "label": None}, PAGE),  # of a program, which does not say that no class fits
         ({**ON_PAGE, "label": 7}, PAGE),
         ({**ON_PAGE, "score": "0.5"}, PAGE),
         ({**ON_PAGE, "score": None}, replace(PAGE, score=None)),

@@ -1,4 +1,4 @@
-"""The line that each request leaves in the log."""
+"""The log line of each request."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ from runtime import logs
 
 @pytest.fixture(autouse=True)
 def no_request_left() -> Iterator[None]:
-    """Forget the fields of the last request, which are those of this thread."""
+    """Clear the last request's log fields, which belong to this thread."""
     yield
     logs.start()
 

@@ -1,4 +1,4 @@
-"""What a process of the API takes of the machine, and when it stops."""
+"""The resources that an API process takes, and how it stops."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""The operator's page: how the service is, what was reported as wrong, what is set aside."""
+"""The operators' page: figures, reports of wrong predictions, quarantined images."""
 
 import asyncio
 import html
@@ -26,7 +26,7 @@ POISON = "ab" * 32 + ".png"
 
 
 def set_aside(queue: MemoryJobQueue) -> None:
-    """Have an image end two workers."""
+    """Have an image crash two workers."""
     queue.heartbeat("w0", 0.01, "m1")
     queue.submit(ImageJob.create(POISON, 60))
     for worker in ("w1", "w2", "w3"):

@@ -1,4 +1,4 @@
-"""What is under `/v1` beside predictions: the model, feedback, problems, and the document of all that."""
+"""The rest of `/v1`: models, feedback, problems, and the OpenAPI document."""
 
 import json
 import re
@@ -284,7 +284,7 @@ def test_the_header_server_timing_says_where_the_time_of_a_prediction_went(
         answers[1],
         later,
         client.get(later.headers["Location"]),
-    ):  # their time was another's
+    ):  # their timings are those of another request
         assert re.fullmatch(r"total;dur=\d+\.\d", response.headers["Server-Timing"])
     assert "Server-Timing" not in client.get("/v1/models").headers
 

@@ -1,4 +1,4 @@
-"""`/v2`, as a client of the Open Inference Protocol meets it."""
+"""`/v2`, as clients of the Open Inference Protocol use it."""
 
 import base64
 import io
@@ -62,7 +62,7 @@ def in_binary(binary: bytes, *, count: int = 1, asked: Any = None, **others: Any
 
 
 def outputs(response: TestResponse) -> dict[str, Any]:
-    """Return what each output of an answer in JSON is, and check its shape."""
+    """Return the outputs of a JSON response, after checking their shapes."""
     assert response.status_code == 200, response.get_data()
     told = response.get_json()["outputs"]
     for output in told:
@@ -72,7 +72,7 @@ def outputs(response: TestResponse) -> dict[str, Any]:
 
 
 def check_error(response: TestResponse, status: int, words: str = "") -> str:
-    """Return the text of an error, which must be as the protocol has it."""
+    """Return an error's text, after checking that it is in the protocol's format."""
     assert (response.status_code, response.mimetype) == (status, "application/json"), response.get_data()
     answer = response.get_json()
     assert list(answer) == ["error"]
@@ -170,7 +170,7 @@ def test_the_header_server_timing_says_where_the_time_went(client: FlaskClient, 
 def test_several_images_are_answered_in_their_order(client: FlaskClient, queue: MemoryJobQueue) -> None:
     queue.heartbeat("w1", 0.01, "m1")
     images = [png(number) for number in range(3)]
-    for number, image in enumerate(images):  # each with an answer of its own
+    for number, image in enumerate(images):  # each with its own response
         worker = FakeWorker(queue)
         worker.outcome = Prediction(f"label {number}", number, number / 4, "m1")
         client.post(PATH, json={"inputs": [tensor(image)]})
@@ -454,7 +454,7 @@ def test_what_flask_refuses_is_told_as_the_protocol_does(client: FlaskClient) ->
     assert "POST" in client.get(PATH).headers["Allow"]
 
 
-# What hostile requests are made of: pieces of good ones, and of every type where another is expected.
+# Parts of hostile requests: pieces of valid ones, and values of every type where another is expected.
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["image", "BYTES"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -475,7 +475,7 @@ _binary = st.lists(st.binary(max_size=12), max_size=3).map(lambda each: elements
 
 
 def parsed(body: bytes, length: str | None) -> requests.Inference | ServiceError:
-    """Return what a request is read as, or refused with."""
+    """Return the parsed request, or its error."""
     try:
         return requests.parse(body, length, LIMITS)
     except ServiceError as err:

@@ -1,4 +1,4 @@
-"""Posting predictions to whoever asked for that."""
+"""Posting predictions to webhooks."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
 class Receiver:
-    """A server that notes what is posted to it, and answers with the next of its statuses, or 204."""
+    """A server that records what is posted to it, and responds with the next of its statuses, or 204."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, dict[str, str], bytes]] = []
@@ -186,7 +186,7 @@ def _say_nothing(_: socket.socket, gone: threading.Event) -> None:
 
 @contextmanager
 def _receiver(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
-    """Yield the port of a server that answers its first connection like this, until it is closed."""
+    """Yield the port of a server that answers its first connection with this, until it is closed."""
     gone = threading.Event()
 
     def serve(listening: socket.socket) -> None:

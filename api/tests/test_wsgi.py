@@ -1,4 +1,4 @@
-"""From RSGI to WSGI and back."""
+"""Conversion from RSGI to WSGI and back."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -55,7 +55,7 @@ def test_an_ipv6_address_stands_without_brackets() -> None:
 
 
 class Chunks:
-    """A response's body that notes that it is closed."""
+    """A response body that records that it was closed."""
 
     def __init__(self, *chunks: bytes | Exception) -> None:
         self.closed = False
@@ -68,7 +68,7 @@ class Chunks:
             yield chunk
 
     def close(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.closed = True
 
 

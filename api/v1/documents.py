@@ -1,7 +1,7 @@
-"""The documents that `/v1` takes and gives, as OpenAPI describes them.
+"""The request and response documents of `/v1`, for validation and for OpenAPI.
 
-What comes in is checked by these models. What goes out is put together as plain dictionaries, which cost less, and the
-tests compare it with them.
+These models validate requests. Responses are built as plain dictionaries, which cost less, and the tests check them
+against these models.
 """
 
 from datetime import datetime
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from jobs.schema import TOP_CLASSES
 
 MAX_IMAGES = 16
-# Longer names say nothing more to anybody.
+# Longer names are of no use.
 MAX_NAME = 255
 
-# As OpenAPI 3.0 writes it, which is what tools know a file by.
+# As in OpenAPI 3.0, by which tools recognize a file.
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 # A white pixel, as a GIF.
 _EXAMPLE = "R0lGODdhAQABAIAAAP///////ywAAAAAAQABAAACAkQBADs="

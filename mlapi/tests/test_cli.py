@@ -75,7 +75,7 @@ def test_the_models_that_can_be_made_are_listed() -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    """Run the command as the shell does, and return what its failure says."""
+    """Run the command as the shell does, and return its error message."""
     monkeypatch.setattr("sys.argv", ["mlapi", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -101,7 +101,7 @@ def test_the_default_model_can_be_served() -> None:
 
 def test_a_health_check_fails_where_nothing_runs(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as connection:
-        connection.flushall()  # workers of other tests may not be forgotten yet
+        connection.flushall()  # workers of other tests may not have expired yet
     monkeypatch.setenv("REDIS_URL", redis_url)
     assert "No worker" in run(monkeypatch, "health", "worker")
     monkeypatch.setenv("PORT", "1")

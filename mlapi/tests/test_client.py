@@ -1,4 +1,4 @@
-"""The client, against a server that answers as the test says."""
+"""The client, against a server with responses set by the test."""
 
 import json
 import threading
@@ -168,7 +168,7 @@ def test_images_that_are_refused_until_the_time_is_over_have_that_error(server: 
 
 
 def too_many_bytes(body: bytes) -> Answer:
-    """Answer as a proxy does that takes up to 500 bytes."""
+    """Respond like a proxy that accepts up to 500 bytes."""
     return (413, {}, b"<html>") if len(body) > 500 else dogs(body)
 
 
@@ -306,7 +306,7 @@ KEPT: Answer = (201, {}, b'{"correct": false}')
 
 
 def given(server: Server) -> list[tuple[str, object]]:
-    """Return the address and the content of each feedback, each under another key."""
+    """Return the URL and the content of each feedback, each under another key."""
     told = [(path, headers, body) for _, path, headers, body in server.requests if path.endswith("/feedback")]
     assert len({headers["Idempotency-Key"] for _, headers, _ in told}) == len(told)
     return [(path, json.loads(body)) for path, _, body in told]

@@ -1,4 +1,4 @@
-"""`mlapi doctor`, on an installation that is well and on ones that are not."""
+"""`mlapi doctor`, on a working installation and on broken ones."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ from testing.s3_server import S3Server
 
 @pytest.fixture(autouse=True)
 def well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what is to be found well here, whatever else runs on this machine."""
+    """Configure a working installation, whatever else runs on this machine."""
     monkeypatch.setenv("UPLOAD_FOLDER", str(tmp_path / "uploads"))
     monkeypatch.setenv("UPLOAD_MAX_BYTES", "1000")
     monkeypatch.setenv("FEEDBACK_FILEPATH", str(tmp_path / "feedback" / "feedback"))
@@ -30,13 +30,13 @@ def run(*words: str) -> Result:
 
 
 def found(about: str) -> tuple[str, str]:
-    """Return the state of one thing, and what is said of it."""
+    """Return the state and the text of one finding."""
     finding = next(finding for finding in doctor.examine() if finding.about == about)
     return finding.state, finding.found
 
 
 def only(about: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examine one thing alone: the model takes a second."""
+    """Run a single check: the model's takes a second."""
     monkeypatch.setattr(doctor, "CHECKS", {about: doctor.CHECKS[about]})
 
 

@@ -1,4 +1,4 @@
-"""The page of settings lists the settings themselves, and the documentation's settings and commands exist."""
+"""The settings page matches the settings, and the settings and commands in the documentation exist."""
 
 import io
 import re

@@ -36,7 +36,7 @@ layout = "NCHW"
 [output]
 logits = true
 """
-# What a worker does, in its folder.
+# The code that a worker runs, in its folder.
 RUNS = "import time; open('runs', 'w').close(); time.sleep(600)"
 FAILS = "open('starts', 'a').write('x'); raise SystemExit('mlapi: the sample is wrong')"
 
@@ -60,13 +60,13 @@ def loads(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisLoad
 
 
 def comes_alive(queue: MemoryJobQueue, name: str, version: str) -> None:
-    """Have a worker of a version be heard of."""
+    """Record a heartbeat of a version's worker."""
     queue.publish(ModelInfo(f"{name}-{version}-id", name, version))
     queue.heartbeat(f"worker of {name}@{version}", 0.01, f"{name}-{version}-id")
 
 
 def folder(path: Path, version: str, code: str = RUNS, name: str = "pets") -> Path:
-    """Make a model folder whose worker does what the code says."""
+    """Make a model folder whose worker runs this code."""
     path.mkdir()
     (path / "model.toml").write_text(MANIFEST.format(name=name, version=version))
     (path / "labels.txt").write_text("cat\ndog\n")
@@ -81,7 +81,7 @@ def worker(folder: Path) -> list[Program]:
 
 
 class Service:
-    """A supervisor with a loader, which works while a command runs, and the commands."""
+    """A supervisor with a loader, running during each command, and the commands."""
 
     def __init__(self, supervisor: Supervisor, loads: RedisLoads, queue: MemoryJobQueue) -> None:
         self._loader = Loader(supervisor, loads, queue, {"pets@1"}, worker)
@@ -90,7 +90,7 @@ class Service:
         self.supervisor = supervisor
 
     def step(self) -> None:
-        """Do what the supervisor does; the worker of a folder in which it has said so is alive."""
+        """Run a step of the supervisor; a folder's worker is alive once it has reported so there."""
         self._loader.step()
         for folder in self._loads.read():
             if (Path(folder) / "runs").exists():
@@ -144,7 +144,7 @@ def test_a_worker_that_ends_before_it_is_ready_is_not_started_again_and_says_why
     assert (second / "starts").read_text() == "x"
     assert service.supervisor.names == set()
     (second / "worker.py").write_text(RUNS)
-    assert service.load(second) == "pets@2 is loaded"  # when it is mended
+    assert service.load(second) == "pets@2 is loaded"  # once it is fixed
 
 
 def test_a_worker_that_is_never_ready_is_given_up(

@@ -11,7 +11,7 @@ from runtime.errors import SetupError
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Make a folder the one that TMPDIR names."""
+    """Make a folder, and set TMPDIR to it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     return tmp_path

@@ -1,4 +1,4 @@
-"""`mlapi feedback`: what was reported, listed and exported."""
+"""`mlapi feedback`: listing and exporting reports."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ KEPT, GONE = "a1" * 32 + ".jpg", "b2" * 32 + ".png"
 
 @pytest.fixture(autouse=True)
 def feedback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeedbackFile:
-    """Have reports: of an image that is kept, one that is not, and one in somebody's own words."""
+    """Store reports: on an image that is stored, on one that is not, and in free text."""
     file = tmp_path / "feedback" / "feedback"
     monkeypatch.setenv("FEEDBACK_FILEPATH", str(file))
     feedback = FeedbackFile(file, 4096)

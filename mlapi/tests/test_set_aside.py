@@ -1,4 +1,4 @@
-"""`mlapi set-aside`, against a queue in which two images have ended their workers."""
+"""`mlapi set-aside`, with a queue in which two images have crashed their workers."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def queue(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def set_aside(queue: RedisJobQueue, image_name: str) -> None:
-    """Let workers take the image and never be heard of again, until one gives up."""
+    """Let workers take the image and send no more heartbeats, until one quarantines it."""
     while not is_accepted(queue, ImageJob.create(image_name, 600)):
         pass
     known = len(queue.set_aside_images())
@@ -46,7 +46,7 @@ def set_aside(queue: RedisJobQueue, image_name: str) -> None:
 
 
 def is_accepted(queue: RedisJobQueue, job: ImageJob) -> bool:
-    """Submit a job; return False where the worker that was just heard of counts as dead again."""
+    """Submit a job; return False if the worker has already been presumed dead again."""
     queue.heartbeat("w0", 0.01, "m1")
     try:
         queue.submit(job)

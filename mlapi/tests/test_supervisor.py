@@ -1,4 +1,4 @@
-"""Keeping processes running; `tests/test_serve.py` does the same to the whole service."""
+"""The supervisor; `tests/test_serve.py` tests the same with the whole service."""
 
 import os
 import signal
@@ -104,7 +104,7 @@ time.sleep(600)
 def test_what_is_tried_out_is_not_started_again_and_says_why_it_ended(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     ends = f"open({str(starts)!r}, 'ab').write(b'x'); raise SystemExit('mlapi: the folder is empty')"
-    steps_after = iter(range(2))  # in which it could be started again
+    steps_after = iter(range(2))  # in which it could be restarted
     with Supervisor() as supervisor:
         child = supervisor.try_out(Program("trial", python(ends), keeps_last_words=True))
         _run_until(supervisor, lambda: not child.is_running and next(steps_after, None) is None)
@@ -167,7 +167,7 @@ time.sleep(600)
 
 
 def _run_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
-    """Have a supervisor run until a condition, which is looked at in each of its steps, holds."""
+    """Run a supervisor until a condition, checked in each of its steps, holds."""
     give_up_at = time.monotonic() + 60
 
     def step() -> None:

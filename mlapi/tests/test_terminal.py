@@ -1,4 +1,4 @@
-"""What commands print of strangers' texts."""
+"""Printing text from strangers."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ HARM = "\x1b[2J\x9b2J\x1b]8;;http://x\x07y\r\u202e\u2028\x85\x7f"
 
 
 def is_harmless(printed: str) -> bool:
-    """Tell whether there is nothing but what is shown, columns, and ends of lines."""
+    """Return whether a text has only printable characters, tabs and line ends."""
     return all(character.isprintable() or character in "\t\n" for character in printed)
 
 

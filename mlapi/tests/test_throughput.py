@@ -1,4 +1,4 @@
-"""What is tried to use the cores well, and how many images a second it does."""
+"""The plans that `mlapi tune` tries, and their measurement."""
 
 import pytest
 

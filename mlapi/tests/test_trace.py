@@ -1,4 +1,4 @@
-"""The trace of a request, over API, queue and worker in one process."""
+"""The trace of a request through API, queue and worker in one process."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
 
 
 class FakeClassifier:
-    """Says that every image is a dog."""
+    """Classifies every image as a dog."""
 
     manifest = ModelManifest(
         name="pets",
@@ -62,7 +62,7 @@ class FakeClassifier:
 
 
 class Setup:
-    """An API and a worker that share a queue in memory, and the spans that they have ended."""
+    """An API and a worker that share an in-memory queue, and their finished spans."""
 
     def __init__(self, folder: Path, exporter: InMemorySpanExporter) -> None:
         self.queue = MemoryJobQueue(max_jobs=10, cache_ttl_s=60, worker_ttl_s=60)
@@ -88,7 +88,7 @@ class Setup:
         return self.app.test_client()
 
     def predict(self, *images: bytes, headers: dict[str, str] | None = None) -> list[int]:
-        """Have all images classified in one batch; return the statuses of the answers."""
+        """Classify all images in one batch; return the statuses of the responses."""
         post = partial(_post, headers=headers or {})
         with ThreadPoolExecutor() as threads:
             answers = [threads.submit(post, self.client, image) for image in images]
@@ -103,11 +103,11 @@ class Setup:
         return self._exporter.get_finished_spans()
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """Return the spans of a name."""
+        """Return the spans with a name."""
         return [span for span in self.spans if span.name == name]
 
     def only(self, name: str) -> ReadableSpan:
-        """Return the span of a name."""
+        """Return the only span with a name."""
         [span] = self.named(name)
         return span
 

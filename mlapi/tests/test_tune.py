@@ -1,4 +1,4 @@
-"""Finding the best use of the cores, and keeping it as settings."""
+"""Finding the fastest settings, and saving them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from runtime.errors import SetupError
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder of the test's own, where no settings are kept; the default model stays."""
+    """Work in a temporary folder without settings; the default model stays."""
     monkeypatch.setenv("MODEL", str(Path("var/models/efficientnet-lite0").absolute()))
     for key in ("INSTANCES", "THREADS", "BATCH_SIZE", "ENV_FILE"):
         monkeypatch.delenv(key, raising=False)

@@ -21,7 +21,7 @@ def queue() -> MemoryJobQueue:
 
 @pytest.fixture(autouse=True)
 def pets_2(queue: MemoryJobQueue, monkeypatch: pytest.MonkeyPatch) -> MemoryJobQueue:
-    """Return the queue as the workers of that version have it, one of which is alive, as of the others."""
+    """Return the queue as that version's workers use it; one of them is alive, as for the others."""
     pets_2 = queue.beside("pets@2")
     for each, name, version in ((queue, "pets", "1"), (pets_2, "pets", "2"), (queue.beside("cars@1"), "cars", "1")):
         each.publish(ModelInfo(f"{name}-{version}-id", name, version))
@@ -37,7 +37,7 @@ def run(*words: str) -> str:
 
 
 def refused(*words: str) -> str:
-    """Return why a command is refused."""
+    """Return the error of a refused command."""
     done = CliRunner().invoke(cli.cli, ["model", *words])
     assert done.exception, done.output
     return str(done.exception)

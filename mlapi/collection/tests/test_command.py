@@ -1,4 +1,4 @@
-"""`mlapi classify` in processes of its own, with the default model, as the shell runs it."""
+"""`mlapi classify` in local processes, with the default model, run as from the shell."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def start(*words: object, **environment: str) -> subprocess.Popen[str]:
 
 
 def run(*words: object, **environment: str) -> tuple[int, str, str]:
-    """Return the exit status, and what was printed on standard output and on standard error."""
+    """Return the exit status, standard output and standard error."""
     process = start(*words, **environment)
     out, err = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, out, err
@@ -211,7 +211,7 @@ def test_what_keeps_it_from_beginning_is_3(photos: Path) -> None:
 
 
 def test_an_image_that_ends_its_process_costs_itself_alone(photos: Path) -> None:
-    Image.new("RGB", (13, 17), "red").save(photos / "more" / "crash.png")  # which that decoder crashes on
+    Image.new("RGB", (13, 17), "red").save(photos / "more" / "crash.png")  # on which that decoder crashes
     status, _, err = run(photos, "--out", photos / "results.csv", PYTHONPATH=str(DECODER_THAT_CRASHES))
     assert status == 1, err
     found = {Path(row["path"]).name: row["error"].partition(":")[0] for row in rows(photos / "results.csv")}
@@ -227,7 +227,7 @@ def many(photos: Path) -> Path:
 
 
 def processes_of(session: int) -> list[int]:
-    """Return the processes of a session, except those that have ended and are not waited for."""
+    """Return the processes of a session, without zombies."""
     found = []
     for entry in Path("/proc").iterdir():
         try:

@@ -1,4 +1,4 @@
-"""Which files a collection has."""
+"""Finding the files of a collection."""
 
 import os
 from collections import Counter
@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_not_forgotten(folder: Path) -> None:
 
 
 def test_what_names_nothing_is_told(folder: Path) -> None:
-    (folder / "gone").symlink_to("nowhere")  # a file that will turn out bad
+    (folder / "gone").symlink_to("nowhere")  # a file that will fail later
     assert missing(["photos", "photos/*.png", "nothing", "photos/*.bmp", "gone"]) == ["nothing", "photos/*.bmp"]
 
 

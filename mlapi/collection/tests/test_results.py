@@ -1,4 +1,4 @@
-"""Rows in files: written, read back, gone on with."""
+"""Rows in files: written, read back, resumed."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def written(path: Path, rows: list[Row], top_k: int = 1) -> None:
 
 
 def done(path: Path, top_k: int = 1) -> set[str]:
-    """Return of which files a later run finds rows."""
+    """Return the files for which a later run finds rows."""
     results = opened(path, top_k)
     results.finish()
     return set(results.done)
@@ -160,7 +160,7 @@ def test_rows_beside_an_unfinished_parquet_file_are_gone_on_with(tmp_path: Path)
     path = tmp_path / "results.parquet"
     written(path, ROWS[:1])
     written(tmp_path / "rows.jsonl", ROWS[1:])
-    (tmp_path / "rows.jsonl").rename(tmp_path / "results.parquet.rows")  # as a run leaves it that is killed
+    (tmp_path / "rows.jsonl").rename(tmp_path / "results.parquet.rows")  # as a killed run leaves it
     assert done(path) == {row.path for row in ROWS}
     assert read(path) == ROWS
 

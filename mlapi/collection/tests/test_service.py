@@ -1,4 +1,4 @@
-"""`mlapi classify --service`, against a service that answers as the test says."""
+"""`mlapi classify --service`, against a service with responses set by the test."""
 
 import csv
 import json
@@ -145,7 +145,7 @@ def test_ctrl_c_ends_a_run_that_waits_to_send_again(server: Server, photos: Path
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=40)  # less than what the service asks to wait
+    _, err = process.communicate(timeout=40)  # less than the service's `Retry-After`
     assert process.returncode == 128 + signal.SIGINT
     assert "Finishing the images in work" in err
     assert "Interrupted. Run the same command again" in err

@@ -18,7 +18,7 @@ MakeModel = Callable[..., ModelManifest]
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> MakeModel:
-    """Make the folder of a model that tells four colours apart, with what a test wants otherwise in its manifest."""
+    """Make the folder of a model that distinguishes four colours, with a test's changes to its manifest."""
 
     def make(shape: tuple[int | str, ...] = ("N", 3, 24, 32), **changes: object) -> ModelManifest:
         folder = tmp_path / "models" / "colours"

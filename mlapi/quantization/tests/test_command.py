@@ -1,4 +1,4 @@
-"""`mlapi model quantize`: what it makes, what it tells, and what it leaves where it fails."""
+"""`mlapi model quantize`: its model, its report, and what remains after a failure."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def quantize(*words: object) -> Result:
 
 
 def failure(monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str]:
-    """Run it as the shell does, and return the exit status and what is said."""
+    """Run the command as the shell does, and return the exit status and the message."""
     monkeypatch.setattr("sys.argv", ["mlapi", "model", "quantize", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -37,7 +37,7 @@ def failure(monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str]:
 
 
 def models(manifest: ModelManifest) -> list[str]:
-    """Return what is in the folder of the model folders, hidden or not."""
+    """Return the contents of the folder of models, including hidden files."""
     return sorted(path.name for path in manifest.folder.parent.iterdir())
 
 
@@ -162,7 +162,7 @@ def test_whoever_ends_it_finds_nothing_half_made(
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(int8, "quantize", end)
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what runs behind it
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell withholds from background jobs
     try:
         done = quantize(manifest.folder, "--images", pictures, "--samples", 4)
     finally:
@@ -174,7 +174,7 @@ def test_whoever_ends_it_finds_nothing_half_made(
 def test_a_folder_that_cannot_be_made_is_a_sentence(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, pictures: Path
 ) -> None:
-    too_long = "x" * 300  # which root may not write either
+    too_long = "x" * 300  # which not even root may write
     words = (make_model().folder, "--images", pictures, "--samples", 4, "--as", too_long)
     status, said = failure(monkeypatch, *words)
     assert (status, "cannot be written" in said) == (1, True), said

@@ -1,4 +1,4 @@
-"""What is counted of two networks."""
+"""Comparing two networks."""
 
 from typing import cast
 
@@ -11,7 +11,7 @@ from model.classifier import Classifier
 
 
 class FakeClassifier:
-    """Answers a picture with the class that is its first number, plus `shift`, and notes the batches it had."""
+    """Answers with a picture's first number plus `shift` as the class, and records its batches."""
 
     def __init__(self, calls: list[tuple[int, int]], labels: tuple[str, ...] = ("a", "b", "c"), shift: int = 0) -> None:
         self.manifest = type("Manifest", (), {"labels": labels})

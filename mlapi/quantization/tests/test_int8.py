@@ -1,4 +1,4 @@
-"""A network in 8-bit integers answers as the one in floats does."""
+"""An 8-bit integer network gives the same answers as the float network."""
 
 import os
 import subprocess
@@ -93,7 +93,7 @@ def test_weights_are_7_bit_integers_with_a_scale_for_each_channel(
 
 
 def save_convolutions(file: Path, count: int) -> None:
-    """Save a network of so many convolutions, each with batch normalisation and ReLU, none with a name."""
+    """Save a network of unnamed convolutions, each with batch normalisation and ReLU."""
     kernels = [np.array(COLOUR_WEIGHTS).T, *[np.eye(4)] * (count - 1)]
     constants = {f"kernel{i}": kernel[..., np.newaxis, np.newaxis] for i, kernel in enumerate(kernels)}
     constants |= {"one": np.ones(4), "zero": np.zeros(4)}
@@ -192,4 +192,4 @@ int8.quantize(manifest, [np.zeros((24, 32, 3), np.uint8)], Path({str(tmp_path / 
     environment = {key: value for key, value in os.environ.items() if key not in without} | {"HOME": str(home)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
     assert (tmp_path / NETWORK).stat().st_size > 0
-    assert list(home.rglob("*")) == []  # where it reports, it keeps there which machine this is, and what to send
+    assert list(home.rglob("*")) == []  # if it reports, it stores there the machine's id, and what to send

@@ -1,4 +1,4 @@
-"""Which pictures a network is calibrated with and judged by."""
+"""Selecting pictures for calibration and comparison."""
 
 import re
 import shutil
