@@ -66,7 +66,7 @@ def main(
     Each is started on a free port and ended again. MODEL and PRECISION hold for all of them.
     """
     if precision:
-        os.environ["PRECISION"] = precision  # the systems are processes of their own
+        os.environ["PRECISION"] = precision  # the systems are separate processes
     wanted = Wanted(
         only or tuple(systems.COMMANDS), users, seconds, rounds, patience, photos, Plan(*plan) if plan else None
     )

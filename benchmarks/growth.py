@@ -30,7 +30,7 @@ from testing.pictures import Expected, Questions
 _BATCH_S = 0.04
 _USERS_PER_WORKER, _MOST_USERS = 16, 256
 _FILES = 16
-_SAMPLE = 4000  # jobs that are submitted, and taken and answered, at each backlog
+_SAMPLE = 4000  # jobs submitted, taken and answered at each backlog
 _JOB = ("0" * 64 + ".jpeg", 3600.0)
 
 _WORKER_HEADER = ("workers", "users", "jobs/s", "p50 ms", "API us/job", "Redis us/job", "workers us/job", "errors")

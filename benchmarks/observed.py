@@ -44,7 +44,7 @@ def settings(url: str) -> Mapping[str, Mapping[str, str]]:
 def measure(
     environment: Mapping[str, str], questions: Questions, users: int, seconds: float, patience_s: float
 ) -> Cell:
-    """Start a service, and have it asked."""
+    """Start a service, and measure it under load."""
     with systems.running("this service", environment) as port:
         load = Load(port, questions)
         load.run(users, min(_WARM_UP_S, seconds))

@@ -66,7 +66,7 @@ def _milliseconds(value: float) -> str:
 
 
 def describe(model: str, results: Results, seconds: float, rounds: int) -> str:
-    """Return where and how the table was measured."""
+    """Return the conditions and the method of the measurement."""
     generator = max(cell.generator_cores for measured in results.cells.values() for cell, _ in measured)
     return (
         f"{conditions()}; {model}. Medians of {rounds} x {seconds:g} s. The limit's workers x threads x batch: "

@@ -215,7 +215,7 @@ class _Output(_Table):
 
 
 class _SampleKeys(_Table):
-    file: Annotated[str, Field(strict=True, pattern=r"^[^/\x00-\x1f\x7f]+$")]  # in the folder, and nowhere else
+    file: Annotated[str, Field(strict=True, pattern=r"^[^/\x00-\x1f\x7f]+$")]  # only in the folder
     label: _Text
 
 

@@ -1,4 +1,4 @@
-"""Every way a request can fail, each with its HTTP status and a code that survives the queue."""
+"""All errors of requests, each with its HTTP status and a code that survives the queue."""
 
 from typing import ClassVar
 

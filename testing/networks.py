@@ -31,10 +31,9 @@ def save_network(
 ) -> None:
     """Save a network that averages its input's three planes and weighs them into one score per class.
 
-    `shape` is the input's; where its last number is 3 the planes are last, else first. `weights` has shape
-    (3, classes). Before they are weighed, `offset` is added to the averages, `function` is applied, and
-    they are given the shape `reshape`, and with `batch_norm` the batch's mean is taken off them. `kind` is the type of
-    the input's numbers.
+    `shape` is the input's; if its last number is 3 the planes are last, else first. `weights` has shape
+    (3, classes). Before weighing, `offset` is added to the averages, `function` is applied, they are reshaped to
+    `reshape`, and with `batch_norm` the batch's mean is subtracted. `kind` is the type of the input's numbers.
     """
     axes = [1, 2] if shape[-1] == 3 else [2, 3]
     target = (0, -1) if reshape is None else reshape

@@ -41,10 +41,10 @@ def stop_on_sigterm() -> None:
 
 
 def memory_folder() -> str | None:
-    """Return a folder in memory, where there is one, for what is not to measure a disk.
+    """Return a folder in memory, if there is one, so that a benchmark does not measure a disk.
 
-    Making a file takes ext4 without a journal up to 0.9 ms of processor time when thousands were deleted lately, as a
-    benchmark does that cleans up: it looks at each of them in search of an inode deleted more than a minute ago.
+    ext4 without a journal takes up to 0.9 ms of processor time to create a file after thousands were deleted recently,
+    as by a benchmark that cleans up: it searches all of them for an inode deleted more than a minute ago.
     """
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - only a parent of temporary folders
 

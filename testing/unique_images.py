@@ -41,12 +41,12 @@ class Upload(NamedTuple):
 
 
 class UniqueImages:
-    """Hands out the prepared pictures in turn, each time with other bytes.
+    """Returns the prepared pictures in turn, with different bytes every time.
 
     The service names and caches uploads by a hash of their content, so a picture sent twice would measure the cache. A
     serial in the file's comment segment changes the hash and costs one copy of the file; the pixels, which the model
-    reads, stay those of the prepared picture. The serial begins with an id drawn at random, so that neither a second
-    run nor a second process repeats an earlier file.
+    reads, stay those of the prepared picture. The serial begins with a random id, so that neither a second run nor a
+    second process repeats an earlier file.
     """
 
     def __init__(self, pictures: Sequence[bytes]) -> None:

@@ -97,7 +97,7 @@ class Service:
     def kill(self, words: str, number: signal.Signals) -> None:
         """Send a signal to each process whose command line contains `words`."""
         for pid in self.processes(words):
-            with suppress(ProcessLookupError):  # it has ended meanwhile
+            with suppress(ProcessLookupError):  # it has already ended
                 os.kill(pid, number)
 
     def redis(self) -> "redis.Redis":

@@ -11,7 +11,7 @@ _PASSWORD_FILE = "/run/redis-password/password"  # noqa: S105 - where it is, not
 
 
 class Hosts(Stack):
-    """Each container is a machine of its own, with a copy of Redis's password, and can be cut off from networks."""
+    """Containers as separate machines, with copies of Redis's password, which can be cut off from networks."""
 
     def __init__(self, folder: Path, *files: str) -> None:
         super().__init__("deploy/compose/hosts.yml", "tests/compose.hosts.yml", *files)

@@ -1,48 +1,49 @@
-"""Every Redis key of the project; what is done with them at once is in `lua/`.
+"""The names of all Redis keys of the project; the scripts in `lua/` make the changes that must be atomic.
 
-    {mlapi}:jobs                        stream: the interactive jobs that wait or that workers hold; group "workers"
-    {mlapi}:jobs:bulk                   stream: the bulk jobs, with the same group
-    {mlapi}:passed-bulk                 how many interactive jobs were taken since the last bulk job, while one waited
-    {mlapi}:workers                     sorted set: worker -> when it was last heard of, in milliseconds
-    {mlapi}:alive                       the same of the workers of all versions
-    {mlapi}:service-times               hash: worker -> seconds for one image
-    {mlapi}:worker-report:<worker>      what a worker tells operators of itself
-    {mlapi}:images-per-s                what the live workers do together, by these times
+    {mlapi}:jobs                        stream: interactive jobs, waiting or held by workers; group "workers"
+    {mlapi}:jobs:bulk                   stream: bulk jobs, with the same group
+    {mlapi}:passed-bulk                 number of interactive jobs taken since the last bulk job, while one waited
+    {mlapi}:workers                     sorted set: worker -> time of its last heartbeat, in milliseconds
+    {mlapi}:alive                       the same for the workers of all versions
+    {mlapi}:service-times               hash: worker -> seconds per image
+    {mlapi}:worker-report:<worker>      a worker's report for operators
+    {mlapi}:images-per-s                total speed of the live workers, by these times
     {mlapi}:queued-bytes                bytes of the images of {mlapi}:jobs; the scripts that add and remove jobs count
                                         them in the same step
     {mlapi}:queued-bytes:bulk           those of {mlapi}:jobs:bulk
     {mlapi}:replies:<id>                stream: the outcomes for one API process
-    {mlapi}:result:<id>                 stream: what a request asked for, then its jobs' outcomes (redis_results.py)
-    {mlapi}:results:answered            sorted set: the keys of those that came with all outcomes -> lua/bound.lua
+    {mlapi}:result:<id>                 stream: a request, then its jobs' outcomes (results.py)
+    {mlapi}:results:answered            sorted set: the keys of results that were complete when kept -> lua/bound.lua
     {mlapi}:results:submitted           sorted set: the keys of the others
     {mlapi}:text:<key>                  a text that is kept for a while
     {mlapi}:texts                       sorted set: the keys of these
-    {mlapi}:reminders                   sorted set: what is to be done later -> when, in milliseconds
-    {mlapi}:redeliveries                how many jobs were taken over from workers that died
-    {mlapi}:set-aside                   hash: hash of an image that ended its workers -> what is known of that
-    {mlapi}:model                       the model that the workers serve
-    {mlapi}:model:<id>                  what is known of a model
+    {mlapi}:reminders                   sorted set: reminder -> due time, in milliseconds
+    {mlapi}:redeliveries                number of jobs taken over from workers that died
+    {mlapi}:set-aside                   hash: hash of a quarantined image -> its record
+    {mlapi}:model                       id of the model that the workers serve
+    {mlapi}:model:<id>                  information on a model
     {mlapi}:prediction:<model>:<hash>   an image's cached prediction
     {mlapi}:cached                      sorted set: the keys of these
-    {mlapi}:in-flight:<hash>            list: the interactive job that computes an image, then job and reply stream of
-                                        each that waits for the same one
+    {mlapi}:in-flight:<hash>            list: id of the interactive job that processes an image, then job and reply
+                                        stream of every job that waits for the same image
     {mlapi}:in-flight:bulk:<hash>       the same for bulk jobs
-    {mlapi}:comparison:<a>:<b>          hash: how model b does on copies of what model a answered (comparison.py)
+    {mlapi}:comparison:<a>:<b>          hash: results of model b on copies of jobs that model a answered
+                                        (jobs/versions/comparison.py)
     {mlapi}:examined                    hash: model -> how many corrected images it gets right, and of how many
-    {mlapi}:versions                    sorted set: the versions beside the default one -> when they came, in ms
-    {mlapi}:routes                      hash: name of a model -> which of its versions serves, and more (versions.py)
-    {mlapi}:loads                       hash: folder of a model -> what `mlapi serve` does with it (redis_loads.py)
-    {mlapi}:supervisor                  there while a `mlapi serve` does that
+    {mlapi}:versions                    sorted set: the versions beside the default one -> first heartbeat, in ms
+    {mlapi}:routes                      hash: name of a model -> its `Route` (jobs/versions/rules.py)
+    {mlapi}:loads                       hash: folder of a model -> its state in `mlapi serve` (loads.py)
+    {mlapi}:supervisor                  exists while a `mlapi serve` handles these
     {mlapi}:rate:...                    the API's counts of requests, by api/access/rates.py
-    {mlapi}:absent                      never there (redis_connection.py)
+    {mlapi}:absent                      never exists (connection.py)
 
-The workers of each version that stands beside the default one have keys of their own for jobs, bytes, images in flight,
-speed and themselves, which have its name behind an @: {mlapi}:jobs@pets@2.
+The workers of a version other than the default one have their own keys for jobs, bytes, images in flight, speed and
+themselves, which end in @ and the version's name: {mlapi}:jobs@pets@2.
 
-By what stands in braces, a Redis Cluster decides which node has a key. It is the same of all of them, since a script's
-keys must be on one node.
+A Redis Cluster chooses a key's node by the part in braces. It is the same in all keys, since a script's keys must be
+on one node.
 
-Time is Redis's own, so hosts need not agree on theirs. Redis 6.2 suffices.
+Times are Redis's own, so clocks of hosts need not agree. Redis 6.2 suffices.
 """
 
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ TAG = "{mlapi}"
 
 
 class LaneKeys(NamedTuple):
-    """The keys of one lane; that of an image in flight ends with the image's hash."""
+    """The keys of one lane; `in_flight` is a prefix, to which an image's hash is added."""
 
     jobs: str
     queued_bytes: str
@@ -75,7 +76,7 @@ class PoolKeys(NamedTuple):
 
 @cache
 def pool(name: str) -> PoolKeys:
-    """Return the keys of a pool, which is a version's name or, for the default one, empty."""
+    """Return the keys of a pool, which is a version's name, or empty for the default pool."""
     end = f"@{name}" if name else ""
     return PoolKeys(
         {
@@ -111,7 +112,7 @@ ABSENT = f"{TAG}:absent"
 
 
 def comparison_key(served: str, candidate: str) -> str:
-    """Return the key of what is known of a model beside the one that serves."""
+    """Return the key of a model's comparison with the one that serves."""
     return f"{TAG}:comparison:{served}:{candidate}"
 
 

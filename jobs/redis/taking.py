@@ -223,7 +223,7 @@ class RedisTaking:
             try:
                 self._redis.xgroup_create(lane.jobs, keys.GROUP, id="0", mkstream=True)
             except ResponseError as err:
-                if "BUSYGROUP" not in str(err):  # else another worker was faster
+                if "BUSYGROUP" not in str(err):  # otherwise another worker was faster
                     raise
 
     def _take_waiting(self, worker: str, max_jobs: int, wait_s: float, max_bulk: int) -> list[Delivery]:
@@ -302,7 +302,7 @@ class RedisTaking:
         job = delivery.job
         log.error("job %s ended %d workers; image %s is set aside", job.id, MAX_DEATHS, job.image_name)
         image = SetAsideImage(job.image_name, job.id, former_worker, at_s)
-        if job.image_name and not job.served:  # else it may be the candidate's fault
+        if job.image_name and not job.served:  # otherwise the candidate may be at fault
             self._redis.hset(keys.SET_ASIDE, image.image_hash, image.encode())
             for oldest in self.set_aside_images()[:-MAX_SET_ASIDE]:
                 self.release(oldest.image_hash)

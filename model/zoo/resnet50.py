@@ -25,7 +25,7 @@ REVISION = "1"  # part of every cached answer's key: raise it with any change th
 IMAGE_SIZE = 224  # pixels a side
 IMAGENET = "imagenet"
 NETWORK_TIMEOUT_S = (
-    20  # for each connection and read, not for the whole 103 MB: a slow line is no error, a silent one is
+    20  # for every connection and read, not for the whole 103 MB: a slow line is no error, a silent one is
 )
 WEIGHTS_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels.h5"
@@ -95,9 +95,7 @@ def export(network: keras.Model, folder: Path, version: str) -> None:
     import numpy as np
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # hundreds, on how Keras traces; the parity tests say whether the trace is right
+        warnings.simplefilter("ignore")  # hundreds, about Keras's tracing; the parity tests check the result
         network(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32))  # Keras exports only what has run once
         network.export(folder / "model.onnx", format="onnx", verbose=False)
     manifest(folder, version).write(folder)
