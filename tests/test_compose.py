@@ -54,7 +54,7 @@ def test_every_setting_reaches_its_containers() -> None:
         "REDIS_FOLDER",
         "METRICS_HOST",
         "METRICS_PORT",
-        "MODELS_BESIDE",  # which are containers of their own
+        "MODELS_BESIDE",  # they are separate containers
     }
     settings = set(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) - fixed_in_containers
     compose = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "deploy/compose/beside.yml"))

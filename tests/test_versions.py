@@ -223,7 +223,7 @@ def test_when_the_serving_version_dies_the_one_before_answers_and_nothing_that_w
 def answered_without(service: Service, answers: list[Answer]) -> bool:
     """Kill the worker of the second version, if there is one; return whether the first version has answered."""
     for pid in service.processes("mlapi worker"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has already ended
             if "BESIDE=true" in Path(f"/proc/{pid}/environ").read_text():
                 os.kill(pid, signal.SIGKILL)
     return answers[-1].version == "1"
@@ -233,7 +233,7 @@ def test_a_version_is_loaded_switched_to_and_unloaded_while_requests_come_and_no
     make_service: MakeService, second: Path
 ) -> None:
     service = make_service(INSTANCES="1").wait_until_ready()
-    folder = os.path.relpath(second, ROOT)  # from where the command runs
+    folder = os.path.relpath(second, ROOT)  # relative to the command's working folder
     with load(service) as answers:
         assert mlapi_model(service, "load", folder) == f"{NEW} is loaded"
         assert mlapi_model(service, "serve", NEW).endswith(": 2 serves")

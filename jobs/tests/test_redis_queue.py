@@ -473,7 +473,7 @@ class Chance:
             self._submitted.append(job)
 
     def _take(self) -> None:
-        # Each worker dies at once, and now and then a job ends two of them.
+        # Every worker dies at once, and sometimes a job ends two of them.
         self._queue.heartbeat(worker := f"w{self._random.randint(2, 9)}", 0.01, "m1")
         self._taken += self._queue.take_batch(worker, 3, 0.001)
 

@@ -278,7 +278,7 @@ class TestComparison:
 
     @pytest.fixture(autouse=True)
     def shadow(self, queue: JobQueue, workers: Workers) -> None:
-        """Have the second version compute all that the first one answers, whose worker has learnt of it."""
+        """Copy all answers of the first version to the second, and let the first one's worker read the route."""
         route(queue, "pets", Route("1", shadow={"2": 100}))
         workers.take(PETS)
 

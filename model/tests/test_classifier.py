@@ -351,7 +351,7 @@ def test_the_engine_takes_the_settings(manifest: ModelManifest, threads: int, pr
 
 
 class FakeCore:
-    """An engine on a processor that computes as it says."""
+    """An engine on a processor with these capabilities."""
 
     def __init__(self, *capabilities: str) -> None:
         self.get_property = lambda *_: ["FP32", *capabilities]
