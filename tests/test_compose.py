@@ -78,8 +78,9 @@ def test_object_storage_is_reached_and_known_by_api_and_workers() -> None:
 @pytest.mark.compose
 def test_another_version_beside_reaches_object_storage_as_the_page_has_it(tmp_path: Path) -> None:
     files = ("docker-compose.yml", "deploy/compose/storage.yml", "deploy/compose/beside.yml")
+    (tmp_path / "deploy/compose").mkdir(parents=True)
     for file in files:
-        shutil.copy(ROOT / file, tmp_path)
+        shutil.copy(ROOT / file, tmp_path / file)
     [block] = [block for block in pages.blocks("docs/compose.md") if block.marker == "tested by tests/test_compose.py"]
     (tmp_path / "docker-compose.override.yml").write_text(block.text)
     (tmp_path / "storage.env").write_text("AWS_REGION=eu-central-1\n")
@@ -214,7 +215,9 @@ def test_the_password_outlives_redis_and_is_renewed_where_it_is_deleted(stack: S
 
 
 @pytest.mark.compose
-@pytest.mark.parametrize(("service", "packages"), [("api", "api jobs mlapi"), ("model", "jobs mlapi model")])
+@pytest.mark.parametrize(
+    ("service", "packages"), [("api", "api jobs mlapi runtime"), ("model", "jobs mlapi model runtime")]
+)
 def test_an_image_holds_its_own_service_and_nothing_that_made_it(stack: Stack, service: str, packages: str) -> None:
     container = stack.containers(service)[0]
     assert stack.shell(container, "ls -d */__init__.py").replace("/__init__.py", "").split() == packages.split()
