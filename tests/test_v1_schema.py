@@ -21,7 +21,11 @@ for media_type in ("image/jpeg", "image/png", "image/gif"):
 EXAMPLES = 100
 # A request that breaks several rules at once may be refused for being too large.
 REFUSALS = schemathesis.Config.from_dict(
-    {"checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, 409, 413, 414, 415, 422, 429]}}}
+    {
+        "checks": {
+            "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, 409, 413, 414, 415, 422, 429]}
+        }
+    }
 )
 # No schema says which bytes are an image, so a body that fits it may be refused all the same.
 UNKNOWABLE: list[Any] = [positive_data_acceptance]

@@ -70,14 +70,14 @@ def read() -> PredictionRequest:
     if not takes(request.mimetype):
         raise UnsupportedMediaType
     if request.mimetype == _FORM:
-        options = parse(Options, _given({**request.form, **request.args}))
+        options = parse(Options, {**_given(request.form), **request.args})
         uploads = _files()
     elif request.is_json:
         data = request.get_data(cache=False)
         encoded_images = _encoded_images if len(data) <= SMALL_BYTES else waiting.blocking(_encoded_images)
         options, uploads = encoded_images(data)
     else:
-        options = parse(Options, _given(request.args))
+        options = parse(Options, request.args)
         uploads = [_image()]
     waits = not _prefers_async()
     return PredictionRequest(
@@ -90,13 +90,13 @@ def read() -> PredictionRequest:
 
 
 def _given(fields: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the fields of a form or a query that are not blank."""
+    """Return the fields of a form that are not blank: a person leaves a field empty, a program leaves it out."""
     return {name: text for name, text in fields.items() if text.strip()}
 
 
 def _encoded_images(data: bytes) -> tuple[Options, list[Upload]]:
     body = JsonBody(data)
-    encoded = body.parse(EncodedImages, _given(request.args))
+    encoded = body.parse(EncodedImages, request.args)
     data_of = (decode_base64(body.text(each.data), f"images.{n}.data") for n, each in enumerate(encoded.images))
     return encoded, [
         Upload(_kept_name(each.filename), data) for each, data in zip(encoded.images, data_of, strict=True)
