@@ -59,10 +59,9 @@ class PredictionRequest:
 
 def takes(media_type: str) -> bool:
     """Return whether a body of this media type may have images."""
-    is_json = media_type == "application/json" or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )
-    return media_type == _FORM or is_json or media_type in _NO_TYPES or _IMAGE_TYPE.fullmatch(media_type) is not None
+    if media_type == _FORM or media_type in _NO_TYPES:
+        return True
+    return any(pattern.fullmatch(media_type) for pattern in (_JSON_TYPE, _IMAGE_TYPE))
 
 
 def read() -> PredictionRequest:
